@@ -131,11 +131,15 @@ def _reading_notes(log: TrainingLog) -> list[str]:
     if log.n_logs > 1:
         notes.append(f"It was resumed: {log.n_logs} logs of its starts are read as one training.")
     if log.is_blocks:
-        notes.append(f"It counts no epochs: {len(log.rows)} blocks of its steps are judged as epochs.")
+        few = "It counts no epochs" if log.last_epoch is None else "It has too few epochs to show a course"
+        notes.append(f"{few}: {len(log.rows)} blocks of its steps are judged as epochs.")
     if log.summed_parts:
         notes.append(f"It prints no total loss: the sum of {', '.join(log.summed_parts)} is taken for it.")
     if log.is_adversarial:
         notes.append(BALANCED)
+    if log.is_nameless and log.rows:
+        second = " and the second for the validation loss" if log.rows[0].validation is not None else ""
+        notes.append(f"Its numbers have no names: the first of each epoch is taken for the training loss{second}.")
     if log.validation_only:
         notes.append("It prints only validation losses: they are judged as training losses.")
     is_divided = not log.is_blocks and not log.is_adversarial

@@ -39,3 +39,13 @@ def initial_total(steps: Sequence[StepMetric], start_total: float | None) -> flo
 def format_loss(value: float) -> str:
     """Format a loss: `275,959.0`, `0.9123`."""
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def format_losses(first: float, second: float) -> tuple[str, str]:
+    """Format two losses with as many digits as are needed to distinguish them."""
+    texts = format_loss(first), format_loss(second)
+    for digits in range(5, 9):
+        if texts[0] != texts[1] or first == second:
+            break
+        texts = f"{first:,.{digits}g}", f"{second:,.{digits}g}"
+    return texts

@@ -48,6 +48,7 @@ LOG_READER_MODULES = tuple(
         "epoch_table",
         "collapse",
         "end_patterns",
+        "checkpoint_mismatch",
         "end_scan",
         "reader",
     )

@@ -17,7 +17,7 @@ from giblet_train.schema.config import Config, WatchConfig
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.health import Signals, health_of
 from giblet_train.schema.history import with_earlier_runs
-from giblet_train.schema.records import AnyMetric, Exit, Heartbeat, R, Run, decode, decode_metrics
+from giblet_train.schema.records import AnyMetric, EpochMetric, Exit, Heartbeat, R, Run, decode, decode_metrics
 from giblet_train.schema.run_dir import RunDir
 from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_line
 from giblet_tui.inventory import configs
@@ -25,6 +25,8 @@ from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting.json_output import SCHEMA, nan_to_null
 from giblet_tui.reporting.unreadable_files import damaged_record_message
 
+FEWEST_EPOCHS = 3
+"""Epochs of a log from which a course can be judged."""
 BRING_AGAIN = "Bring it again: giblet pull {} --logs"
 
 
@@ -38,6 +40,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What could not be known, and how the plan was read."""
     begun: bool = True
     """False if no epoch or step was seen, so that the training cannot be called healthy."""
+    too_short: str = ""
+    """The few epochs that a log shows, such as `only epoch 1 of 50`; empty if its course can be judged."""
     balanced: bool = False
     """True if only losses were seen that balance each other, and therefore show neither progress nor failure."""
     unread: tuple[str, ...] = ()
@@ -46,7 +50,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def inconclusive(self) -> bool:
         """Return True if no cause was found, and not enough was read to call the training healthy."""
-        return not self.diagnosis.causes and (not self.begun or bool(self.unread) or not self.diagnosis.healthy)
+        is_unknown = not self.begun or bool(self.too_short) or bool(self.unread)
+        return not self.diagnosis.causes and (is_unknown or not self.diagnosis.healthy)
 
 
 def of_run(run: RunSnapshot, unread: Sequence[str] = (), log: TrainingLog | None = None) -> Answer:
@@ -59,7 +64,13 @@ def of_run(run: RunSnapshot, unread: Sequence[str] = (), log: TrainingLog | None
     run_id = run.run.run_id
     diagnosis = diagnose(run.config, run.metrics, health=run.health, log_tail=run.log_tail, log=log, run_id=run_id)
     notes = (*unread, *_foreign_notes(run), *_empty_notes(run))
-    return Answer(subject=run_id, diagnosis=diagnosis, notes=notes, begun=bool(run.steps or run.epochs))
+    return Answer(
+        subject=run_id,
+        diagnosis=diagnosis,
+        notes=notes,
+        begun=bool(run.steps or run.epochs),
+        too_short="" if run.steps or run.config is not None else _few_epochs(run.epochs, 0),
+    )
 
 
 def is_path(text: str) -> bool:
@@ -84,6 +95,7 @@ def of_path(path: Path, config: str | None) -> Answer:
         diagnosis=diagnosis,
         notes=(*plan_notes, *unplanned, *map(sanitize, parsed.notes)),
         begun=bool(parsed.metrics),
+        too_short=_few_epochs(parsed.metrics, parsed.n_epochs, log.is_blocks),
         balanced=log.is_adversarial,
         unread=_unread_lines(log),
     )
@@ -136,12 +148,25 @@ def why_lines(answer: Answer, has_unread_files: bool = False) -> list[str]:
         ]
     elif not causes and not answer.begun:
         lines = ["Nothing can be concluded: no loss of a training was found, and no error at the end."]
+    elif not causes and answer.too_short:
+        lines = [f"It cannot be judged yet: {answer.too_short} can be seen, and no error."]
     elif not causes and answer.unread:
         lines = ["Nothing can be concluded: lines that print a loss could not be read."]
     elif not causes:
         source = "what could be read shows" if has_unread_files else "the records show"
         lines = [f"Nothing is wrong, as far as {source}."] if answer.diagnosis.healthy else []
     return [*lines, *answer.unread, *answer.diagnosis.unevaluated]
+
+
+def _few_epochs(epochs: Sequence[EpochMetric], n_planned: int, is_blocks: bool = False) -> str:
+    """Describe the epochs that were seen if they are too few to show a course; empty if they are enough, or none."""
+    if not epochs or len(epochs) >= FEWEST_EPOCHS:
+        return ""
+    if is_blocks:
+        return f"only {len(epochs)} logged step{'s' if len(epochs) > 1 else ''}"
+    of = f" of {n_planned}" if n_planned else ""
+    numbers = " and ".join(str(epoch.epoch) for epoch in epochs)
+    return f"only epoch{'s' if len(epochs) > 1 else ''} {numbers}{of}"
 
 
 def _cause_lines(number: int, cause: Finding) -> list[str]:

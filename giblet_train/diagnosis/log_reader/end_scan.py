@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Deque, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from giblet_train.diagnosis.log_reader import end_patterns as patterns
+from giblet_train.diagnosis.log_reader.checkpoint_mismatch import LOADING, CheckpointMismatch
 from giblet_train.diagnosis.log_reader.line_prefix import LogLine, rank_in
 
 FIRST_ERRORS = 40
@@ -124,6 +125,7 @@ class EndScan:
         self._killed, self._remedy = "", ""
         self._complaint: Optional[ErrorLine] = None
         self._remedy_expected = False
+        self._mismatch: Optional[CheckpointMismatch] = None
 
     @property
     def has_errors(self) -> bool:
@@ -156,7 +158,7 @@ class EndScan:
         self._tail.append(raw)
         self._note_ranks(line)
         self._note_cancel(line)
-        if self._read_torchrun(line.text):
+        if self._read_torchrun(line.text) or self._read_mismatch(line):
             return
         if self._read_remedy(line.text):
             return
@@ -274,6 +276,18 @@ class EndScan:
         self._remedy_expected = False
         return False
 
+    def _read_mismatch(self, line: LogLine) -> bool:
+        """Read a line about a key of a checkpoint that does not fit. Return False for any other line."""
+        if self._mismatch is None or not self._mismatch.read(line.text):
+            return False
+        index = next((i for i, error in enumerate(self._errors) if LOADING in error.text), None)
+        if index is not None:
+            error = self._errors[index]
+            first = error.text.partition(LOADING)
+            model = first[2].partition(":")[0]
+            self._errors[index] = error._replace(text=f"{first[0]}{LOADING}{model}: {self._mismatch.summary()}"[:400])
+        return True
+
     def _read_statement(self, text: str) -> None:
         state = patterns.statement_of(text.strip())
         if state and not (self._statement and state == "complete"):
@@ -323,9 +337,12 @@ class EndScan:
         is_error = bool(cause or exception or ends_traceback or is_named or is_marked)
         if line.level == "ERROR" and not is_error and self._complaint is None:
             self._complaint = error
-        if not is_error or text == ":" or patterns.CHAINED.match(text):
+        is_progress_of_nan = cause == "nan" and not (exception or ends_traceback or is_named or is_marked)
+        if not is_error or is_progress_of_nan or text == ":" or patterns.CHAINED.match(text):
             return
         self._remedy_expected = True
+        if LOADING in text and self._mismatch is None:
+            self._mismatch = CheckpointMismatch()
         target = self._echoes if patterns.ECHO.search(text) and not cause else self._errors
         if len(target) < FIRST_ERRORS:
             target.append(error)

@@ -19,11 +19,17 @@ STEADY = 0.7
 """Share of the steps down to the lowest value that must be falls."""
 FALL_SHARE = 0.3
 """Fall, relative to the first value, that no accuracy begins with."""
+FEWEST_EPOCHS = 3
+"""A log with fewer epochs is divided into blocks of its steps, if it prints enough of them."""
 WHOLE_EPOCHS = 4
 """A log with fractional epochs is divided into epochs if it has at least this many."""
 
-LOSS_KINDS = ("loss", "error", "bare")
+NAMELESS = "nameless"
+LOSS_KINDS = ("loss", "error", "bare", NAMELESS)
 """Kinds of quantities that may be the loss of a log; the first that it prints is."""
+
+UNNAMED = ("bare", NAMELESS)
+"""Kinds that no name shows to be losses."""
 
 Key = Tuple[str, str, str]
 """(kind, split, part) of a quantity; empty strings for none."""
@@ -118,6 +124,7 @@ class EpochTable:
         """True if only losses are printed that balance each other, which have no total."""
         self.validation_only = False
         self.n_observed = 0
+        self._steps_of_epochs: List[Point] = []
         self._epochs: Dict[int, _Epoch] = {}
         self._current: Optional[_Epoch] = None
         self._several_ranks = False
@@ -134,6 +141,11 @@ class EpochTable:
             return self._current.epoch
         last = self.points[-1].epoch if self.points else None
         return _whole(last) if last is not None else None
+
+    @property
+    def has_counter(self) -> bool:
+        """Return True if an epoch or step was counted."""
+        return self.epoch is not None or self._step > 0
 
     @property
     def span(self) -> Optional[Tuple[float, float]]:
@@ -155,10 +167,15 @@ class EpochTable:
         return next(iter(self._complete([self._row(epoch)])), None)
 
     @property
+    def is_nameless(self) -> bool:
+        """Return True if only numbers without names are printed."""
+        return self._loss_kind == NAMELESS
+
+    @property
     def needs_all_rows(self) -> bool:
         """Return True if only `rows` shows what the numbers are: they have no name, or steps but no epochs."""
         self._choose_loss_kind()
-        return self._loss_kind == "bare" or (self.epoch is None and bool(self.points))
+        return self._loss_kind in UNNAMED or (self.epoch is None and bool(self.points))
 
     @property
     def rows_are_final(self) -> bool:
@@ -192,8 +209,12 @@ class EpochTable:
         self._choose_loss_kind()
         self._bare = {}
         rows = self._rows()
-        if self._loss_kind == "bare":
-            return rows if _falls([row.train for row in rows]) or _fell([row.train for row in rows]) else ()
+        if len(rows) < FEWEST_EPOCHS and len(self._steps_of_epochs) >= FEWEST_BLOCKS * FEWEST_POINTS_PER_BLOCK:
+            rows = tuple(self._complete(self._rows_of_points(self._steps_of_epochs))) or rows
+        if self._loss_kind in UNNAMED:
+            train = [row.train for row in rows]
+            rows = self._with_nameless_validation(rows)
+            return rows if _falls(train) or _fell(train) else ()
         return self._with_bare_validation(rows)
 
     def _with_bare_validation(self, rows: Tuple[EpochRow, ...]) -> Tuple[EpochRow, ...]:
@@ -204,10 +225,16 @@ class EpochTable:
         pairs = [(row.train, self._bare[row.epoch]) for row in rows if row.train and row.epoch in self._bare]
         if any(row.validation is not None for row in rows) or not pairs or self._has_bare_train():
             return rows
-        is_similar = all(value is not None and 0.5 < abs(value / train) < 2.0 for train, value in pairs[:WHOLE_EPOCHS])
-        if not is_similar or not _falls([value for _, value in pairs]):
+        if not _are_similar(pairs) or not _falls([value for _, value in pairs]):
             return rows
         return tuple(row._replace(validation=self._bare.get(row.epoch)) for row in rows)
+
+    def _with_nameless_validation(self, rows: Tuple[EpochRow, ...]) -> Tuple[EpochRow, ...]:
+        """Drop the second of two numbers without names unless it falls like a validation loss: an accuracy rises."""
+        values = [row.validation for row in rows]
+        if self._loss_kind != NAMELESS or (_is_similar(rows) and (_falls(values) or _fell(values))):
+            return rows
+        return tuple(row._replace(validation=None) for row in rows)
 
     def _has_bare_train(self) -> bool:
         return any(("bare", "train", "") in epoch.final for epoch in self._epochs.values()) or any(
@@ -230,7 +257,7 @@ class EpochTable:
         if any(epoch.has(kind, "") or epoch.has(kind, "train") for epoch in epochs):
             epochs = [epoch for epoch in epochs if epoch.final]
         rows = self._complete([self._row(epoch) for epoch in epochs])
-        return tuple(rows or self._complete(self._rows_of_points()))
+        return tuple(rows or self._complete(self._rows_of_points(self.points)))
 
     def _add_to_epoch(self, observation: Observation, number: int) -> bool:
         current = self._current
@@ -282,7 +309,16 @@ class EpochTable:
                 store[key] = _Mean()
             is_average = is_step and (key[0] not in LOSS_KINDS or (observation.kind == "bar" and bool(key[1])))
             store[key].add(value.number, value.average, is_average)
+        if is_running and observation.values:
+            self._note_step(epoch.epoch, observation)
         return self._advances(observation) or (bool(observation.values) and not is_running)
+
+    def _note_step(self, epoch: int, observation: Observation) -> None:
+        """Keep the values of a step, for a log that has too few epochs to show a course."""
+        values = {key: value.number for key, value in _first_of_each(observation).items()}
+        self._steps_of_epochs.append(Point(len(self._steps_of_epochs), float(epoch), values))
+        if len(self._steps_of_epochs) > 2 * MAX_POINTS:
+            self._steps_of_epochs = _thinned(self._steps_of_epochs)
 
     def _advances(self, observation: Observation) -> bool:
         """Return True if the step counter of a line is beyond the last one."""
@@ -345,9 +381,8 @@ class EpochTable:
             self.summed_parts = tuple(parts)
         return math.fsum(parts.values()) if all(map(math.isfinite, parts.values())) else math.nan
 
-    def _rows_of_points(self) -> List[EpochRow]:
+    def _rows_of_points(self, points: List[Point]) -> List[EpochRow]:
         """Divide points into whole epochs if they have enough of them, else into blocks of equal size."""
-        points = self.points
         if not points:
             return []
         epochs = [point.epoch for point in points if point.epoch is not None]
@@ -386,6 +421,15 @@ class EpochTable:
 def _fill(epoch: _Epoch, point: Point) -> None:
     for key, number in point.values.items():
         epoch.running.setdefault(key, _Mean()).add(number)
+
+
+def _are_similar(pairs: Sequence[Tuple[float, float]]) -> bool:
+    """Return True if two numbers are of the same size in each of the first epochs."""
+    return all(train and 0.5 < abs(value / train) < 2.0 for train, value in pairs[:WHOLE_EPOCHS])
+
+
+def _is_similar(rows: Sequence[EpochRow]) -> bool:
+    return _are_similar([(row.train, row.validation) for row in rows if row.train and row.validation is not None])
 
 
 def _falls(course: Sequence[Optional[float]]) -> bool:

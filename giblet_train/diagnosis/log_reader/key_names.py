@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 
 def _words(text: str) -> Tuple[str, ...]:
@@ -19,23 +19,27 @@ COMPONENT_NAMES = {
 }
 _COMPONENT = {alias: name for name, aliases in COMPONENT_NAMES.items() for alias in aliases}
 SPLIT_NAMES = {
-    "train": ("train", "training", "tr", "trn", "trainings", "learn"),
+    "train": (
+        *("train", "training", "tr", "trn", "trainings", "learn"),
+        *("entrainement", "apprentissage", "entrenamiento", "addestramento"),
+    ),
     "validation": (
         *("val", "valid", "validation", "eval", "evaluation", "validate", "validating", "dev", "heldout", "va"),
-        "validierungs",
+        *("validierungs", "validacion", "validazione"),
     ),
     "test": ("test", "testing"),
 }
 _SPLIT = {alias: name for name, aliases in SPLIT_NAMES.items() for alias in aliases}
 _ONLY_IN_NAMES = ("tr", "trn", "va", "learn")
 """Splits that mean something else outside a name."""
-_LOSS = frozenset({"loss", "losses", "nll", "objective", "cost", "verlust", "fehler"})
+_LOSS = frozenset(_words("loss losses nll objective cost verlust fehler perte pertes perdida coste erreur perdita"))
 _ERROR = frozenset(
     (
         *("mse", "rmse", "mae", "mape", "rmsle", "bce", "xent", "crossentropy", "logloss", "mlogloss", "deviance"),
-        *("ppl", "perplexity", "nce", "infonce", "ntxent"),
+        *("nce", "infonce", "ntxent"),
     )
 )
+_PERPLEXITY = frozenset({"ppl", "perplexity"})
 """Errors that training minimises, for logs that print no loss."""
 ADVERSARIAL = frozenset(
     _words("d g gen generator disc discriminator dis adv adversarial gan netd netg actor critic policy")
@@ -50,14 +54,15 @@ _NETWORK = re.compile(r"(?:net)?[DG](?:_[A-Za-z]\w*)?\Z")
 _OF_NETWORKS = re.compile(r"(?:cycle|idt|rec|kl|z)_[A-Z]\w*\Z")
 _NETWORK_PAIR = re.compile(r"(?<![\w.])(?:net)?([DG])(?:_[A-Za-z]\w*)?\s?[:=]\s?[-\d.ni]")
 _RATE = frozenset({"lr", "learningrate", "lernrate"})
+_RATE_WORDS = tuple(frozenset(_words(name)) for name in ("learning rate", "taux apprentissage", "tasa aprendizaje"))
 _CORRELATION = frozenset({"corr", "correlation", "pearson", "pearsonr", "pcc", "r"})
 
 
 _FILLER = _LOSS | frozenset(
     _words(
         "total overall avg average averaged mean epoch step batch running current global sum all value final lm "
-        "smoothed iter mini minibatch the is e dataloader idx and with of s ms sec took after done finished complete "
-        "completed "
+        "smoothed avr mvg moving ema de di du sur en iter mini minibatch the is e dataloader idx and with of s ms sec "
+        "took after done finished complete completed "
         "results set model network net now at end on in info"
     )
 )
@@ -70,16 +75,25 @@ _OTHER_QUANTITY = frozenset(
     )
 )
 """Words that turn the number after them into something other than the loss itself."""
+_SHORT_LOSSES: Dict[Tuple[str, ...], Tuple[str, ...]] = {
+    (*prefix, *suffix): (split, "loss")
+    for prefix, split in ((("t",), "train"), (("v",), "val"), (("tr",), "train"), (("va",), "val"))
+    for suffix in (("loss",), ("l",))
+}
+"""Abbreviations of the losses of training and validation, such as `t_loss` and `va_l`."""
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_WORD = re.compile(r"[a-z]+|\d+")
-_JOINED = re.compile(r"(trainings?|train|val|valid|validierungs|test|eval)(loss|corr|lr|verlust|fehler)\Z")
+_WORD = re.compile(r"(?<![a-z])[tv](?=loss\b)|[a-z]+|\d+")
+_JOINED = re.compile(
+    r"(trainings?|train|tr|trn|val|valid|va|validierungs|test|eval)(loss|corr|lr|mse|verlust|fehler)\Z"
+)
 
 
 class Quantity(NamedTuple):
     """Meaning of a printed name."""
 
     kind: str
-    """`loss`, `lr`, `r` (correlation), `grad_norm`, `reward`; without a loss, `error` (`rmse`) or `bare` (`val: 1`)."""
+    """`loss`, `lr`, `r` (correlation), `grad_norm`, `reward`; without a loss, `error` (`rmse`), `bare` (`val: 1`) or
+    `nameless` (`0.6 / 0.7`)."""
     split: Optional[str] = None
     """`train`, `validation` or `test`; None if the name does not contain it."""
     part: Optional[str] = None
@@ -92,11 +106,12 @@ class Quantity(NamedTuple):
 def quantity_of(name: str) -> Optional[Quantity]:
     """Return the meaning of a printed name, such as `Train Loss` or `val/fmri_loss`; None if it is of no use here."""
     words = words_of(name)
+    words = _SHORT_LOSSES.get(words, words)
     bag = frozenset(words)
     if not words or (bag & _OTHER_QUANTITY and not _is_of_value(words)):
         return None
     split = next((_SPLIT[word] for word in words if word in _SPLIT), None)
-    if bag & _RATE or {"learning", "rate"} <= bag:
+    if bag & _RATE or any(rate <= bag for rate in _RATE_WORDS):
         return Quantity("lr")
     if {"grad", "norm"} <= bag or {"gradient", "norm"} <= bag or bag & {"gnorm", "gradnorm"}:
         return Quantity("grad_norm")
@@ -110,6 +125,8 @@ def quantity_of(name: str) -> Optional[Quantity]:
         return Quantity("loss", split, "value_critic")
     if bag & _LOSS:
         return _loss(words, bag, split)
+    if bag & _PERPLEXITY:
+        return Quantity("perplexity", split) if bag <= _PERPLEXITY | _FILLER | frozenset(_SPLIT) else None
     return Quantity("error", split) if _is_error(words, bag, split) else None
 
 

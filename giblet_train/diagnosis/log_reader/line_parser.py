@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -22,6 +23,10 @@ from giblet_train.diagnosis.log_reader.key_names import (
 from giblet_train.diagnosis.log_reader.number_format import NUMBER, parse_number, uses_decimal_comma
 from giblet_train.diagnosis.log_reader.screen_table import Row, ScreenTable
 
+_ACCENTS = str.maketrans(
+    "àáâãäåçèéêëìíîïñòóôõöùúûüÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖÙÚÛÜ’", "aaaaaaceeeeiiiinooooouuuuAAAAAACEEEEIIIINOOOOOUUUU'"
+)
+_ELISION = re.compile(r"\b[dl]'(?=\w)", re.IGNORECASE)
 _WORD = r"(?!(?:nan|inf(?:inity)?)\b)[^\W\d_][\w@./]*"
 """Word of a name; `nan` in `loss nan acc 0.1` is a number."""
 _PAIR = re.compile(
@@ -37,8 +42,8 @@ _NOT_A_HEADER = re.compile(
     re.IGNORECASE,
 )
 _EPOCH = re.compile(
-    r"(?<![\w-])(?<!s/)(?:ep|epoche?)\b(?:\((?P<mode>\w+)\))?\.?['\"]?\s*[:=#-]?\s*[\[(]?\s*(?P<epoch>\d{1,9}(?:\.\d{1,9})?)"
-    r"(?:\s*(?:/|of|out of|von)\s*(?P<of>\d{1,9}))?\s*[\])]?(?!\d|\s*(?:%|s\b|min|h\b|:\d))"
+    r"(?<![\w-])(?<!s/)(?:ep|epoche?|epoque|epocas?)\b(?:\((?P<mode>\w+)\))?\.?['\"]?\s*[:=#-]?\s*[\[(]?\s*(?P<epoch>\d{1,9}(?:\.\d{1,9})?)"
+    r"(?:\s*(?:/|of|out of|von)\s*(?P<of>\d{1,9}))?\s*[\])]?(?!\d|\.[a-z]|\s*(?:%|s\b|min|h\b|:\d))"
     r"|(?<![\w.-])(?P<before>\d{1,9})epoch(?=:|\sresults)",
     re.IGNORECASE,
 )
@@ -79,13 +84,25 @@ _SIDE_BY_SIDE = re.compile(
 )
 _OTHER_METRIC = re.compile(r"acc|auc|f1|dice|iou|score|corr|r2|top|map\b|recall|precision|bleu|wer|cer|psnr|ssim", re.I)
 _BARE_STEP = re.compile(r"^\s*\[\s*(\d{1,12})\s*/\s*(\d{1,12})\s*\]")
+_JOINED_EPOCH = re.compile(r"(?<![\w-])(ep|epoche?|epoque|epocas?)(?=\d)", re.IGNORECASE)
+_LEADING = re.compile(
+    r"\s*(?:\((?P<round>\d{1,9})(?:\s*/\s*(?P<of_round>\d{1,9}))?\)|\[\s*(?P<square>\d{1,9})(?:\s*/\s*(?P<of_square>\d{1,9}))?\s*\]"
+    r"|(?:\#\s?|[Ee]\s?[=:]?\s?(?=\d))?(?P<plain>\d{1,9})(?:\s*/\s*(?P<of_plain>\d{1,9}))?(?=\s|[:|,)]))[\s:|,)-]*"
+)
+"""Counter at the beginning of a line, such as `(9)`, `[9/50]`, `#9` or `e9`, which counts epochs if losses follow."""
+_NAMELESS = re.compile(rf"\s*[:|,-]?\s*(?P<first>{NUMBER})(?:\s*[/|,;]?\s*(?P<second>{NUMBER}))?\s*$", re.IGNORECASE)
+"""One or two numbers that are all that follows the counter of a line."""
+_DECIMAL = re.compile(r"\d*[.,]\d|\d[eE][-+]?\d|nan|inf", re.IGNORECASE)
 _BAR = re.compile(r"\d+%\|[^|]*\|\s*(\d{1,12})/(\d{1,12})\s*\[")
+_EPOCH_BAR = re.compile(r"\s*(?:training\s+)?epochs?\s*:?\s*\d{1,3}%\|", re.IGNORECASE)
+"""A progress bar over the epochs."""
 _KERAS_BAR = re.compile(r"^\s*(\d{1,12})/(\d{1,12})\s+(?:\[[=>.\s]*\]|[━╸╺ ]+(?=\d|\s))")
 _UNREADABLE = re.compile(r"\bloss['\"]?\s*[:=]+\s*['\"\[(]*[-+]?[\d.,]", re.IGNORECASE)
 _INNER_COMMA = re.compile(r"\d,\d")
 _KEYWORDS = (
     *("loss", "lr", "learning", "corr", "pearson", "pcc", "norm", "nll", "objective", "cost", "verlust", "fehler"),
     *("mse", "mae", "mape", "rmsle", "bce", "xent", "entropy", "deviance", "ppl", "perplexity", "lernrate"),
+    *("perte", "perdida", "cout", "erreur", "taux", "perdita"),
     *("infonce", "ntxent", "reward"),
 )
 """At least one of them is in every line with a quantity, but for a correlation called `r`."""
@@ -139,6 +156,8 @@ class LineParser:
         self._table = ScreenTable()
         self._box = BoxTable()
         self._summary_follows = False
+        self._names_epochs = False
+        self._n_epochs: Optional[int] = None
 
     @property
     def in_box(self) -> bool:
@@ -150,6 +169,7 @@ class LineParser:
         record = _mapping(text)
         if record is not None:
             return self.record(record)
+        text = text if text.isascii() else _ELISION.sub("", text.translate(_ACCENTS))
         if self._box.read_row(text):
             return None
         box = self._box.close(text)
@@ -163,16 +183,34 @@ class LineParser:
         unnamed = _unnamed(text)
         if unnamed is not None:
             return unnamed
+        text = _JOINED_EPOCH.sub(r"\1 ", text)
         text = _ungrouped(_POSSESSIVE.sub(r"\1 ", text) if "'s" in text else text)
-        position = _position(text)
+        position = self._position_of(text)
         if self._is_summary(position):
             return None
+        nameless = _nameless(text, position)
+        if nameless is not None:
+            return nameless
         self._section = None if position.epoch is not None else self._section
         values, unreadable = self._values(text, position)
         self._note_section(position, values)
         if position.epoch is None and position.step is None and not values and not unreadable:
             return None
-        return position._replace(values=values, unreadable=unreadable)
+        return self._counting_epochs(text, position._replace(values=values, unreadable=unreadable))
+
+    def _counting_epochs(self, text: str, observation: Observation) -> Observation:
+        """Take the counter of a progress bar over the epochs for the epoch."""
+        self._n_epochs = observation.n_epochs or self._n_epochs
+        if observation.kind != "bar" or observation.epoch is not None or observation.step is None:
+            return observation
+        splits = {value.quantity.split for value in observation.values if value.quantity.kind in ("loss", "error")}
+        is_whole = "train" in splits and bool(splits & {"validation", "test"})
+        counts_epochs = is_whole and (not self._names_epochs or observation.n_steps == self._n_epochs)
+        if not counts_epochs and not (splits and _EPOCH_BAR.match(text)):
+            return observation
+        values = tuple(value._replace(average=None) for value in observation.values)
+        epoch, n_epochs = float(observation.step), observation.n_steps
+        return Observation(values, epoch, n_epochs)
 
     def record(self, record: Dict[str, Any]) -> Optional[Observation]:
         """Return what a dict, JSON object or table row shows; None if it shows nothing of a training."""
@@ -194,11 +232,18 @@ class LineParser:
                 step = int(number)
             else:
                 quantity = quantity_of(name)
-                values += [Value(quantity, number)] if quantity else []
+                values += [_in_nats(Value(quantity, number))] if quantity else []
+        if not any(value.quantity.kind in ("loss", "error") for value in values):
+            values += self._bare_values(record)
         if not values:
             return None
         is_final = "train_runtime" in record
         return Observation(tuple(values), epoch, None, step, None, "record", False, is_final, fractional)
+
+    def _bare_values(self, record: Dict[str, Any]) -> List[Value]:
+        """Return the numbers of a record that only their split names."""
+        numbers = ((single_split(name), self.number(item)) for name, item in record.items())
+        return [Value(Quantity("bare", split), number) for split, number in numbers if split and number is not None]
 
     def note_heading(self, text: str) -> None:
         """Remember the split that a short line without numbers announces for the lines after it."""
@@ -219,6 +264,14 @@ class LineParser:
         """Take note of decimal commas or decimal points in a text."""
         style = uses_decimal_comma(match[0] for match in _NUMBER.finditer(text))
         self._decimal_comma = self._decimal_comma if style is None else style
+
+    def _position_of(self, text: str) -> Observation:
+        """Return epoch and step of a line; a counter at its beginning counts epochs where no epoch is ever named."""
+        position = _position(text)
+        self._names_epochs = self._names_epochs or position.epoch is not None
+        if self._names_epochs or position.kind not in ("line", "step"):
+            return position
+        return _leading_epoch(text) or position
 
     def _of_row(self, row: Row) -> Optional[Observation]:
         observation = self.record(dict(row.record))
@@ -251,7 +304,7 @@ class LineParser:
                 continue
             average = parse_number(match["average"], self._decimal_comma) if match["average"] else None
             average = number if position.kind == "keras" else average
-            values.append(Value(quantity, number, average))
+            values.append(_in_nats(Value(quantity, number, average)))
         return tuple(values), not n_losses and bool(_UNREADABLE.search(text))
 
     def _note_section(self, position: Observation, values: Tuple[Value, ...]) -> None:
@@ -346,6 +399,46 @@ def _position(text: str) -> Observation:
         return Observation((), epoch, n_epochs)
     steps = int(counter[2]) if counter.re is not _ESPNET_STEP and counter[2] else None
     return Observation((), epoch, n_epochs, int(counter[1]), steps, "step")
+
+
+def _in_nats(value: Value) -> Value:
+    """Write a perplexity as the cross-entropy whose exponential it is."""
+    if value.quantity.kind != "perplexity":
+        return value
+    number = math.log(value.number) if value.number > 0 else value.number
+    return Value(value.quantity._replace(kind="error"), number)
+
+
+def _leading_epoch(text: str) -> Optional[Observation]:
+    """Return the epoch of a line with a counter before losses of training and validation, or before two numbers."""
+    match = _LEADING.match(text)
+    if match is None:
+        return None
+    rest = text[match.end() :]
+    is_pair = _NAMELESS.match(rest) is not None and len(_DECIMAL.findall(rest)) == 2
+    words = words_of(rest)
+    splits = {single_split(word) for word in words}
+    if not is_pair and not ("validation" in splits and ("train" in splits or names_a_loss(rest))):
+        return None
+    number = match["round"] or match["square"] or match["plain"]
+    of = match["of_round"] or match["of_square"] or match["of_plain"]
+    return Observation((), float(number), int(of) if of else None)
+
+
+def _nameless(text: str, position: Observation) -> Optional[Observation]:
+    """Return the losses of a line of an epoch that consists of numbers without names; None for any other line."""
+    if position.epoch is None or position.kind != "line" or not _DECIMAL.search(text):
+        return None
+    end = _epoch(text)[2]
+    leading = None if end else _LEADING.match(text)
+    match = _NAMELESS.match(text, leading.end() if leading else end)
+    numbers = [n for n in (match["first"], match["second"]) if n and _DECIMAL.match(n.lstrip("+-"))] if match else []
+    parsed = [number for number in map(parse_number, numbers) if number is not None]
+    if not parsed or match is None or len(parsed) < (2 if match["second"] else 1):
+        return None
+    splits = ("train", "validation")
+    values = tuple(Value(Quantity("nameless", split), number) for split, number in zip(splits, parsed))
+    return position._replace(values=values)
 
 
 def _epoch(text: str) -> Tuple[Optional[float], Optional[int], int]:

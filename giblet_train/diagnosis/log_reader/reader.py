@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 from giblet_train.diagnosis.log_reader import end_patterns
 from giblet_train.diagnosis.log_reader.collapse import Collapse, CollapseWatch
 from giblet_train.diagnosis.log_reader.end_scan import EndScan, LogEnd
-from giblet_train.diagnosis.log_reader.epoch_table import EpochRow, EpochTable
+from giblet_train.diagnosis.log_reader.epoch_table import NAMELESS, EpochRow, EpochTable
 from giblet_train.diagnosis.log_reader.line_parser import LineParser, Observation
 from giblet_train.diagnosis.log_reader.line_prefix import clean, split_prefix
 
@@ -21,6 +21,8 @@ _GLUED = re.compile(r"(?<=\S)(?=Epoch[ :]\s*\[?\d+\s*/\s*\d+\]?\s*[|,:])")
 """Where two ranks printed an epoch line each into one line."""
 _BAR_BEFORE_TEXT = re.compile(r"([^{]*?\d%\|[^|]*\|[^\[\]]*\[[^\[\]]*\])\s*(\S.*)$")
 """A progress bar after which another stream printed into the same line."""
+_BAR_OF_EPOCH = re.compile(r"\btrain\w*\W?loss.*\b(?:val|test)|\b(?:val|test)\w*\W?loss.*\btrain", re.IGNORECASE)
+"""A progress bar that shows losses of training and validation, and may therefore count epochs."""
 _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf\b", re.IGNORECASE)
 _DECIMAL = re.compile(r"\d[.,]\d")
 
@@ -49,6 +51,8 @@ class TrainingLog(NamedTuple):
     """Parts of the loss whose sum is taken for the total, because no total is printed."""
     is_adversarial: bool = False
     """True if only losses are printed that balance each other, as those of generator and discriminator."""
+    is_nameless: bool = False
+    """True if its numbers have no names: the first of each epoch is taken for the training loss."""
     validation_only: bool = False
     """True if only validation losses are printed; they are then taken for the training loss."""
     unread: Tuple[UnreadLine, ...] = ()
@@ -65,7 +69,7 @@ class TrainingLog(NamedTuple):
     @property
     def completed(self) -> bool:
         """Return True if the last planned epoch was printed, counting from 0 or from 1."""
-        if not self.n_epochs or not self.rows:
+        if not self.n_epochs or not self.rows or self.is_blocks:
             return False
         first, last = self.rows[0].epoch, self.rows[-1].epoch
         return last >= self.n_epochs or (first == 0 and last == self.n_epochs - 1)
@@ -110,7 +114,8 @@ class LogReader:
         """Hold back a progress bar, because only the last of several with the same title is read."""
         title = text.partition("%|")[0].rstrip("0123456789 ")
         self._n_bars += 1
-        if title != self._bar_title or self._n_bars >= BARS_PER_READING:
+        is_epoch = title.lower().rstrip(": ").endswith(("epoch", "epochs")) or _BAR_OF_EPOCH.search(text) is not None
+        if is_epoch or title != self._bar_title or self._n_bars >= BARS_PER_READING:
             self.flush()
             self._bar_title, self._n_bars = title, 0
         self._bar = text
@@ -143,6 +148,7 @@ class LogReader:
             is_blocks=self.table.is_blocks,
             summed_parts=self.table.summed_parts,
             is_adversarial=self.table.is_adversarial,
+            is_nameless=self.table.is_nameless,
             validation_only=self.table.validation_only,
             unread=tuple(unread),
             n_unread=max(self._n_unread, len(unread)),
@@ -159,10 +165,10 @@ class LogReader:
         if not has_number:
             self._parser.note_heading(line.text)
         epoch_before = self.table.epoch
-        is_progress = observation is not None and self._add(observation)
+        is_progress = observation is not None and not self._is_detail(observation) and self._add(observation)
         if observation is not None and observation.unreadable:
             self._note_unread(raw)
-        elif observation is not None and observation.epoch is not None and not observation.values:
+        elif observation is not None and observation.epoch is not None and not _has_names(observation):
             self._note_unnamed(raw)
         if "verflow" in line.text or "OVERFLOW" in line.text:
             self._collapse.add_text(line.text)
@@ -175,6 +181,11 @@ class LogReader:
         if end_patterns.RESUMED.search(line.text) or self._scan.has_errors:
             self.table.disturb()
         self._scan.add(line, raw)
+
+    def _is_detail(self, observation: Observation) -> bool:
+        """Return True for numbers without a counter after an error, such as `loss_dict = {...}`: they belong to it."""
+        has_counter = observation.epoch is not None or observation.step is not None
+        return self._scan.has_errors and not has_counter and self.table.has_counter
 
     def _add(self, observation: Observation) -> bool:
         is_progress = self.table.add(observation)
@@ -190,6 +201,10 @@ class LogReader:
     def _note_unnamed(self, raw: str) -> None:
         if self._unnamed is None and _DECIMAL.search(raw):
             self._unnamed = UnreadLine(self._n_lines, raw.strip()[:300])
+
+
+def _has_names(observation: Observation) -> bool:
+    return any(value.quantity.kind != NAMELESS for value in observation.values)
 
 
 def _is_statement(text: str) -> bool:

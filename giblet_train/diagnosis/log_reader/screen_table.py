@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from giblet_train.diagnosis.log_reader.key_names import quantity_of, single_split, words_of
+from giblet_train.diagnosis.log_reader.key_names import names_a_loss, quantity_of, single_split, words_of
 from giblet_train.diagnosis.log_reader.number_format import NUMBER
 
 MAX_COLUMNS = 64
-_COUNTERS = frozenset({"epoch", "ep", "step", "iteration", "iter", "epoche"})
+_COUNTERS = frozenset({"epoch", "epochs", "ep", "step", "iteration", "iter", "it", "epoche"})
 _SHORT_COUNTERS = ("E", "#")
 """Columns of spaCy for the epoch and the step."""
 _DETECTOR_LOSSES = frozenset({"box", "obj", "cls", "dfl", "seg", "pose", "kobj", "giou", "total"})
 """Columns of losses in the tables of YOLO, whose names do not say so."""
+_EMPTY_CELLS = ("", "-", "--", "none", "null", "n/a")
 _FRAME = re.compile("[│┃┆┊║]")
 _GAP = re.compile(r"\t+|\s{2,}")
 _COUNTER = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(?:/(\d{1,9}))?")
@@ -108,7 +109,14 @@ def _joined(upper: Tuple[str, ...], lower: Tuple[str, ...]) -> Tuple[str, ...]:
 
 
 def _is_header(cells: Tuple[str, ...]) -> bool:
-    return any(map(_is_counter, cells)) and any(map(_is_loss, _named_losses(cells)))
+    return any(map(_is_counter, cells)) and names_losses(_named_losses(cells))
+
+
+def names_losses(names: Sequence[str]) -> bool:
+    """Return True if names of columns contain a loss or an error, or only a split for both training and validation."""
+    quantities = [quantity_of(name) for name in names]
+    is_named = any(quantity is not None and quantity.kind in ("loss", "error") for quantity in quantities)
+    return is_named or {"train", "validation"} <= {single_split(name) for name in names}
 
 
 def _named_losses(cells: Tuple[str, ...]) -> Tuple[str, ...]:
@@ -124,17 +132,14 @@ def _is_counter(name: str) -> bool:
     return name in _SHORT_COUNTERS or (len(words) == 1 and words[0] in _COUNTERS)
 
 
-def _is_loss(name: str) -> bool:
-    quantity = quantity_of(name)
-    return quantity is not None and quantity.kind == "loss"
-
-
 def _has_counter(record: Dict[str, str]) -> bool:
     return any(_is_counter(name) and _COUNTER.fullmatch(cell) for name, cell in record.items())
 
 
 def _has_loss(record: Dict[str, str]) -> bool:
-    return any(_is_loss(name) and _CELL.fullmatch(cell) for name, cell in record.items())
+    numbers = [name for name, cell in record.items() if _CELL.fullmatch(cell)]
+    others = [name for name, cell in record.items() if name not in numbers and cell.lower() not in _EMPTY_CELLS]
+    return names_losses(numbers) and not any(names_a_loss(name) for name in others)
 
 
 def _row(record: Dict[str, str], is_bar: bool) -> Row:

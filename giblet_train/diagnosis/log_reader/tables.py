@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 from giblet_train.diagnosis.log_reader.key_names import quantity_of, words_of
 from giblet_train.diagnosis.log_reader.number_format import uses_decimal_comma
 from giblet_train.diagnosis.log_reader.reader import LogReader
-from giblet_train.diagnosis.log_reader.screen_table import is_no_name
+from giblet_train.diagnosis.log_reader.screen_table import is_no_name, names_losses
 
 SEPARATORS = ",;\t"
 MAX_CELLS = 2000
@@ -19,7 +19,7 @@ def separator_of(header: str) -> str:
     """Return the separator of a table of metrics, judged by its header; empty if the line is not such a header."""
     for separator in SEPARATORS:
         names = [name.strip().strip("\"'") for name in header.strip().split(separator)]
-        if 2 <= len(names) <= MAX_CELLS and all(map(_is_name, names)) and any(map(_is_loss, names)):
+        if 2 <= len(names) <= MAX_CELLS and all(map(_is_name, names)) and names_losses(names):
             return separator
     return ""
 

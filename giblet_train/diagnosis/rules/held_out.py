@@ -91,8 +91,9 @@ def overfit(case: RunHistory) -> Finding | None:
     return Finding(
         confidence=0.9 if severe else TENTATIVE,
         sentence=(
-            f"Validation was best at epoch {best_epoch} ({format_loss(best)}) and has risen by {rise / scale:.1%}"
-            f"{of} since, while training fell to {format_loss(train[last_epoch])}."
+            f"{'Validation' if width == 1 else f'The median of {width} validations'} was best at epoch {best_epoch} "
+            f"({format_loss(best)}) and has since risen by {rise / scale:.1%}{of} to {format_loss(best + rise)}"
+            f"{' or more' if width == 1 else ''}, while training fell to {format_loss(train[last_epoch])}."
         ),
         evidence={"best_epoch": best_epoch, "best": best, "rise": rise / scale, "noise": noise, "epoch": last_epoch},
         action="Keep the best checkpoint; set early_stopping_patience, more dropout or weight decay, or more data.",

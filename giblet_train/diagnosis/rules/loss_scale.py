@@ -235,13 +235,13 @@ def _total_not_unit_free(case: RunHistory) -> Finding | None:
     (first_epoch, first), (epoch, last) = totals[0], totals[-1]
     if first < case.watch.unit_free_total:
         return None
-    if 1 - last / first > min(LEARNS, case.watch.flat_change * (epoch - first_epoch)):
+    if abs(1 - last / first) > min(LEARNS, case.watch.flat_change * (epoch - first_epoch)):
         return None
     return Finding(
         confidence=0.88,
         sentence=(
             f"The training loss starts at {format_loss(first)}; terms in units of their variance would add up to a few."
-            f" It fell by {1 - last / first:.2%} in {epoch - first_epoch} epochs: its size depends on a unit."
+            f" It changed by {last / first - 1:+.2%} in {epoch - first_epoch} epochs: its size depends on a unit."
         ),
         evidence={"first_total": first, "last_total": last, "epochs": epoch - first_epoch, "fall": 1 - last / first},
         action="Log each component; divide each by its training variance, so that 1 is the best constant.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from giblet_train.diagnosis.log_reader.checkpoint_mismatch import remedy_of
 from giblet_train.diagnosis.log_reader.end_patterns import CANCELLED, SIGNALS, cause_of
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.log_evidence import (
@@ -54,10 +55,6 @@ _SPECIFIC_ACTIONS = (
     ),
     (r"ModuleNotFoundError|ImportError", "Install the missing module in the environment of the training"),
     (r"FileNotFoundError|No such file", "Check that path on the node"),
-    (
-        r"size mismatch|Missing key\(s\) in state_dict",
-        "Use the configuration that the checkpoint was trained with",
-    ),
 )
 
 
@@ -180,8 +177,8 @@ def collective_timeout(case: RunHistory) -> Finding | None:
 
 @rule(group="ending", explains=_ENDINGS, level="error")
 def configuration_error(case: RunHistory) -> Finding | None:
-    """Report a configuration that giblet refused, with its own remedy."""
-    return _refusal(case, "ConfigError", "The configuration was refused")
+    """Report a configuration that giblet refused, with its own remedy, or a model that does not fit its checkpoint."""
+    return _refusal(case, "ConfigError", "The configuration was refused") or _checkpoint_mismatch(case)
 
 
 @rule(group="ending", explains=_ENDINGS, level="error")
@@ -285,6 +282,19 @@ def _refusal(case: RunHistory, error: str, what: str) -> Finding | None:
     if line is None or is_over(case):
         return None
     return _finding(0.9, f"{what}: {describe(line)}", {"error": line.text}, end.remedy or f"Read {log_place(case)}.")
+
+
+def _checkpoint_mismatch(case: RunHistory) -> Finding | None:
+    """Return the finding for a run that ended because its checkpoint does not fit its model."""
+    if (case.health is not None and case.health.state not in ("failed", "died", "ended")) or is_over(case):
+        return None
+    event = next((e.sentence for e in reversed(case.events) if e.name == "failed"), "")
+    root = log_end(case).root_error
+    error = event or (describe(root) if root is not None else "")
+    remedy = remedy_of(error)
+    if remedy is None:
+        return None
+    return _finding(0.9, f"The checkpoint does not fit the model: {error}", {"error": error}, remedy)
 
 
 def _event(case: RunHistory, cause: str, action: str) -> Finding | None:

@@ -13,7 +13,7 @@ from giblet_train.diagnosis.rules.held_out import R_DOUBT
 from giblet_train.diagnosis.rules.log_evidence import collapse_finding
 from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, SHORT_WARMUP, WARN_ONLY, fault, rule
-from giblet_train.diagnosis.run_start import ELSEWHERE, LEARNT_BEYOND, format_loss, initial_total
+from giblet_train.diagnosis.run_start import ELSEWHERE, LEARNT_BEYOND, format_loss, format_losses, initial_total
 from giblet_train.schema.records import StepMetric
 
 BLOCK_STEPS = 10
@@ -250,8 +250,8 @@ def flat(case: RunHistory) -> Finding | None:
     if (fall > owed + doubt or validation_fall > owed) and not (nothing_beyond_start and validation_fall <= owed):
         return None
     return _flat(
-        f"The training loss is {format_loss(fmean(last))} after {case.steps[-1].step + 1} steps, {_change(fall)} its "
-        f"start {format_loss(start)} (± {doubt:.2%})",
+        f"The mean training loss of steps {case.steps[-1].step + 2 - len(last)} to {case.steps[-1].step + 1} is "
+        f"{format_loss(fmean(last))}, {_change(fall)} its start {format_loss(start)} (± {doubt:.2%})",
         {"fall": fall, "doubt": doubt, "steps": len(case.steps), "validation_fall": validation_fall},
         certain=progress >= FLAT_CERTAIN,
     )
@@ -268,6 +268,8 @@ def _correlation_factor(values: Sequence[float]) -> float:
 
 def _change(fall: float) -> str:
     """Describe a relative decrease from a value."""
+    if abs(fall) < 5e-5:
+        return "within 0.01% of"
     return f"{fall:.2%} below" if fall >= 0 else f"{-fall:.2%} above"
 
 
@@ -286,7 +288,8 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
     if len(totals) < case.watch.flat_epochs or not case.begins_at_start:
         return None
     n = max(case.watch.flat_epochs, len(totals) // 3)
-    first, last = median(totals[: max(1, n // 2)]), median(totals[-n:])
+    n_first = max(1, n // 2)
+    first, last = median(totals[:n_first]), median(totals[-n:])
     scale = abs(first) if min(totals) > 0 else max(SIGNED_SCALE, abs(first))
     if not scale:
         return None
@@ -300,8 +303,7 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
         return None
     if fall > nothing and _validation_learns([v for _, v in case.validation_totals], owed):
         return None
-    (first_epoch, first_value), (epoch, last_value) = case.train_totals[0], case.train_totals[-1]
-    at_once = (first_value - last) / scale
+    at_once = (totals[0] - last) / scale
     # Noise of fMRI hides most of its variance: a model that predicts it well lowers the loss by a few per cent.
     r = _final_correlation(case)
     # With no correlation, the first epochs have only found the mean.
@@ -309,15 +311,21 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
     fell_at_once = at_once > AT_ONCE or may_predict
     if fell_at_once and r is not None and r >= PREDICTS:
         return None
+    epochs = [epoch for epoch, _ in case.train_totals]
+    last_text, first_text = format_losses(last, first)
     facts = (
-        f"The training loss went from {format_loss(first_value)} to {format_loss(last_value)} in epochs {first_epoch} "
-        f"to {epoch}: {_change(fall)} its {'level after the first epochs' if fell_at_once else 'start'}"
+        f"The median training loss of epochs {epochs[-n]} to {epochs[-1]} is {last_text}, {_change(fall)} that of "
+        f"{f'epochs {epochs[0]} to {epochs[n_first - 1]}' if n_first > 1 else f'epoch {epochs[0]}'} ({first_text})"
     )
     return _flat(
         facts,
         {"fall": fall, "epochs": len(totals), "doubt": doubt},
         certain=-0.05 < fall <= nothing and not fell_at_once,
-        amount="nothing" if fall <= nothing and not fell_at_once else "hardly anything",
+        amount="after the first epochs hardly anything"
+        if fell_at_once
+        else "nothing"
+        if fall <= nothing
+        else "hardly anything",
     )
 
 

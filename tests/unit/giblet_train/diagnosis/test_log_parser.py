@@ -129,6 +129,20 @@ def test_a_log_in_which_nothing_began_is_not_called_well(tmp_path: Path) -> None
     assert cause.cause == "crashed" and in_use in cause.sentence
 
 
+@pytest.mark.parametrize("n_epochs", [1, 2, 3])
+def test_a_log_of_one_or_two_epochs_cannot_be_judged_yet(n_epochs: int, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("".join(f"Epoch {e}/50 train loss {1.0 - 0.1 * e}\n" for e in range(1, n_epochs + 1)))
+    answer = of_path(log, None)
+    seen = {1: "only epoch 1 of 50", 2: "only epochs 1 and 2 of 50"}
+    if n_epochs in seen:
+        assert why_lines(answer) == [f"It cannot be judged yet: {seen[n_epochs]} can be seen, and no error."]
+    assert answer.inconclusive is (n_epochs in seen) and why_json(answer)["healthy"] is (n_epochs not in seen)
+    with log.open("a") as file:
+        file.write("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 6.26 GiB\n")
+    assert [cause.cause for cause in of_path(log, None).diagnosis.causes][:1] == ["oom_gpu"]
+
+
 def test_a_log_that_only_crashed_is_read_by_its_end(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_text("Traceback (most recent call last):\n  File x\nKeyError: 'sub-04'\n")

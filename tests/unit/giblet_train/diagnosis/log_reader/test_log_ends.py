@@ -98,6 +98,29 @@ def test_the_remedy_of_our_own_errors_is_kept() -> None:
     assert (first.cause, first.action) == ("configuration_error", "Set num_epochs.")
 
 
+@pytest.mark.parametrize("prefix", ["", "[rank0]: "])
+def test_a_checkpoint_that_does_not_fit_is_quoted_with_its_keys(prefix: str) -> None:
+    details = [
+        '\tMissing key(s) in state_dict: "enc.0.weight", "enc.0.bias", "enc.1.weight", "enc.1.bias". ',
+        '\tUnexpected key(s) in state_dict: "decoder.weight". ',
+        "\tsize mismatch for head.weight: copying a param with shape torch.Size([1000, 512]) from checkpoint, the "
+        "shape in current model is torch.Size([500, 512]).",
+    ]
+    error = traceback("RuntimeError: Error(s) in loading state_dict for UNet:", prefix)
+    _, diagnosis = judged(log_of([*error, *(prefix + line for line in details)]))
+    first = diagnosis.causes[0]
+    assert (first.cause, first.confidence) == ("configuration_error", 0.9)
+    assert first.sentence.endswith(
+        "for UNet: missing keys enc.0.weight, enc.0.bias, enc.1.weight and 1 more; unexpected key decoder.weight; "
+        "head.weight is [1000, 512] in the checkpoint and [500, 512] in the model."
+    )
+    assert first.action.startswith("Use the sizes that the checkpoint was trained with")
+    only_keys = details[0].replace("enc.", "module.enc.")
+    assert "`module.`" in judged(log_of([*error, prefix + only_keys]))[1].causes[0].action
+    _, survived = judged(log_of([*error, *details, *epochs(21, 50)]))
+    assert survived.healthy
+
+
 def test_an_interrupted_training_is_noted_and_not_accused() -> None:
     parsed, _ = judged(log_of(SURVIVED["interrupted"]))
     assert "It was stopped by hand (KeyboardInterrupt) after epoch 20 of 50." in parsed.notes

@@ -122,6 +122,66 @@ def test_every_epoch_of_a_layout_is_read(line: str) -> None:
         assert totals(parsed) == FALL and len(parsed.metrics) == len(FALL)
 
 
+LEADING_COUNTERS = (
+    "({e}) train: {v} valid: {w}",
+    "[{e}/20] {v} / {w}",
+    "ep{e} tr {v} va {w}",
+    "ep={e}, tr={v}, va={w}",
+    "#{e}: loss={v} val_loss={w}",
+    "e{e:02d} | train {v} | dev {w}",
+    "{e}/20: {v}, {w}",
+    "{e:3d} {v} {w}",
+    "2025-11-05 10:00:00 [{e}] {v} {w}",
+    "Epoch {e}: {v} {w}",
+    "{e:3d} | trloss={v} | valoss={w}",
+    "ep {e} t_loss {v} v_loss {w}",
+)
+"""Epoch lines whose counter or losses have no name, or an abbreviated one."""
+
+
+@pytest.mark.parametrize("line", LEADING_COUNTERS)
+def test_a_counter_at_the_beginning_of_a_line_counts_epochs(line: str) -> None:
+    parsed = parse([line.format(e=e, v=v, w=round(v + 0.1, 4)) for e, v in enumerate(FALL, 1)])
+    assert totals(parsed) == FALL and [metric.epoch for metric in parsed.metrics] == list(range(1, 21))
+    assert [m.validation and m.validation.total for m in parsed.metrics] == pytest.approx([v + 0.1 for v in FALL])
+    assert not parsed.log.is_blocks and diagnose(None, parsed.metrics, log=parsed.log).healthy
+
+
+@pytest.mark.parametrize("line", LEADING_COUNTERS)
+def test_overfitting_is_seen_behind_any_counter(line: str) -> None:
+    validation = [v + 0.1 + 0.05 * max(0, i - 8) for i, v in enumerate(FALL)]
+    parsed = parse(
+        [line.format(e=e, v=v, w=round(w, 4)) for e, (v, w) in enumerate(zip(FALL, validation, strict=True))]
+    )
+    assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes] == ["overfit"]
+
+
+def test_an_accuracy_without_a_name_is_no_validation_loss() -> None:
+    parsed = parse([f"[{e}/20] {v} / {0.5 + 0.02 * e:.3f}" for e, v in enumerate(FALL, 1)])
+    assert totals(parsed) == FALL and not any(metric.validation for metric in parsed.metrics)
+    assert "Its numbers have no names: the first of each epoch is taken for the training loss." in parsed.notes
+
+
+def test_a_sentence_with_a_number_is_no_row_of_a_table() -> None:
+    assert totals(parse([*yolo("     Epoch   gpu_mem       box       obj       cls    labels  img_size", 3),
+                         "50 epochs completed in 0.412 hours."])) == pytest.approx(FALL, rel=1e-4)  # fmt: skip
+
+
+def test_a_counter_of_steps_inside_epochs_counts_no_epochs() -> None:
+    lines = [text for e, v in enumerate(FALL, 1) for text in (f"Epoch {e}", f"[5/5] train {v} val {v + 0.1:.4f}")]
+    assert [metric.epoch for metric in parse(lines).metrics] == list(range(1, 21))
+
+
+@pytest.mark.parametrize(
+    "header", ["epoch train valid", "ep\ttr\tva", "Epoch | Train | Val", "epoch,train_mse,val_mse"]
+)
+def test_a_table_may_name_splits_or_errors_only(header: str) -> None:
+    separator = next((mark for mark in (",", "\t", "|") if mark in header), " ")
+    rows = [separator.join((str(e), str(v), f"{v + 0.1:.4f}")) for e, v in enumerate(FALL, 1)]
+    parsed = parse([header, *rows])
+    assert totals(parsed) == FALL and all(metric.validation for metric in parsed.metrics)
+
+
 def test_a_bare_number_after_another_metric_is_that_metric() -> None:
     parsed = parse(
         [f"Epoch {i + 1}/20 loss=(train {v}; val {v + 1}) acc=(train 0.6; val 0.5)" for i, v in enumerate(FALL)]
