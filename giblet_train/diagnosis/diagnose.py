@@ -12,10 +12,12 @@ import msgspec
 
 from giblet_train.diagnosis.log_reader.reader import TrainingLog
 from giblet_train.diagnosis.rules import (  # noqa: F401 - importing a module registers its rules
+    adversarial,
     alignment,
     criteria,
     held_out,
     learning_rate,
+    log_parts,
     loss_scale,
     run_end,
     step_time,

@@ -20,8 +20,10 @@ from giblet_train.schema.errors import DataError
 from giblet_train.schema.records import EpochMetric, Number, SplitLoss
 
 MAX_BYTES = 1024**3
+MOST_PARTS = 12
 BALANCED = (
-    "Its losses balance each other (adversarial or reinforcement learning): they need not fall, and are not judged."
+    "Its losses balance each other (adversarial or reinforcement learning): they need not fall, so only their "
+    "balance is judged."
 )
 _PLAN_KEYS = (
     *("num_epochs", "learning_rate", "min_lr", "warmup_epochs", "scheduler_type", "gradient_clip_val"),
@@ -91,12 +93,16 @@ def parse(lines: Iterable[str]) -> ParsedLog:
 def as_records(log: TrainingLog) -> ParsedLog:
     """Convert a log to records. An epoch that is repeated after a restart counts as written last."""
     metrics = tuple(_metric(row) for row in log.rows)
-    missing = [] if log.is_adversarial and not metrics else unavailable_from_log(metrics)
+    missing = [] if log.is_adversarial and not metrics else unavailable_from_log(metrics, log)
     return ParsedLog(metrics=metrics, log=log, notes=(*_reading_notes(log), *missing))
 
 
-def unavailable_from_log(metrics: Sequence[EpochMetric]) -> list[str]:
-    """Return sentences on what is unknown about a training whose log shows these epochs."""
+def unavailable_from_log(metrics: Sequence[EpochMetric], log: TrainingLog | None = None) -> list[str]:
+    """Return sentences on what is unknown about a training whose log shows these epochs.
+
+    Args:
+        log: the log, which also shows durations and a learning rate of 0.
+    """
     if not metrics:
         return ["It has no epoch with a loss: only its end can be read."]
     missing = []
@@ -104,9 +110,10 @@ def unavailable_from_log(metrics: Sequence[EpochMetric]) -> list[str]:
         missing.append("the components' losses (which one dominates, on what scale)")
     if not any(m.validation for m in metrics):
         missing.append("validation (overfitting, leaks)")
-    if not any(m.lr for m in metrics):
+    if not any(m.lr for m in metrics) and not (log is not None and any(row.lr is not None for row in log.rows)):
         missing.append("the learning rate")
-    missing.append("gradients, the seconds of a step, memory")
+    seconds = "" if log is not None and log.data_wait is not None else "the seconds of a step, "
+    missing.append(f"gradients, {seconds}memory")
     return [f"This log does not show {'; '.join(missing)}."]
 
 
@@ -185,7 +192,9 @@ def _metric(row: EpochRow) -> EpochMetric:
 
 
 def _components(parts: Mapping[str, float]) -> dict[str, Number]:
-    return {name: _number(parts[name]) for name in COMPONENTS if name in parts}
+    """Return the parts of a loss as records, those of giblet first."""
+    names = sorted(parts, key=lambda name: COMPONENTS.index(name) if name in COMPONENTS else len(COMPONENTS))
+    return {name: _number(parts[name]) for name in names[:MOST_PARTS]}
 
 
 def _number(value: float | None) -> Number:

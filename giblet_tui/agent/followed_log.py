@@ -18,6 +18,7 @@ from giblet_train.diagnosis.log_reader.reader import LogReader, TrainingLog
 from giblet_tui.agent.records import open_regular
 
 SETTLE_S = 2.0
+MOST_PARTS = 12
 """Seconds without a new line after which the epoch being read counts as complete."""
 LINE_BYTES = 64 * 1024
 _PIECE_BYTES = 1024 * 1024
@@ -160,7 +161,10 @@ def epoch_record(row: EpochRow, seq: int, at: float) -> dict[str, Any]:
 
 
 def _components(parts: Any) -> dict[str, float | None]:
-    return {name: _number(parts[name]) for name in COMPONENT_NAMES if name in parts}
+    """Return the parts of a loss, those of giblet first."""
+    own = [name for name in COMPONENT_NAMES if name in parts]
+    others = [name for name in parts if name not in COMPONENT_NAMES]
+    return {name: _number(parts[name]) for name in (own + others)[:MOST_PARTS]}
 
 
 def _number(value: float | None) -> float | None:

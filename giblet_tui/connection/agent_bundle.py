@@ -40,6 +40,7 @@ LOG_READER_MODULES = tuple(
     f"{LOG_READER}.{name}"
     for name in (
         "number_format",
+        "loss_parts",
         "key_names",
         "line_prefix",
         "screen_table",
@@ -47,6 +48,7 @@ LOG_READER_MODULES = tuple(
         "line_parser",
         "epoch_table",
         "collapse",
+        "data_wait",
         "end_patterns",
         "checkpoint_mismatch",
         "end_scan",

@@ -26,20 +26,26 @@ Hugging Face Trainer, nnU-Net and others. `giblet why LOG` takes a file or a fol
 live training in the same way.
 
 - **Names and layout are free.** A line needs an epoch or step and named numbers, such as `train_loss`, `Val Loss`,
-  `eval/loss`, `lr`, `fMRI Corr`. One epoch may take several lines. Prefixes (rank, time, level, host), colours and
-  progress bars are skipped.
+  `eval/loss`, `lr`, `fMRI Corr`. One epoch may take several lines. The counter may be `Epoch 9`, `ep9`, `(9)`,
+  `[9/50]`, `#9` or only a number before two losses. Prefixes (rank, time, level, host), colours and progress bars are
+  skipped.
 - **Numbers** may have thousands separators, decimal commas, a leading dot or an exponent.
+- **Parts of the loss** are found by their sum: numbers that add up to the printed total, with weights of one digit.
+  Without a total, names such as `recon` and `kl` are added up. A perplexity is read as its logarithm.
 - **A loss that cannot be read is shown**, with its line and exit code 2. So is a log in which no loss is found. The
   answer is then never "nothing is wrong".
-- **Without epochs**, blocks of steps are judged as epochs, and the answer says so.
+- **Without epochs**, or with fewer than three, blocks of steps are judged as epochs, and the answer says so. One or two
+  epochs without such steps cannot be judged yet (exit code 2).
+- **A learning rate of 0** is reported while the loss does not change, and **waiting for data** where a log prints both
+  `time` and `data_time`.
 - **A folder** of per-rank logs is one training; the earliest error counts. Logs of successive starts (`slurm-1.out`,
   `slurm-2.out`; `train.log.1`, `train.log`; attempts of torchrun) are read in turn if each begins at a later epoch.
   An offline wandb folder is read by its `files/output.log`; the binary `.wandb` file is not read.
 - **A table printed for the screen** is read if its header names an epoch or step and a loss.
 - **A log without a loss** is judged by an error such as `rmse`, or by numbers that only `train` and `val` name, if
   they fall at first.
-- **Not read**: other numbers without names. **Not judged**: losses that balance each other, as of adversarial
-  networks and reinforcement learning; only nan and the end are reported.
+- **Not read**: three or more numbers without names. **Not judged**: losses that balance each other, as of adversarial
+  networks and reinforcement learning; only nan, a discriminator that wins, and the end are reported.
 
 The examples show logs of a training whose loss becomes nan in epoch 7 of 9, each up to the first nan, and what
 `giblet why` prints for them. Notes on standard error are left out. This page is written by

@@ -29,9 +29,9 @@ class CheckpointMismatch:
         keys, size = _KEYS.match(text), _SIZE.match(text)
         if keys:
             names = _KEY.findall(keys[2])
-            shown = ", ".join(names[:SHOWN_KEYS])
             more = f" and {len(names) - SHOWN_KEYS} more" if len(names) > SHOWN_KEYS else ""
-            self._parts.append(f"{keys[1].lower()} key{'s' if len(names) > 1 else ''} {shown}{more}")
+            what = f"{keys[1].lower()} key{'s' if len(names) > 1 else ''}"
+            self._parts.append(f"{what} {', '.join(names[:SHOWN_KEYS])}{more}")
         elif size:
             self._n_sizes += 1
             if self._n_sizes <= SHOWN_SIZES:

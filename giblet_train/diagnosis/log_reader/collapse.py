@@ -10,6 +10,7 @@ from typing import Deque, Dict, NamedTuple, Optional
 from giblet_train.diagnosis.log_reader.line_parser import Observation
 
 _TOTAL = "training loss"
+_VALIDATION = "validation loss"
 LINES = 3
 """Consecutive lines that make a collapse."""
 REMEMBERED = 20
@@ -91,9 +92,9 @@ class CollapseWatch:
             kind, split = value.quantity.kind, value.quantity.split
             if kind == "grad_norm":
                 name = "gradient norm"
-            elif kind == "loss" and split in ("validation", "test") and value.quantity.part is None:
-                name = "validation loss"
-            elif kind == "loss" and split not in ("validation", "test"):
+            elif kind == "loss" and split in ("validation", "test"):
+                name = f"{_VALIDATION} of {value.quantity.part}" if value.quantity.part else _VALIDATION
+            elif kind == "loss":
                 name = f"{value.quantity.part} loss" if value.quantity.part else _TOTAL
             else:
                 continue
@@ -103,9 +104,12 @@ class CollapseWatch:
 
     def result(self) -> Optional[Collapse]:
         """Return the collapse that began first and lasts until the end of the log; None without one."""
-        order = [_TOTAL, "gradient norm", "validation loss"]
+        order = [_TOTAL, "gradient norm", _VALIDATION]
+        parts = [name for name in self._tracks if name not in order]
         if _TOTAL not in self._tracks:
-            order += [name for name in self._tracks if name not in order]
+            order += [name for name in parts if not name.startswith(_VALIDATION)]
+        if _VALIDATION not in self._tracks:
+            order += [name for name in parts if name.startswith(_VALIDATION)]
         collapsed = [(name, self._tracks[name]) for name in order if name in self._tracks]
         lasting = [(name, track) for name, track in collapsed if track.n_lines >= LINES]
         if not lasting and self._n_overflows >= OVERFLOWS and self._scale <= EXHAUSTED_SCALE:

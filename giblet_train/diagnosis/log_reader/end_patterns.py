@@ -108,8 +108,9 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
     "hangup": (r"^Hangup\b", r":\s+\d+ Hangup\b", r"\bSIGHUP\b", r"got signal: 1\b"),
     "nan": (
         r"loss\b.{0,40} (?:is|became|turned|was) \S*(?:nan|inf)",
-        r"nan loss encountered",
-        r"non[- ]finite loss",
+        r"\b(?:nan|infinite|non[- ]?finite) loss\b",
+        r"\bloss (?:has )?(?:exploded|diverged)\b",
+        r"loss became (?:infinite|nan)",
         r"nan or inf (?:found|detected)",
         r"invalid loss, terminating",
         r"\bNaN : Tensor",
@@ -140,6 +141,8 @@ TRACEBACK = "Traceback (most recent call last)"
 IGNORED_EXCEPTION = re.compile(
     r"^Exception (?:ignored|in thread .*(?:wandb|SenderThread|Tqdm|NetStatThr|WriterThread))", re.I
 )
+THREAD_EXCEPTION = re.compile(r"^Exception in thread ")
+"""An exception that ends a thread, while the process continues."""
 WARNING = re.compile(r"(?:\S+:\d+: )?(?:\w+: )?\w*Warning: ", re.IGNORECASE)
 """A line of Python's warnings, or one that calls itself a warning."""
 CHAINED = re.compile(r"^(?:During handling of the above exception|The above exception was the direct cause)")
@@ -208,6 +211,8 @@ _STATEMENTS: Dict[str, Tuple[str, ...]] = {
         r"train(?:ing)? run(?:time)? .*complete",
         r"\d+ epochs completed in",
         r"fit completed",
+        r"is now trained\b",
+        r"\boptimization done\b",
     ),
 }
 STATEMENTS = tuple((state, re.compile("|".join(texts), re.IGNORECASE)) for state, texts in _STATEMENTS.items())

@@ -120,7 +120,7 @@ class EndScan:
         self._failed: Optional[FailedRank] = None
         self._fields: Optional[Dict[str, str]] = None
         self._in_traceback: Dict[Optional[int], bool] = {}
-        self._ignored = False
+        self._ignored = self._in_thread = False
         self._statement, self._statement_line = "", ""
         self._killed, self._remedy = "", ""
         self._complaint: Optional[ErrorLine] = None
@@ -295,8 +295,9 @@ class EndScan:
 
     def _read_error(self, line: LogLine) -> None:
         text, rank = line.text, rank_in(line)
-        if patterns.IGNORED_EXCEPTION.match(text):
+        if patterns.IGNORED_EXCEPTION.match(text) or patterns.THREAD_EXCEPTION.match(text):
             self._ignored = True
+            self._in_thread = patterns.IGNORED_EXCEPTION.match(text) is None
             return
         if patterns.TRACEBACK in text:
             self._in_traceback[rank] = True
@@ -308,6 +309,8 @@ class EndScan:
         ends_traceback = self._in_traceback.pop(rank, False)
         if self._ignored:
             self._ignored = not (ends_traceback or exception)
+            if not self._ignored and self._in_thread and self._complaint is None:
+                self._complaint = ErrorLine(text.strip()[:400], rank, line.at)
             return
         is_warning = not ends_traceback and (
             line.level in ("DEBUG", "WARN", "WARNING") or patterns.WARNING.match(text) is not None

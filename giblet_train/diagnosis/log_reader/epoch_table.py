@@ -6,8 +6,9 @@ import math
 from types import MappingProxyType
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from giblet_train.diagnosis.log_reader.key_names import ADVERSARIAL, REINFORCEMENT
+from giblet_train.diagnosis.log_reader.key_names import ADVERSARIAL, FAKE_SCORE, OTHER, REINFORCEMENT
 from giblet_train.diagnosis.log_reader.line_parser import Observation, Value
+from giblet_train.diagnosis.log_reader.loss_parts import named_parts, part_weights, terms_of
 
 MAX_POINTS = 4096
 """Most points kept of a log without epochs; beyond that, neighbours are averaged."""
@@ -21,9 +22,13 @@ FALL_SHARE = 0.3
 """Fall, relative to the first value, that no accuracy begins with."""
 FEWEST_EPOCHS = 3
 """A log with fewer epochs is divided into blocks of its steps, if it prints enough of them."""
+FEW_EPOCHS = 8
+"""A log with fewer epochs is also judged in blocks of its steps."""
 WHOLE_EPOCHS = 4
 """A log with fractional epochs is divided into epochs if it has at least this many."""
 
+COUNTED_SHARE = 0.9
+"""Share of its total that a counter of steps reaches before it begins again."""
 NAMELESS = "nameless"
 LOSS_KINDS = ("loss", "error", "bare", NAMELESS)
 """Kinds of quantities that may be the loss of a log; the first that it prints is."""
@@ -46,6 +51,11 @@ class EpochRow(NamedTuple):
     grad_norm: Optional[float] = None
     train_parts: Mapping[str, float] = MappingProxyType({})
     validation_parts: Mapping[str, float] = MappingProxyType({})
+    others: Mapping[str, float] = MappingProxyType({})
+    """Other named numbers of the training, which may be parts of its loss."""
+    validation_others: Mapping[str, float] = MappingProxyType({})
+    fake_score: Optional[float] = None
+    """Mean verdict of a discriminator on generated samples, from 0 to 1."""
 
 
 class Point(NamedTuple):
@@ -98,9 +108,9 @@ class _Epoch:
         key = next((key for store in (self.final, self.running) for key in keys if key in store), None)
         return self.value(key) if key is not None else None
 
-    def parts(self, split: str) -> Dict[str, float]:
-        names = [key[2] for key in (*self.final, *self.running) if key[0] == "loss" and key[1] == split and key[2]]
-        values = {name: self.value(("loss", split, name)) for name in dict.fromkeys(names)}
+    def parts(self, split: str, kind: str = "loss") -> Dict[str, float]:
+        names = [key[2] for key in (*self.final, *self.running) if key[0] == kind and key[1] == split and key[2]]
+        values = {name: self.value((kind, split, name)) for name in dict.fromkeys(names)}
         return {name: value for name, value in values.items() if value is not None}
 
     def has(self, kind: str, split: str) -> bool:
@@ -122,6 +132,8 @@ class EpochTable:
         """Parts whose sum is taken for the total, because no total is printed."""
         self.is_adversarial = False
         """True if only losses are printed that balance each other, which have no total."""
+        self.balanced_rows: Tuple[EpochRow, ...] = ()
+        """Rows whose losses balance each other, which have parts but no total."""
         self.validation_only = False
         self.n_observed = 0
         self._steps_of_epochs: List[Point] = []
@@ -131,6 +143,8 @@ class EpochTable:
         self._disturbed = False
         self._heading: Optional[int] = None
         self._n_points, self._step = 0, 0
+        self._last_count: Tuple[int, Optional[int]] = (0, None)
+        self._steps_before = 0
         self._loss_kind = LOSS_KINDS[0]
         self._bare: Dict[int, float] = {}
 
@@ -201,6 +215,15 @@ class EpochTable:
             return self._store(self._current, observation)
         return self._add_point(observation)
 
+    def step_blocks(self) -> Tuple[EpochRow, ...]:
+        """Return blocks of steps of a log whose epochs are too few to show a sudden change; empty otherwise."""
+        n_steps, was_blocks = len(self._steps_of_epochs), self.is_blocks
+        if len(self._epochs) >= FEW_EPOCHS or n_steps < FEWEST_BLOCKS * FEWEST_POINTS_PER_BLOCK:
+            return ()
+        blocks = tuple(self._complete(self._rows_of_points(self._steps_of_epochs)))
+        self.is_blocks = was_blocks
+        return blocks
+
     def rows(self) -> Tuple[EpochRow, ...]:
         """Return one row per epoch that has a loss; blocks of steps if the log has no epochs.
 
@@ -211,6 +234,7 @@ class EpochTable:
         rows = self._rows()
         if len(rows) < FEWEST_EPOCHS and len(self._steps_of_epochs) >= FEWEST_BLOCKS * FEWEST_POINTS_PER_BLOCK:
             rows = tuple(self._complete(self._rows_of_points(self._steps_of_epochs))) or rows
+        rows = _with_summands(rows)
         if self._loss_kind in UNNAMED:
             train = [row.train for row in rows]
             rows = self._with_nameless_validation(rows)
@@ -335,12 +359,12 @@ class EpochTable:
         if not observation.values:
             return advanced
         values = {key: value.number for key, value in _first_of_each(observation).items()}
-        position = observation.step if observation.step is not None else max(self._step, self._n_points)
+        position = self._position(observation)
         last = self.points[-1] if self.points else None
-        if last is not None and observation.step is not None and observation.step == last.position:
+        if last is not None and observation.step is not None and position == last.position:
             last.values.update({key: number for key, number in values.items() if key not in last.values})
             return advanced
-        if last is not None and observation.step is not None and observation.step < last.position:
+        if last is not None and observation.step is not None and position < last.position:
             # A line of settings such as `max_steps=100000, lr=1e-3` comes before the first step.
             self.restarted = self.restarted or any(kind != "lr" for kind, *_ in last.values)
             self.points = [point for point in self.points if point.position < position]
@@ -349,6 +373,16 @@ class EpochTable:
         if len(self.points) > 2 * MAX_POINTS:
             self.points = _thinned(self.points)
         return True
+
+    def _position(self, observation: Observation) -> int:
+        """Return the step of a point; where a counter begins again after its end, as in another epoch, steps add up."""
+        if observation.step is None:
+            return max(self._step, self._n_points)
+        last, total = self._last_count, observation.n_steps
+        if total and last[1] == total and observation.step < last[0] and last[0] >= COUNTED_SHARE * total:
+            self._steps_before += total
+        self._last_count = (observation.step, total)
+        return observation.step + self._steps_before
 
     def _row(self, epoch: _Epoch) -> EpochRow:
         train_parts = {**epoch.parts(""), **epoch.parts("train")}
@@ -361,10 +395,31 @@ class EpochTable:
         validation = epoch.first(((kind, "validation", ""), (kind, "test", "")))
         r = epoch.first((("r", "validation", ""), ("r", "", ""), ("r", "test", "")))
         has_reward = epoch.value(("reward", "", "")) is not None
+        others = {**epoch.parts("", OTHER), **epoch.parts("train", OTHER)}
+        validation_others = epoch.parts("validation", OTHER) or epoch.parts("test", OTHER)
+        if (train is None or kind == "error") and not train_parts:
+            train_parts = terms_of(others)
+            train = None if train_parts else train
+        if (validation is None or kind == "error") and not validation_parts:
+            validation_parts = terms_of(validation_others)
+            validation = None if validation_parts else validation
         train = self._total(train, train_parts, False, has_reward)
         validation = self._total(validation, validation_parts, True, has_reward)
         lr, norm = epoch.value(("lr", "", "")), epoch.value(("grad_norm", "", ""))
-        return EpochRow(epoch.epoch, train, validation, lr, r, norm, train_parts, validation_parts)
+        fake_score = epoch.value((FAKE_SCORE, "", ""))
+        return EpochRow(
+            epoch.epoch,
+            train,
+            validation,
+            lr,
+            r,
+            norm,
+            {**named_parts(others), **train_parts},
+            {**named_parts(validation_others), **validation_parts},
+            others,
+            validation_others,
+            fake_score,
+        )
 
     def _total(
         self, total: Optional[float], parts: Dict[str, float], is_validation: bool, has_reward: bool
@@ -386,7 +441,7 @@ class EpochTable:
         if not points:
             return []
         epochs = [point.epoch for point in points if point.epoch is not None]
-        if len(epochs) == len(points) and epochs and max(epochs) >= WHOLE_EPOCHS:
+        if points is self.points and len(epochs) == len(points) and epochs and max(epochs) >= WHOLE_EPOCHS:
             groups: Dict[int, _Epoch] = {}
             for point in points:
                 number = _whole(point.epoch or 0.0)
@@ -411,11 +466,31 @@ class EpochTable:
 
     def _complete(self, rows: List[EpochRow]) -> List[EpochRow]:
         """Give every row a training loss: of a log that prints only validation, that one."""
+        if self.is_adversarial:
+            balanced = tuple(row for row in rows if row.train is None and len(row.train_parts) > 1)
+            self.balanced_rows = balanced or self.balanced_rows
         if all(row.train is None for row in rows):
             rows = [row for row in rows if row.validation is not None]
             self.validation_only = bool(rows)
             return [row._replace(train=row.validation, validation=None) for row in rows]
         return [row for row in rows if row.train is not None]
+
+
+def _with_summands(rows: Tuple[EpochRow, ...]) -> Tuple[EpochRow, ...]:
+    """Add the numbers that add up to the total to its parts, whatever they are called."""
+    weights = part_weights([(row.train, {**row.others, **row.train_parts}) for row in rows if row.train is not None])
+    if not weights:
+        return rows
+    return tuple(
+        row._replace(
+            train_parts={**row.train_parts, **{name: row.others[name] for name in weights if name in row.others}},
+            validation_parts={
+                **row.validation_parts,
+                **{name: row.validation_others[name] for name in weights if name in row.validation_others},
+            },
+        )
+        for row in rows
+    )
 
 
 def _fill(epoch: _Epoch, point: Point) -> None:
@@ -472,6 +547,6 @@ def _whole(epoch: float) -> int:
 
 def _key(value: Value) -> Key:
     quantity = value.quantity
-    if quantity.kind not in LOSS_KINDS:
+    if quantity.kind not in (*LOSS_KINDS, OTHER):
         return (quantity.kind, (quantity.split or "") if quantity.kind == "r" else "", "")
     return (quantity.kind, quantity.split or "", quantity.part or "")

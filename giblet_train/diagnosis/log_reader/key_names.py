@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
+from giblet_train.diagnosis.log_reader.loss_parts import NOT_PARTS
+
 
 def _words(text: str) -> Tuple[str, ...]:
     return tuple(text.split())
@@ -53,6 +55,10 @@ _OF_REWARDS = _REWARD | frozenset(_words("mean avg average total episode ep roll
 _NETWORK = re.compile(r"(?:net)?[DG](?:_[A-Za-z]\w*)?\Z")
 _OF_NETWORKS = re.compile(r"(?:cycle|idt|rec|kl|z)_[A-Z]\w*\Z")
 _NETWORK_PAIR = re.compile(r"(?<![\w.])(?:net)?([DG])(?:_[A-Za-z]\w*)?\s?[:=]\s?[-\d.ni]")
+FAKE_SCORE = "fake_score"
+_FAKE_SCORE_WORDS = frozenset({"d", "fake", "score"})
+OTHER = "other"
+MOST_WORDS = 3
 _RATE = frozenset({"lr", "learningrate", "lernrate"})
 _RATE_WORDS = tuple(frozenset(_words(name)) for name in ("learning rate", "taux apprentissage", "tasa aprendizaje"))
 _CORRELATION = frozenset({"corr", "correlation", "pearson", "pearsonr", "pcc", "r"})
@@ -61,8 +67,8 @@ _CORRELATION = frozenset({"corr", "correlation", "pearson", "pearsonr", "pcc", "
 _FILLER = _LOSS | frozenset(
     _words(
         "total overall avg average averaged mean epoch step batch running current global sum all value final lm "
-        "smoothed avr mvg moving ema de di du sur en iter mini minibatch the is e dataloader idx and with of s ms sec "
-        "took after done finished complete completed "
+        "smoothed avr mvg moving ema de di du sur en for iter mini minibatch the is e dataloader idx and with of s ms "
+        "sec took after done finished complete completed "
         "results set model network net now at end on in info"
     )
 )
@@ -75,12 +81,36 @@ _OTHER_QUANTITY = frozenset(
     )
 )
 """Words that turn the number after them into something other than the loss itself."""
+OTHER_SCRIPTS = (
+    *(
+        ("训练", " train "),
+        ("验证", " val "),
+        ("测试", " test "),
+        ("损失", " loss "),
+        ("学习率", " lr "),
+        ("轮", " epoch "),
+    ),
+    *(("訓練", " train "), ("検証", " val "), ("損失", " loss "), ("学習率", " lr "), ("エポック", " epoch ")),
+    *(
+        ("훈련", " train "),
+        ("학습률", " lr "),
+        ("학습", " train "),
+        ("검증", " val "),
+        ("손실", " loss "),
+        ("에포크", " epoch "),
+    ),
+    *(("Эпоха", " epoch "), ("эпоха", " epoch "), ("потери", " loss "), ("Потери", " loss ")),
+    *(("обучение", " train "), ("обучения", " train "), ("валидация", " val "), ("валидации", " val ")),
+)
+"""Words of other scripts -> English, the longer first."""
 _SHORT_LOSSES: Dict[Tuple[str, ...], Tuple[str, ...]] = {
     (*prefix, *suffix): (split, "loss")
     for prefix, split in ((("t",), "train"), (("v",), "val"), (("tr",), "train"), (("va",), "val"))
     for suffix in (("loss",), ("l",))
 }
 """Abbreviations of the losses of training and validation, such as `t_loss` and `va_l`."""
+_OF_DURATIONS = frozenset({"data", "batch", "reader", "time"})
+"""Words of a cost that is a duration, such as `batch_cost`."""
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"(?<![a-z])[tv](?=loss\b)|[a-z]+|\d+")
 _JOINED = re.compile(
@@ -92,8 +122,8 @@ class Quantity(NamedTuple):
     """Meaning of a printed name."""
 
     kind: str
-    """`loss`, `lr`, `r` (correlation), `grad_norm`, `reward`; without a loss, `error` (`rmse`), `bare` (`val: 1`) or
-    `nameless` (`0.6 / 0.7`)."""
+    """`loss`, `lr`, `r` (correlation), `grad_norm`, `reward`, `fake_score`; without a loss, `error` (`rmse`), `term`
+    (`kl`), `bare` (`val: 1`) or `nameless` (`0.6 / 0.7`); `other` for a number that may be a part of the loss."""
     split: Optional[str] = None
     """`train`, `validation` or `test`; None if the name does not contain it."""
     part: Optional[str] = None
@@ -108,13 +138,15 @@ def quantity_of(name: str) -> Optional[Quantity]:
     words = words_of(name)
     words = _SHORT_LOSSES.get(words, words)
     bag = frozenset(words)
-    if not words or (bag & _OTHER_QUANTITY and not _is_of_value(words)):
+    if not words or (bag & _OTHER_QUANTITY and not _is_of_value(words)) or ("cost" in bag and bag & _OF_DURATIONS):
         return None
     split = next((_SPLIT[word] for word in words if word in _SPLIT), None)
     if bag & _RATE or any(rate <= bag for rate in _RATE_WORDS):
         return Quantity("lr")
     if {"grad", "norm"} <= bag or {"gradient", "norm"} <= bag or bag & {"gnorm", "gradnorm"}:
         return Quantity("grad_norm")
+    if bag == _FAKE_SCORE_WORDS:
+        return Quantity(FAKE_SCORE)
     if bag & _REWARD and bag <= _OF_REWARDS:
         return Quantity("reward")
     if bag & _CORRELATION and not bag & _LOSS:
@@ -128,6 +160,18 @@ def quantity_of(name: str) -> Optional[Quantity]:
     if bag & _PERPLEXITY:
         return Quantity("perplexity", split) if bag <= _PERPLEXITY | _FILLER | frozenset(_SPLIT) else None
     return Quantity("error", split) if _is_error(words, bag, split) else None
+
+
+def other_of(name: str) -> Optional[Quantity]:
+    """Return the quantity of a name that is no loss, but may be a part of one; None if it cannot be."""
+    words = words_of(name)
+    rest = [word for word in words if word not in _FILLER and word not in _SPLIT]
+    joined = "_".join(rest)
+    is_distance = rest in (["l", "1"], ["l", "2"])
+    if not rest or len(rest) > MOST_WORDS or set(words) & (_OTHER_QUANTITY | NOT_PARTS) or rest[0].isdigit():
+        return None
+    split = next((_SPLIT[word] for word in words if word in _SPLIT), None)
+    return Quantity(OTHER, split, joined.replace("_", "") if is_distance else joined)
 
 
 def component_of(name: str) -> Optional[str]:

@@ -10,16 +10,20 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from giblet_train.diagnosis.log_reader.box_table import BoxTable
 from giblet_train.diagnosis.log_reader.key_names import (
+    OTHER,
+    OTHER_SCRIPTS,
     Quantity,
     component_of,
     names_a_loss,
     names_networks,
     network_part,
+    other_of,
     quantity_of,
     single_split,
     split_of,
     words_of,
 )
+from giblet_train.diagnosis.log_reader.loss_parts import terms_of
 from giblet_train.diagnosis.log_reader.number_format import NUMBER, parse_number, uses_decimal_comma
 from giblet_train.diagnosis.log_reader.screen_table import Row, ScreenTable
 
@@ -54,8 +58,8 @@ _TIMM = re.compile(
 )
 _BRACKET_STEP = re.compile(r"\s*[:,]?\s*[\[(]\s*(\d{1,12})\s*/\s*(\d{1,12})\b")
 _STEP = re.compile(
-    r"(?<![\w-])(?:global[_ ])?(?:step|iter|iteration|batch|update|num_updates)s?\b\s*[:=#]?\s*\[?\s*(\d{1,12})(?!\d)"
-    r"(?:\s*/\s*(\d{1,12}))?",
+    r"(?<![\w-])(?:global[_ ])?(?:step|iter|iteration|batch|update|num_updates)s?\b\s*[:=#]?\s*\[?\s*"
+    r"(\d{1,12})(?!\d|\.\d)(?:\s*/\s*(\d{1,12}))?",
     re.IGNORECASE,
 )
 _ESPNET_STEP = re.compile(r":\w+:\d{1,12}-(\d{1,12})batch:")
@@ -84,6 +88,9 @@ _SIDE_BY_SIDE = re.compile(
 )
 _OTHER_METRIC = re.compile(r"acc|auc|f1|dice|iou|score|corr|r2|top|map\b|recall|precision|bleu|wer|cer|psnr|ssim", re.I)
 _BARE_STEP = re.compile(r"^\s*\[\s*(\d{1,12})\s*/\s*(\d{1,12})\s*\]")
+_FAKE_SCORE = re.compile(r"\bD\(G\(\w+\)\)")
+_TWO_COUNTERS = re.compile(r"\s*\[\s*(\d{1,9})/\s*(\d{1,9})\s*\]\s*\[\s*(\d{1,12})/\s*(\d{1,12})\s*\]")
+"""Epoch and step in front of a line, such as `[0/25][50/500]`."""
 _JOINED_EPOCH = re.compile(r"(?<![\w-])(ep|epoche?|epoque|epocas?)(?=\d)", re.IGNORECASE)
 _LEADING = re.compile(
     r"\s*(?:\((?P<round>\d{1,9})(?:\s*/\s*(?P<of_round>\d{1,9}))?\)|\[\s*(?P<square>\d{1,9})(?:\s*/\s*(?P<of_square>\d{1,9}))?\s*\]"
@@ -103,7 +110,7 @@ _KEYWORDS = (
     *("loss", "lr", "learning", "corr", "pearson", "pcc", "norm", "nll", "objective", "cost", "verlust", "fehler"),
     *("mse", "mae", "mape", "rmsle", "bce", "xent", "entropy", "deviance", "ppl", "perplexity", "lernrate"),
     *("perte", "perdida", "cout", "erreur", "taux", "perdita"),
-    *("infonce", "ntxent", "reward"),
+    *("infonce", "ntxent", "reward", "recon", "kl", "perc", "vq", "nce"),
 )
 """At least one of them is in every line with a quantity, but for a correlation called `r`."""
 _SPLIT_WORDS = ("train", "trn", "val", "eval", "dev", "test", "heldout", "tr", "va")
@@ -112,6 +119,7 @@ _PLANNED = frozenset({"total", "max", "num", "remaining", "n"})
 """Words of a number of steps that is planned, and not reached."""
 _NOT_FINITE = re.compile(r"(?<![\w'\"])(-?)(nan|inf)(?![\w'\"])")
 _MAX_DICT = 20_000
+MOST_OTHERS = 16
 MAX_COUNT = 1e12
 """Largest epoch or step that is believed."""
 
@@ -169,7 +177,7 @@ class LineParser:
         record = _mapping(text)
         if record is not None:
             return self.record(record)
-        text = text if text.isascii() else _ELISION.sub("", text.translate(_ACCENTS))
+        text = text if text.isascii() else _in_english(text)
         if self._box.read_row(text):
             return None
         box = self._box.close(text)
@@ -183,6 +191,7 @@ class LineParser:
         unnamed = _unnamed(text)
         if unnamed is not None:
             return unnamed
+        text = _FAKE_SCORE.sub("d_fake_score", text) if "D(G(" in text else text
         text = _JOINED_EPOCH.sub(r"\1 ", text)
         text = _ungrouped(_POSSESSIVE.sub(r"\1 ", text) if "'s" in text else text)
         position = self._position_of(text)
@@ -215,6 +224,7 @@ class LineParser:
     def record(self, record: Dict[str, Any]) -> Optional[Observation]:
         """Return what a dict, JSON object or table row shows; None if it shows nothing of a training."""
         values: List[Value] = []
+        others: List[Value] = []
         epoch: Optional[float] = None
         step: Optional[int] = None
         fractional = False
@@ -233,7 +243,10 @@ class LineParser:
             else:
                 quantity = quantity_of(name)
                 values += [_in_nats(Value(quantity, number))] if quantity else []
-        if not any(value.quantity.kind in ("loss", "error") for value in values):
+                other = other_of(name) if quantity is None or quantity.kind == "error" else None
+                others += [Value(other, number)] if other else []
+        values = _with_others(values, others)
+        if not any(value.quantity.kind in ("loss", "error", OTHER) for value in values):
             values += self._bare_values(record)
         if not values:
             return None
@@ -293,6 +306,7 @@ class LineParser:
             self.learn_comma(text)
         values: List[Value] = []
         context = _Context(None if position.epoch is not None else self._section, names_networks(text))
+        others: List[Value] = []
         end, n_losses = 0, 0
         for match in _PAIR.finditer(text):
             context.read_gap(text[end : match.start("name")])
@@ -300,12 +314,15 @@ class LineParser:
             quantity = context.meaning(match, position)
             number = parse_number(match["number"], self._decimal_comma)
             n_losses += names_a_loss(match["name"])
+            other = context.other(match["name"]) if quantity is None or quantity.kind == "error" else None
+            if other is not None and number is not None:
+                others.append(Value(other, number))
             if quantity is None or number is None:
                 continue
             average = parse_number(match["average"], self._decimal_comma) if match["average"] else None
             average = number if position.kind == "keras" else average
             values.append(_in_nats(Value(quantity, number, average)))
-        return tuple(values), not n_losses and bool(_UNREADABLE.search(text))
+        return tuple(_with_others(values, others)), not n_losses and bool(_UNREADABLE.search(text))
 
     def _note_section(self, position: Observation, values: Tuple[Value, ...]) -> None:
         """Remember the split of a progress line for the lines after it."""
@@ -331,6 +348,12 @@ class _Context:
         if split:
             self._from_text, self._from_name = split, None
 
+    def other(self, name: str) -> Optional[Quantity]:
+        """Return the quantity of a name that may be a part of the loss; None if it cannot be one."""
+        quantity = other_of(name)
+        split = self._from_name or self._from_text
+        return quantity._replace(split=quantity.split or split) if quantity else None
+
     def meaning(self, match: "re.Match[str]", position: Observation) -> Optional[Quantity]:
         """Return the meaning of a printed pair; None if it is of no use here."""
         name = match["name"]
@@ -345,7 +368,8 @@ class _Context:
         if quantity is None:
             last_word = name.rsplit(" ", 1)[-1]
             component = component_of(last_word) if position.epoch is not None else None
-            is_loss = component or (last_word.lower() == "total" and position.epoch is not None)
+            is_counted = position.epoch is not None or position.kind == "bar"
+            is_loss = component or (last_word.lower() == "total" and is_counted)
             split = split_of(name) or self._from_text
             return Quantity("loss", split, component) if is_loss and len(name.split()) <= 2 else None
         if quantity.kind not in ("loss", "error"):
@@ -374,6 +398,7 @@ def _may_have_values(text: str, position: Observation) -> bool:
         or (position.step is not None and "train" in lowered and "val" in lowered)
         or (position.epoch is not None and position.kind == "line")
         or (position.step is not None and names_networks(text))
+        or (position.kind == "bar" and "total:" in lowered)
     )
 
 
@@ -386,6 +411,9 @@ def _position(text: str) -> Observation:
         number = timm["epoch"] or timm["first"]
         timm_epoch = float(number) if number else None
         return Observation((), timm_epoch, None, int(timm["step"]), int(timm["steps"]), "step")
+    two = _TWO_COUNTERS.match(text)
+    if two:
+        return Observation((), float(two[1]), int(two[2]), int(two[3]), int(two[4]), "step")
     epoch, n_epochs, end = _epoch(text)
     if bar or keras:
         counts, kind = (bar, "bar") if bar else (keras, "keras")
@@ -399,6 +427,21 @@ def _position(text: str) -> Observation:
         return Observation((), epoch, n_epochs)
     steps = int(counter[2]) if counter.re is not _ESPNET_STEP and counter[2] else None
     return Observation((), epoch, n_epochs, int(counter[1]), steps, "step")
+
+
+def _with_others(values: List[Value], others: List[Value]) -> List[Value]:
+    """Add the numbers that may be parts of a loss to a line with a loss, or with two parts that need no total."""
+    has_loss = any(value.quantity.kind in ("loss", "error") for value in values)
+    has_terms = bool(terms_of({value.quantity.part or "": value.number for value in others}))
+    return values + others[:MOST_OTHERS] if has_loss or has_terms else values
+
+
+def _in_english(text: str) -> str:
+    """Write the words of other scripts that name losses in English, and letters without accents."""
+    for word, english in OTHER_SCRIPTS:
+        if word in text:
+            text = text.replace(word, english)
+    return _ELISION.sub("", text.translate(_ACCENTS))
 
 
 def _in_nats(value: Value) -> Value:

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from giblet_train.diagnosis.log_reader import end_patterns
 from giblet_train.diagnosis.log_reader.collapse import Collapse, CollapseWatch
+from giblet_train.diagnosis.log_reader.data_wait import DataWait, DataWaitWatch
 from giblet_train.diagnosis.log_reader.end_scan import EndScan, LogEnd
 from giblet_train.diagnosis.log_reader.epoch_table import NAMELESS, EpochRow, EpochTable
 from giblet_train.diagnosis.log_reader.line_parser import LineParser, Observation
@@ -39,14 +40,20 @@ class TrainingLog(NamedTuple):
     """What a log shows of a training."""
 
     rows: Tuple[EpochRow, ...] = ()
+    step_blocks: Tuple[EpochRow, ...] = ()
+    """Blocks of steps, in a log with few epochs; numbered from 1."""
     n_epochs: int = 0
     """Planned number of epochs, as printed; 0 if not printed."""
     steps_per_epoch: Optional[int] = None
     end: LogEnd = LogEnd()
     collapse: Optional[Collapse] = None
+    data_wait: Optional[DataWait] = None
+    """How long recent steps waited for data; None if the log does not print it."""
     restarted: bool = False
     is_blocks: bool = False
     """True if the rows are blocks of steps, because the log counts no epochs."""
+    balanced_rows: Tuple[EpochRow, ...] = ()
+    """Epochs, or blocks of steps, of losses that balance each other."""
     summed_parts: Tuple[str, ...] = ()
     """Parts of the loss whose sum is taken for the total, because no total is printed."""
     is_adversarial: bool = False
@@ -83,6 +90,7 @@ class LogReader:
         self._parser = LineParser()
         self._scan = EndScan()
         self._collapse = CollapseWatch()
+        self._data_wait = DataWaitWatch()
         self._unread: List[UnreadLine] = []
         self._n_unread, self._n_lines = 0, 0
         self._unnamed: Optional[UnreadLine] = None
@@ -140,12 +148,15 @@ class LogReader:
             unread = [self._unnamed]
         return TrainingLog(
             rows=rows,
+            step_blocks=self.table.step_blocks() if not self.table.is_blocks else (),
             n_epochs=self.table.n_epochs,
             steps_per_epoch=self.table.steps_per_epoch,
             end=self._scan.result(),
             collapse=self._collapse.result(),
+            data_wait=self._data_wait.result(),
             restarted=self.table.restarted,
             is_blocks=self.table.is_blocks,
+            balanced_rows=self.table.balanced_rows,
             summed_parts=self.table.summed_parts,
             is_adversarial=self.table.is_adversarial,
             is_nameless=self.table.is_nameless,
@@ -164,6 +175,8 @@ class LogReader:
         observation = self._parser.parse(line.text) if has_number else None
         if not has_number:
             self._parser.note_heading(line.text)
+        if observation is not None:
+            self._data_wait.add(line.text)
         epoch_before = self.table.epoch
         is_progress = observation is not None and not self._is_detail(observation) and self._add(observation)
         if observation is not None and observation.unreadable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean, median
 from typing import Any
@@ -94,6 +95,19 @@ class RunHistory(msgspec.Struct, frozen=True, kw_only=True):
     def train_totals(self) -> list[tuple[int, float]]:
         """Return (epoch, training total) of every epoch with a finite total."""
         return [(e.epoch, e.train.total) for e in self.epochs if e.train.total is not None]
+
+    @property
+    def course(self) -> list[tuple[int, float]]:
+        """Return (epoch, training total), in a log with few epochs (block of steps, total)."""
+        blocks = self.log.step_blocks if self.log is not None and not self.steps else ()
+        totals = [(row.epoch, row.train) for row in blocks if row.train is not None and math.isfinite(row.train)]
+        return totals or self.train_totals
+
+    @property
+    def course_unit(self) -> str:
+        """Return what `course` counts."""
+        is_blocks = self.log is not None and not self.steps and (self.log.is_blocks or self.log.step_blocks)
+        return "block" if is_blocks else "epoch"
 
     @property
     def validation_totals(self) -> list[tuple[int, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
 from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
@@ -40,6 +40,10 @@ FIRST_EPOCHS = 3
 """Epochs whose median is the start of a training loss: the first one alone may hold the way to the mean."""
 R_DOUBT = 0.02
 """Held-out r of fMRI below which nothing is predicted: responsive voxels show more from the first epoch on."""
+WEAK_R = 0.07
+"""Held-out r below which half a per cent of the variance is explained."""
+FEWEST_R = 12
+"""Epochs of a log with an r from which a weak one is reported."""
 SAME_AS_TRAINING = 2e-4
 """Relative difference of a log's totals below which they are of the same data, if it lasts."""
 
@@ -203,6 +207,7 @@ def _difference(epoch: EpochMetric) -> float:
 @rule(
     group="curve",
     explains=(
+        "flat",
         "overfit",
         "plateau",
         "criterion_unreachable",
@@ -218,6 +223,8 @@ def _difference(epoch: EpochMetric) -> float:
 def no_better_than_mean(case: RunHistory) -> Finding | None:
     """Report that training falls while no component is predicted better than by its training mean where held out."""
     skills = [e.validation.skill for e in case.epochs if e.validation and e.validation.skill]
+    if not skills and not case.steps:
+        return _hardly_predicts(case)
     totals = [v for _, v in case.train_totals]
     if len(skills) < MEAN_VALIDATIONS or not case.start_total or totals[-1] > case.start_total * (1 - LEARNT):
         return None
@@ -234,6 +241,33 @@ def no_better_than_mean(case: RunHistory) -> Finding | None:
         ),
         evidence={"skill": skill, "train_total": totals[-1], "validations": len(skills)},
         action="Check the film's alignment with the brain (`python -m giblet_train data lag`), then regularise more.",
+    )
+
+
+def _hardly_predicts(case: RunHistory) -> Finding | None:
+    """Report a log whose held-out r stays at a value that explains next to nothing, while its loss stays constant."""
+    r = [e.fmri_r for e in case.epochs if e.fmri_r is not None]
+    totals = [v for _, v in case.train_totals]
+    third = len(r) // 3
+    if len(r) < FEWEST_R or len(totals) < FEWEST_R or case.stopped_early:
+        return None
+    level = median(r[-third:])
+    standing = totals[len(totals) // 3 :]
+    half = len(standing) // 2
+    before, after = median(standing[:half]), median(standing[half:])
+    noise = 3 * math.sqrt(2) * median_error(jitter(standing), half)
+    falls = before - after > max(case.watch.flat_change * abs(before), noise)
+    if not R_DOUBT < level < WEAK_R or level - median(r[third : 2 * third]) > WEAK_R / 10 or falls:
+        return None
+    return Finding(
+        confidence=0.6,
+        sentence=(
+            f"The held-out r stays at {level:.3f} (median of the last {third} epochs): {level**2:.2%} of the variance "
+            f"is explained, hardly more than by the mean. The training loss has been at {format_loss(after)} for "
+            f"{len(standing)} epochs."
+        ),
+        evidence={"fmri_r": level, "train_total": after, "validations": len(r)},
+        action="Check the film's alignment with the brain (`python -m giblet_train data lag`), then the learning rate.",
     )
 
 

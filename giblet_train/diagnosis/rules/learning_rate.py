@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
+from giblet_train.diagnosis.rules.log_rate import vanished_rate
 from giblet_train.diagnosis.rules.registry import fault, rule
 from giblet_train.schema.records import EpochMetric, StepMetric
 from giblet_train.schema.schedule import LrSchedule, lr_at, lr_schedule
@@ -48,7 +49,7 @@ def lr_off_plan(case: RunHistory) -> Finding | None:
     """Report an observed rate that differs from the planned one."""
     plan = case.plan
     if plan is None or not case.steps:
-        return _off_by_epochs(case)
+        return _off_by_epochs(case) or vanished_rate(case)
     off = [s for s in case.steps if not _near(s.lr, lr_at(s.step, plan), case, plan)]
     if len(off) < case.watch.lr_steps:
         return _unreachable_peak(plan)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import geometric_mean, median
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
+from giblet_train.diagnosis.rules.log_parts import hiding_part
 from giblet_train.diagnosis.rules.registry import SHORT_WARMUP, WARN_ONLY, fault, rule
 from giblet_train.diagnosis.run_start import format_loss
 
@@ -13,6 +14,8 @@ FIRST_STEPS = 5
 FEWEST_SHARES = 3
 JUDGED_SHARES = 20
 FEWEST_EPOCHS = 4
+HIDES = 10.0
+"""Ratio of parts from which the largest dominates, if the others learn nothing."""
 LEARNS = 0.1
 """Relative decrease from which a total is learnt, whatever its unit."""
 UNMEASURED_STEPS = 200
@@ -79,7 +82,9 @@ def categorical_targets(case: RunHistory) -> Finding | None:
 def scale_mismatch(case: RunHistory) -> Finding | None:
     """Report components whose losses start orders of magnitude apart, so that one hides the others."""
     starts = first_losses(case) or _first_epoch_losses(case)
-    if len(starts) < 2 or (case.config and case.config.losses.scale == "std"):
+    if len(starts) < 2:
+        return _mismatch_in_log(case)
+    if case.config and case.config.losses.scale == "std":
         return None
     farthest = max(starts, key=lambda c: starts[c] / geometric_mean([v for o, v in starts.items() if o != c]))
     others = median([v for c, v in starts.items() if c != farthest])
@@ -188,11 +193,20 @@ def component_dominates(case: RunHistory) -> Finding | None:
 
 def _dominates_epochs(case: RunHistory) -> Finding | None:
     """Report the same from the components that a log prints per epoch, where no gradient is known."""
+    hiding = hiding_part(case, HIDES, case.watch.scale_ratio)
+    if hiding is not None:
+        return Finding(
+            confidence=0.6,
+            sentence=hiding[2],
+            evidence={"component": hiding[0], "ratio": hiding[1], "gradient_share": None},
+            action=f"Lower the weight of {hiding[0]}, or raise those of the others.",
+        )
     weights = case.config.component_weights() if case.config else dict.fromkeys(case.components, 1.0)
-    losses = [e.train.loss for e in case.epochs if sum(v is not None and v > 0 for v in e.train.loss.values()) > 1]
+    known = [{c: v for c, v in e.train.loss.items() if c in weights and v is not None} for e in case.epochs]
+    losses = [loss for loss in known if sum(v > 0 for v in loss.values()) > 1]
     if len(losses) < FEWEST_EPOCHS:
         return None
-    weighted = [{c: weights.get(c, 0.0) * (v or 0.0) for c, v in loss.items()} for loss in losses[-JUDGED_SHARES:]]
+    weighted = [{c: weights[c] * v for c, v in loss.items()} for loss in losses[-JUDGED_SHARES:]]
     shares = [{c: v / total for c, v in terms.items()} for terms in weighted if (total := sum(terms.values())) > 0]
     components = [c for c in case.components if any(c in share for share in shares)]
     medians = {c: median(share.get(c, 0.0) for share in shares) for c in components}
@@ -218,6 +232,20 @@ def first_losses(case: RunHistory) -> dict[str, float]:
     if not any(starts.values()) and len(case.steps) >= FIRST_STEPS and case.steps[0].step == 0:
         starts = {c: median_or_none([s.loss.get(c) for s in case.steps[:FIRST_STEPS]]) for c in case.components}
     return {c: v for c, v in starts.items() if v is not None and v > 0}
+
+
+def _mismatch_in_log(case: RunHistory) -> Finding | None:
+    """Report the same from the parts that the log of another program prints."""
+    hiding = hiding_part(case, case.watch.scale_ratio)
+    if hiding is None:
+        return None
+    component, ratio, sentence = hiding
+    return Finding(
+        confidence=0.85,
+        sentence=sentence,
+        evidence={"component": component, "ratio": ratio},
+        action=f"Standardise the targets of {component}, or divide each part by its variance, so that all are near 1.",
+    )
 
 
 def _first_epoch_losses(case: RunHistory) -> dict[str, float]:

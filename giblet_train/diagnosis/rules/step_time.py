@@ -16,6 +16,8 @@ FEWEST_BOUND = 0.1
 """Share of steps that must each be dominated by an activity, besides their total."""
 FEWEST_SLOW = 12
 """Slow steps from which a straggler that comes and goes is judged."""
+IN_LOG = 0.8
+"""Confidence in a wait that a log prints."""
 SLOW = 1.5
 """Duration of a slow step divided by that of a fast one."""
 FAST_QUANTILE = 0.2
@@ -28,15 +30,21 @@ TWO_RANKS_SHARE, TWO_RANKS_WAITING = 0.95, 0.4
 @rule(group="speed", fault=fault("loader", "each batch comes a fifth of a second late"))
 def loader_bound(case: RunHistory) -> Finding | None:
     """Report that most of the time of recent steps is spent waiting for data, evenly or in bursts."""
-    share = _share(case.recent_steps, "data_s")
+    share = _share(case.recent_steps, "data_s") if case.steps else _share_of_log(case)
     if share is None or share <= case.watch.data_share:
         return None
     return Finding(
-        confidence=0.9,
+        confidence=0.9 if case.steps else IN_LOG,
         sentence=f"{share:.0%} of the time of recent steps is spent waiting for data; the processors are idle.",
-        evidence={"share": share, "step_s": _step_s(case)},
-        action="Put the store on a local disk, and check that nothing else reads from it.",
+        evidence={"share": share, "step_s": _step_s(case) if case.steps else None},
+        action="Put the store on a local disk, and check that nothing else reads from it."
+        if case.run is not None
+        else "Put the data on a local disk, use more workers of the loader, and check that nothing else reads there.",
     )
+
+
+def _share_of_log(case: RunHistory) -> float | None:
+    return case.log.data_wait.share if case.log is not None and case.log.data_wait is not None else None
 
 
 @rule(

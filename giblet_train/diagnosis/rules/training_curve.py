@@ -124,15 +124,15 @@ def diverging(case: RunHistory) -> Finding | None:
     """Report a training loss that stays far above its best, measured by its noise and by what was learnt before."""
     blocks, unit = _blocks(case.steps), "step"
     if len(blocks) < 3:
-        blocks, unit = ([] if case.steps else case.train_totals), "epoch"
+        blocks, unit = ([] if case.steps else case.course), case.course_unit
     if len(blocks) < 3:
         return None
     values = [value for _, value in blocks]
     best_index = min(range(len(values) - 1), key=values.__getitem__)
     (since, best), start = blocks[best_index], values[0]
-    noise, decrease = RISE_SDS * jitter(values[: best_index + 1]), start - best
+    noise, decrease = RISE_SDS * _noise(case, values, best_index), start - best
     factor = (case.watch.diverging_factor - 1) * abs(best)
-    if unit == "epoch" and decrease > MUCH_LEARNT * abs(best):  # a few blocks of steps may be a spike
+    if not case.steps and decrease > MUCH_LEARNT * abs(best):  # a few blocks of steps may be a spike
         factor = min(factor, UNDONE * decrease)
     rise = max(factor, RISE_SHARE * decrease, noise)
     if rise <= 0:
@@ -160,6 +160,12 @@ def diverging(case: RunHistory) -> Finding | None:
             else "Wait: it may be a spike that recovers. If it lasts, resume with a third of the learning_rate."
         ),
     )
+
+
+def _noise(case: RunHistory, values: Sequence[float], best_index: int) -> float:
+    """Return the noise of a course before its best; of a log also that of its whole course, whose best may be early."""
+    before = jitter(values[: best_index + 1])
+    return before if case.steps else max(before, jitter(values))
 
 
 def _blocks(steps: Sequence[StepMetric]) -> list[tuple[int, float]]:
@@ -284,7 +290,8 @@ def _validation_fall(validations: Sequence[float], start: float) -> float:
 
 def _flat_epochs(case: RunHistory) -> Finding | None:
     """Report a flat loss from the epochs alone, as in a log, if its beginning was seen."""
-    totals = [v for _, v in case.train_totals]
+    course = case.course
+    totals = [v for _, v in course]
     if len(totals) < case.watch.flat_epochs or not case.begins_at_start:
         return None
     n = max(case.watch.flat_epochs, len(totals) // 3)
@@ -311,11 +318,11 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
     fell_at_once = at_once > AT_ONCE or may_predict
     if fell_at_once and r is not None and r >= PREDICTS:
         return None
-    epochs = [epoch for epoch, _ in case.train_totals]
+    epochs, unit = [epoch for epoch, _ in course], case.course_unit
     last_text, first_text = format_losses(last, first)
     facts = (
-        f"The median training loss of epochs {epochs[-n]} to {epochs[-1]} is {last_text}, {_change(fall)} that of "
-        f"{f'epochs {epochs[0]} to {epochs[n_first - 1]}' if n_first > 1 else f'epoch {epochs[0]}'} ({first_text})"
+        f"The median training loss of {unit}s {epochs[-n]} to {epochs[-1]} is {last_text}, {_change(fall)} that of "
+        f"{f'{unit}s {epochs[0]} to {epochs[n_first - 1]}' if n_first > 1 else f'{unit} {epochs[0]}'} ({first_text})"
     )
     return _flat(
         facts,

@@ -1,0 +1,77 @@
+"""Rule for adversarial training whose discriminator wins, from the losses that a log prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean, median
+
+from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
+from giblet_train.diagnosis.log_reader.key_names import REINFORCEMENT
+from giblet_train.diagnosis.rules.case import Finding, RunHistory
+from giblet_train.diagnosis.rules.registry import rule
+from giblet_train.diagnosis.run_start import format_loss
+
+DISCRIMINATOR = frozenset({"d", "disc", "discriminator", "dis", "netd"})
+GENERATOR = frozenset({"g", "gen", "generator", "netg"})
+OF_THE_GAME = frozenset({"gan", "adv", "adversarial"})
+"""Words of the part of a generator's loss that the discriminator decides, next to reconstruction losses."""
+FEWEST_ROWS = 6
+WON = 0.03
+"""Loss of a discriminator below which it makes no errors; balanced ones stay above 0.1."""
+CLEARLY_WON = 0.01
+GROWTH = 1.5
+"""Growth of the generator's loss that shows that it loses."""
+LOST = 4.0
+"""Loss of a generator from which its samples are taken for real in less than 2 % of the cases."""
+NEVER_REAL = 0.02
+"""The same as a mean verdict of the discriminator on generated samples."""
+
+
+@rule(group="curve", level="warning")
+def discriminator_wins(case: RunHistory) -> Finding | None:
+    """Report an adversarial training whose discriminator makes no errors any more: its generator learns nothing."""
+    rows = case.log.balanced_rows if case.log is not None else ()
+    discriminator, generator = _courses(rows)
+    if len(discriminator) < FEWEST_ROWS or min(discriminator) < 0:  # Wasserstein losses have no such scale
+        return None
+    third = len(discriminator) // 3
+    first_d, last_d = median(discriminator[:third]), median(discriminator[-third:])
+    first_g, last_g = median(generator[:third]), median(generator[-third:])
+    fake = [row.fake_score for row in rows[-third:] if row.fake_score is not None]
+    is_never_real = bool(fake) and median(fake) < NEVER_REAL
+    is_lost = last_g >= GROWTH * first_g or last_g >= LOST or is_never_real
+    if max(discriminator[-2:]) >= 2 * WON or last_d >= WON or not is_lost:
+        return None
+    verdicts = f", which takes {median(fake):.1%} of the generated samples for real" if fake else ""
+    return Finding(
+        confidence=0.85 if last_d < CLEARLY_WON else 0.7,
+        sentence=(
+            f"The discriminator wins: the median of its loss is {format_loss(last_d)} in the last third of training "
+            f"(first third: {format_loss(first_d)}){verdicts}; that of the generator is {format_loss(last_g)} (first "
+            f"third: {format_loss(first_g)}). The generator gets no useful gradient."
+        ),
+        evidence={"discriminator": last_d, "generator": last_g, "fake_score": median(fake) if fake else None},
+        action=(
+            "Go back to a checkpoint before that; lower the discriminator's learning rate, update it less often, or "
+            "regularise it (R1 penalty, label smoothing, augmentation)."
+        ),
+    )
+
+
+def _courses(rows: Sequence[EpochRow]) -> tuple[list[float], list[float]]:
+    """Return the losses of discriminator and generator, of the rows that have both; empty if it is another game."""
+    pairs = []
+    for row in rows:
+        words = {name: frozenset(name.split("_")) for name in row.train_parts}
+        if any(names & REINFORCEMENT for names in words.values()):
+            return [], []
+        d = [name for name, names in words.items() if names & DISCRIMINATOR]
+        g = [name for name, names in words.items() if names & (GENERATOR | OF_THE_GAME) and not names & DISCRIMINATOR]
+        of_the_game = [name for name in g if words[name] & OF_THE_GAME]
+        if d and g:
+            pairs.append((_mean(row, d), _mean(row, of_the_game or g)))
+    return [d for d, _ in pairs], [g for _, g in pairs]
+
+
+def _mean(row: EpochRow, names: Iterable[str]) -> float:
+    return fmean(row.train_parts[name] for name in names)

@@ -1,0 +1,152 @@
+"""A learning rate that a log shows to be as good as 0 while its loss does not change; no plan is needed. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+
+from giblet_train.diagnosis.rules.case import Finding, RunHistory
+from giblet_train.diagnosis.rules.noise import jitter, median_error
+from giblet_train.diagnosis.run_start import format_loss
+
+FEWEST_EPOCHS = 5
+NEVER_A_RATE = 1e-7
+"""Highest rate of a whole log that no optimizer learns from."""
+GONE = 1e-6
+"""Rate, relative to the highest one, that is as good as 0."""
+FADED = 1e-3
+"""Rate, relative to the highest one, at which hardly anything is learnt."""
+FEWEST_WARMING = 10
+IDLE_SHARE = 0.3
+"""Share of the training, planned or seen, without a rate that no schedule is meant to have."""
+FELL_BEFORE = 0.02
+"""Relative decrease in the epochs before the rate vanished that shows that learning was not over."""
+WINDOW = 3
+SUDDEN = 1.2
+"""Last loss, relative to the median, from which a loss does not stay constant but rises at its end."""
+
+Rates = Sequence[tuple[int, float]]
+
+
+def vanished_rate(case: RunHistory) -> Finding | None:
+    """Return the finding for a printed rate that is as good as 0: from the beginning, or long before the end."""
+    rates = _rates(case)
+    if len(rates) < FEWEST_EPOCHS or case.stopped_early:
+        return None
+    highest = max(rate for _, rate in rates)
+    if highest < NEVER_A_RATE:
+        return _never_a_rate(case, rates, highest)
+    return _decayed(case, rates, highest) or _still_warming(case, rates)
+
+
+def _rates(case: RunHistory) -> list[tuple[int, float]]:
+    """Return (epoch, rate) of each epoch whose rate is known; 0 in a record without its log means unknown."""
+    if case.log is not None:
+        return [(row.epoch, row.lr) for row in case.log.rows if row.lr is not None and math.isfinite(row.lr)]
+    return [(e.epoch, e.lr) for e in case.epochs] if any(e.lr for e in case.epochs) else []
+
+
+def _never_a_rate(case: RunHistory, rates: Rates, highest: float) -> Finding | None:
+    totals = [total for _, total in case.train_totals]
+    if len(totals) < FEWEST_EPOCHS or not _is_constant(totals, case.watch.flat_change):
+        return None
+    value = "printed as 0" if not highest else f"{highest:.1e} at most"
+    return _finding(
+        0.85,
+        f"The learning rate is {value} in all {len(rates)} epochs, and the loss stays at {format_loss(totals[-1])}.",
+        {"reason": "never_reaches_peak", "highest_observed": highest, "epochs": len(rates)},
+        "Set a learning rate, and check that the warm-up is counted in steps of this training.",
+    )
+
+
+def _decayed(case: RunHistory, rates: Rates, highest: float) -> Finding | None:
+    """Report a rate that reached 0 long before the end, so that the loss has not changed since."""
+    gone_since = _since(rates, GONE * highest) if _shows_small_rates(rates) else None
+    since = gone_since if gone_since is not None else _since(rates, FADED * highest)
+    if since is None:
+        return None
+    n_idle = sum(epoch >= since for epoch, _ in rates)
+    planned = max(case.log.n_epochs if case.log is not None else 0, rates[-1][0])
+    idle_share = (planned - since + 1) / max(1, planned - rates[0][0] + 1)
+    after = [total for epoch, total in case.train_totals if epoch >= since]
+    before = [total for epoch, total in case.train_totals if epoch < since]
+    if n_idle < FEWEST_EPOCHS or idle_share < IDLE_SHARE or not _is_constant(after, case.watch.flat_change):
+        return None
+    is_cut_short = _was_falling(before)
+    if gone_since is None and not is_cut_short:
+        return None
+    last = rates[-1][1]
+    return _finding(
+        0.8 if gone_since is not None else 0.6,
+        f"The learning rate is {f'{last:.1e}' if last else '0'} since epoch {since} of {planned} (its highest was "
+        f"{highest:.1e}), and the loss has stayed at {format_loss(median(after))}"
+        f"{', although it was still falling before' if is_cut_short else ''}.",
+        {"reason": "ended_early", "since_epoch": since, "observed": last, "highest_observed": highest},
+        "Make the schedule as long as the training: it counts optimizer steps, or epochs, and not the other.",
+    )
+
+
+def _still_warming(case: RunHistory, rates: Rates) -> Finding | None:
+    """Report a warm-up that has not ended at the end of a log whose loss does not change."""
+    totals = [total for _, total in case.train_totals]
+    rises = all(b > a for (_, a), (_, b) in pairwise(rates))
+    is_late = rates[-1][0] >= IDLE_SHARE * (case.log.n_epochs if case.log is not None else 0)
+    is_sudden = bool(totals) and max(totals[-WINDOW:]) > SUDDEN * median(totals)
+    if (
+        len(rates) < FEWEST_WARMING
+        or not rises
+        or not is_late
+        or is_sudden
+        or not _is_constant(totals, case.watch.flat_change)
+    ):
+        return None
+    return _finding(
+        0.7,
+        f"The learning rate is still warming up at epoch {rates[-1][0]}, where it is {rates[-1][1]:.1e}, and the loss "
+        f"stays at {format_loss(totals[-1])}.",
+        {"reason": "never_reaches_peak", "observed": rates[-1][1], "epoch": rates[-1][0]},
+        "Shorten the warm-up: 5 % of all steps is plenty.",
+    )
+
+
+def _finding(confidence: float, sentence: str, evidence: dict[str, object], action: str) -> Finding:
+    return Finding(confidence=confidence, sentence=sentence, evidence=evidence, action=action)
+
+
+def _since(rates: Rates, limit: float) -> int | None:
+    """Return the first epoch from which no rate is above a limit; None if the last one is."""
+    above = [i for i, (_, rate) in enumerate(rates) if rate > limit]
+    first = above[-1] + 1 if above else 0
+    return rates[first][0] if first < len(rates) else None
+
+
+def _shows_small_rates(rates: Rates) -> bool:
+    """Return True if a printed 0 means 0: `0.0000` next to `0.0003` is only a rate of which no digit is left."""
+    positive = [rate for _, rate in rates if rate]
+    highest = max(positive)
+    places = next((n for n in range(16) if all(_has_places(rate, n) for rate in positive)), 16)
+    return bool(10.0**-places <= FADED * highest)
+
+
+def _has_places(rate: float, n_places: int) -> bool:
+    """Return True if a number has no more decimal places."""
+    return math.isclose(round(rate, n_places), rate, rel_tol=1e-9)
+
+
+def _is_constant(values: Sequence[float], change: float) -> bool:
+    """Return True if the last third of a course is neither clearly below nor clearly above its first third."""
+    if not values:
+        return False
+    third = max(1, len(values) // 3)
+    first, last = median(values[:third]), median(values[-third:])
+    return abs(first - last) <= max(2 * change * abs(first), 3 * math.sqrt(2) * median_error(jitter(values), third))
+
+
+def _was_falling(values: Sequence[float]) -> bool:
+    """Return True if a course was still falling at its end."""
+    if len(values) < 2 * WINDOW:
+        return False
+    before, last = median(values[-2 * WINDOW : -WINDOW]), median(values[-WINDOW:])
+    return before - last > max(FELL_BEFORE * abs(before), 3 * math.sqrt(2) * median_error(jitter(values), WINDOW))

@@ -1,0 +1,70 @@
+"""Logs of adversarial training: a discriminator that wins is named, balanced networks are not."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+
+from giblet_train.diagnosis.diagnose import diagnose
+from giblet_train.diagnosis.log_parser import parse
+from giblet_train.diagnosis.rules.case import Finding
+
+Line = Callable[[int, random.Random], str]
+"""(epoch, random numbers) -> line of a log"""
+
+
+def won(epoch: int, start: float = 0.6) -> float:
+    """Return the loss of a discriminator that makes ever fewer errors."""
+    return start * math.exp(-epoch / 4) + 1e-3
+
+
+def dcgan(epoch: int, d: float, g: float, fake: float) -> str:
+    return f"[{epoch}/25][50/500]\tLoss_D: {d:.4f}\tLoss_G: {g:.4f}\tD(x): 0.71\tD(G(z)): {fake:.4f} / {fake / 2:.4f}"
+
+
+WINS: dict[str, Line] = {
+    "dcgan": lambda e, rng: dcgan(e, won(e), 2 + 0.3 * e, 0.3 * math.exp(-e / 4)),
+    "keras_gan": lambda e, rng: f"[Epoch {e}/50] [D loss: {won(e):f}] [G loss: {1 + 0.3 * e:f}]",
+    "names": lambda e, rng: f"epoch {e} d_loss {won(e):.5f} g_loss {1 + 0.3 * e:.3f}",
+    "least_squares": lambda e, rng: (
+        f"epoch {e} D_A: {won(e, 0.2):.4f} G_A: {1 - 0.7 * math.exp(-e / 5):.3f} cycle_A: 1.1"
+    ),
+    "from_the_first_epoch": lambda e, rng: (
+        f"epoch {e} loss_d {abs(rng.gauss(0, 1e-4)):.5f} loss_g {9 + rng.gauss(0, 1):.3f}"
+    ),
+}
+BALANCED: dict[str, Line] = {
+    "dcgan": lambda e, rng: dcgan(e, 0.7 + rng.gauss(0, 0.1), 3 + rng.gauss(0, 0.5), 0.2),
+    "generator_grows": lambda e, rng: dcgan(e, 0.3 + rng.gauss(0, 0.03), 2 + 0.15 * e, 0.1),
+    "wasserstein": lambda e, rng: f"epoch {e} d_loss {-8 * math.exp(-e / 9):.4f} g_loss {2 + 0.3 * e:.3f}",
+    "recovers": lambda e, rng: (
+        f"epoch {e} d_loss {0.01 if 5 < e < 10 else 0.6:.4f} g_loss {5 if 5 < e < 10 else 1.1:.3f}"
+    ),
+    "least_squares": lambda e, rng: f"epoch {e} D_A: {0.2 + rng.gauss(0, 0.03):.3f} G_A: 0.41 cycle_A: 1.1 idt_A: 0.5",
+}
+
+
+def judged(line: Line) -> tuple[Finding, ...]:
+    rng = random.Random(3)
+    parsed = parse([line(epoch, rng) for epoch in range(24)])
+    assert parsed.log.is_adversarial
+    return diagnose(None, parsed.metrics, log=parsed.log).causes
+
+
+@pytest.mark.parametrize("kind", WINS)
+def test_a_discriminator_that_wins_is_named(kind: str) -> None:
+    (cause,) = judged(WINS[kind])
+    assert cause.cause == "discriminator_wins" and cause.confidence > 0.5
+
+
+@pytest.mark.parametrize("kind", BALANCED)
+def test_balanced_networks_accuse_nobody(kind: str) -> None:
+    assert judged(BALANCED[kind]) == ()
+
+
+def test_the_verdicts_on_generated_samples_are_quoted() -> None:
+    (cause,) = judged(WINS["dcgan"])
+    assert "takes 0.2% of the generated samples for real" in cause.sentence

@@ -1,0 +1,183 @@
+"""Lines of particular programs that were once misread: each with what it shows, and what it must not be taken for."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from giblet_train.diagnosis.diagnose import diagnose
+from giblet_train.diagnosis.log_parser import ParsedLog, parse
+from tests.collection.log_ends import traceback
+
+FALL = [round(0.4 + 1.6 * math.exp(-i / 6), 4) for i in range(20)]
+"""Training losses of a healthy run."""
+
+
+def judged(lines: list[str]) -> tuple[ParsedLog, list[str]]:
+    """Return a log and the causes that it shows with more than 50 % confidence."""
+    parsed = parse(lines)
+    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    return parsed, [cause.cause for cause in causes if cause.confidence > 0.5]
+
+
+def totals(parsed: ParsedLog) -> list[float | None]:
+    return [metric.train.total for metric in parsed.metrics]
+
+
+WAITING = {
+    "timm": "Train: 0 [{i:4d}/1251 (  0%)]  Loss: {v} ({v})  Time: {t:.3f}s,  165.57/s  LR: 8e-05  Data: {d:.3f} (1.4)",
+    "mmengine": "Epoch(train)  [1][{i:4d}/1507]  lr: 2.0e-02  eta: 16:30  time: {t:.4f}  data_time: {d:.4f}  loss: {v}",
+    "paddle": "Epoch: [0] [{i:4d}/600] loss: {v} eta: 4:00:10 batch_cost: {t:.4f} data_cost: {d:.4f} ips: 25.8",
+}
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_a_loader_that_is_too_slow_is_named_by_the_durations_in_the_log(name: str) -> None:
+    steps = [(i, v) for i, v in enumerate(FALL)]
+    parsed, causes = judged([WAITING[name].format(i=i, v=v, t=1.5, d=1.3) for i, v in steps])
+    assert causes == ["loader_bound"] and parsed.log.data_wait is not None
+    assert parsed.log.data_wait.share == pytest.approx(1.3 / 1.5)
+    assert not any("the seconds of a step" in note for note in parsed.notes)
+    assert judged([WAITING[name].format(i=i, v=v, t=1.5, d=0.1) for i, v in steps])[1] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Époque  {e}/20 : perte entraînement = {v} ; perte validation = {w} ; durée = 41,2 s",
+        "Época {e}/20: pérdida de entrenamiento {v}, pérdida de validación {w}",
+        "Epoch: {e}/20  训练损失: {v}  验证损失: {w}  学习率: 0.001000",
+        "エポック {e}/20 訓練損失: {v} 検証損失: {w}",
+    ],
+    ids=["french", "spanish", "chinese", "japanese"],
+)
+def test_words_of_other_languages_are_understood(line: str) -> None:
+    parsed, causes = judged([line.format(e=e, v=v, w=round(v + 0.1, 4)) for e, v in enumerate(FALL, 1)])
+    assert totals(parsed) == FALL and all(metric.validation for metric in parsed.metrics) and causes == []
+
+
+def bar(i: int, n: int, loss: float, title: str = "") -> str:
+    return f"{title}{100 * i // n:3d}%|###   | {i}/{n} [00:10<00:20,  1.3it/s, {'' if title else f'loss={loss}'}]"
+
+
+def test_a_bar_that_begins_again_in_the_next_epoch_is_no_restart() -> None:
+    rng = random.Random(1)
+    lines = [
+        bar(i, 300, 0.0, f"{epoch}|{300 * (epoch - 1) + i}|Loss: {0.8 * math.exp(rng.gauss(0, 0.12)):.4f}: ")
+        for epoch in (1, 2)
+        for i in range(1, 301)
+    ]
+    parsed, causes = judged(lines)
+    assert not parsed.log.restarted and len(parsed.metrics) == 40
+    assert "diverging" not in causes
+
+
+def test_the_loss_of_single_steps_with_heavy_tails_does_not_diverge() -> None:
+    for seed in range(6):
+        rng = random.Random(seed)
+        steps = [bar(i, 1500, round(0.1 * math.exp(rng.gauss(0, 1.1)), 4)) for i in range(1, 1501)]
+        assert "diverging" not in judged(steps)[1]
+
+
+@pytest.mark.parametrize("title", ["", "Epochs: "])
+def test_a_bar_over_the_epochs_counts_epochs(title: str) -> None:
+    losses = "train/loss={v}, test/loss={w}" if not title else "loss={v}"
+    line = "{t}{p}%|#| {e}/20 [00:47<1:58:15,  0.02it/s, " + losses + "]"
+    parsed, _ = judged([line.format(t=title, p=5 * e, e=e, v=v, w=v + 1) for e, v in enumerate(FALL, 1)])
+    assert totals(parsed) == FALL and not parsed.log.is_blocks and parsed.n_epochs == 20
+
+
+def steps_of_epochs(values: list[float], n_per_epoch: int) -> list[str]:
+    return [
+        f"Epoch: [{i // n_per_epoch}] [{20 * (i % n_per_epoch):4d}/600] loss: {v:.6f} lr: 0.0003"
+        for i, v in enumerate(values)
+    ]
+
+
+def test_the_steps_of_few_epochs_show_an_explosion() -> None:
+    course = [0.9 + 2.5 * math.exp(-i / 10) for i in range(90)]
+    exploding = [v if i < 60 else 1.9 * 1.45 ** (i - 60) for i, v in enumerate(course)]
+    assert judged(steps_of_epochs(exploding, 30))[1] == ["diverging"]
+    assert judged(steps_of_epochs(course, 30))[1] == []
+
+
+def test_one_epoch_is_judged_in_blocks_of_its_steps() -> None:
+    parsed, causes = judged(steps_of_epochs([2.2 + 0.001 * (i % 7) for i in range(120)], 120))
+    assert parsed.log.is_blocks and causes == ["flat"]
+    assert any(note.startswith("It has too few epochs to show a course: ") for note in parsed.notes)
+    assert judged(steps_of_epochs([0.9 + 2.5 * math.exp(-i / 30) for i in range(120)], 120))[1] == []
+
+
+ITERATIONS = [f"iteration: {1000 * i} loss: {v} lr: 0.005" for i, v in enumerate(FALL, 1)]
+
+
+def test_numbers_printed_with_an_error_are_no_progress_after_it() -> None:
+    error = traceback("FloatingPointError: Loss became infinite or NaN at iteration=1043!")
+    _, causes = judged([*ITERATIONS, *error, "loss_dict = {'loss_cls': nan, 'loss_box_reg': 4129.5, 'loss_rpn': inf}"])
+    assert causes == ["nan"]
+    assert judged([*ITERATIONS, *error, "iteration: 21000 loss: 0.39 lr: 0.005"])[1] == []
+
+
+@pytest.mark.parametrize(
+    "message", ["NaN loss", "Loss became infinite or NaN", "non-finite loss at step 12", "loss exploded"]
+)
+def test_an_exception_about_a_loss_that_is_not_finite_is_nan(message: str) -> None:
+    assert judged([*ITERATIONS, *traceback(f"ValueError: {message}")])[1] == ["nan"]
+
+
+def test_a_step_with_nan_is_not_quoted_as_the_error() -> None:
+    nan_steps = [f"Epoch: 0, Step: {i}, Rank: 0, loss = {'nan' if i > 30 else 2.1}" for i in range(40)]
+    parsed = parse(nan_steps)
+    assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes][:1] == ["nan"]
+    assert "crashed" not in [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes]
+
+
+def test_an_exception_of_a_thread_is_at_most_a_doubt() -> None:
+    thread = [
+        "Exception in thread Thread-1:",
+        *traceback("tensorflow.errors.CancelledError: Enqueue operation was cancelled"),
+    ]
+    parsed, causes = judged([*ITERATIONS, *thread])
+    assert causes == [] and parsed.log.end.complaint is not None
+    parsed, causes = judged([*ITERATIONS, *traceback("CancelledError: Enqueue operation was cancelled"),
+                             "The network is now trained and ready to evaluate."])  # fmt: skip
+    assert causes == [] and parsed.log.end.statement == "complete"
+
+
+def test_a_validation_part_that_is_no_number_is_named_without_a_total() -> None:
+    lines = [
+        f"Epoch {e} box_loss {v} cls_loss {v} val_box_loss {'nan' if e > 9 else v} val_cls_loss {v}"
+        for e, v in enumerate(FALL)
+    ]
+    parsed = parse(lines)
+    cause = diagnose(None, parsed.metrics, log=parsed.log).causes[0]
+    assert cause.cause == "nan" and "The validation loss of box became nan in epoch 10" in cause.sentence
+
+
+def test_the_loss_of_the_final_step_does_not_begin_the_log_again() -> None:
+    lines = [f"INFO:tensorflow:loss = {v}, step = {100 * i} (12.284 sec)" for i, v in enumerate(FALL)]
+    parsed = parse([*lines, "INFO:tensorflow:Loss for final step: 2.7712."])
+    assert len(parsed.metrics) >= 20 and not parsed.log.restarted
+
+
+def test_a_perplexity_is_read_as_its_logarithm() -> None:
+    parsed = parse([f"Epoch {e} ppl: {math.exp(v):.6f}" for e, v in enumerate(FALL, 1)])
+    assert totals(parsed) == pytest.approx(FALL, abs=1e-4)
+    both = parse([f"Step {50 * e}/1000; ppl: {math.exp(v):.3f}; xent: {v}; lr: 1e-4" for e, v in enumerate(FALL, 1)])
+    assert totals(both) == pytest.approx(FALL, abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_weak_correlation_with_a_constant_loss_is_hardly_better_than_the_mean(seed: int) -> None:
+    def lines(r: float, tau: float) -> list[str]:
+        rng = random.Random(seed)
+        return [
+            f"Epoch {e}/60 train_loss={0.985 + 0.3 * math.exp(-e / tau) + rng.gauss(0, 0.001):.4f} "
+            f"r={r * (1 - math.exp(-e / tau)) + rng.gauss(0, 0.002):.3f}"
+            for e in range(1, 61)
+        ]
+
+    assert judged(lines(0.05, 1.5))[1] == ["no_better_than_mean"]
+    assert judged(lines(0.15, 1.5))[1] == judged(lines(0.06, 18))[1] == []

@@ -1,0 +1,82 @@
+"""Learning rates that a log shows to be as good as 0, next to schedules that are meant to end there."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+
+from giblet_train.diagnosis.diagnose import diagnose
+from giblet_train.diagnosis.log_parser import parse
+
+EPOCHS = 60
+
+
+def cosine(epoch: int, n: int = EPOCHS) -> float:
+    return 0.5e-3 * (1 + math.cos(math.pi * min(1.0, (epoch - 1) / (n - 1))))
+
+
+def falling(epoch: int) -> float:
+    return 0.6 + 1.4 * math.exp(-epoch / 9)
+
+
+def stuck(epoch: int) -> float:
+    return falling(min(epoch, 12))
+
+
+Course = tuple[Callable[[int], float], Callable[[int], float], str]
+"""(epoch -> loss, epoch -> rate, format of the rate)"""
+VANISHED: dict[str, tuple[str, Course]] = {
+    "schedule_too_short": ("ended_early", (stuck, lambda e: cosine(e, 12), ".2e")),
+    "rate_of_zero": ("never_reaches_peak", (lambda _: 2.2, lambda _: 0.0, ".1f")),
+    "rate_without_effect": ("never_reaches_peak", (lambda _: 2.2, lambda _: 1e-10, ".0e")),
+    "warm_up_never_ends": ("never_reaches_peak", (lambda _: 2.2, lambda e: 1e-9 * e, ".2e")),
+    "warm_up_of_the_whole_log": ("never_reaches_peak", (lambda _: 2.2, lambda e: 1e-6 * e, ".2e")),
+    "faded_while_it_fell": ("ended_early", (stuck, lambda e: 1e-3 if e < 12 else 5e-7, ".2e")),
+}
+HEALTHY: dict[str, Course] = {
+    "cosine": (falling, cosine, ".2e"),
+    "few_decimals": (falling, lambda e: cosine(e) / 4, ".4f"),
+    "reduced_on_a_plateau": (falling, lambda e: 1e-3 * 0.1 ** (e // 20), ".1e"),
+    "exponential": (falling, lambda e: 1e-3 * 0.9**e, ".2e"),
+    "warm_up": (falling, lambda e: 1e-5 * min(e, 10), ".2e"),
+    "printed_as_0_by_few_decimals": (falling, lambda _: 0.0, ".4f"),
+}
+
+
+def causes_of(course: Course, seed: int = 0) -> list[tuple[str, float, object, str]]:
+    loss, rate, digits = course
+    rng = random.Random(seed)
+    lines = [
+        f"Epoch {e}/{EPOCHS} loss {loss(e) * (1 + rng.gauss(0, 0.002)):.4f} lr {rate(e):{digits}}"
+        for e in range(1, EPOCHS + 1)
+    ]
+    parsed = parse(lines)
+    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    return [(c.cause, c.confidence, c.evidence.get("reason"), c.sentence) for c in causes]
+
+
+@pytest.mark.parametrize("kind", VANISHED)
+def test_a_rate_as_good_as_0_is_named_while_the_loss_is_constant(kind: str) -> None:
+    reason, course = VANISHED[kind]
+    first = causes_of(course)[0]
+    assert first[0] == "lr_off_plan" and first[1] > 0.5 and first[2] == reason
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", HEALTHY)
+def test_a_schedule_that_ends_at_0_accuses_nobody(kind: str, seed: int) -> None:
+    assert [cause for cause in causes_of(HEALTHY[kind], seed) if cause[1] > 0.5] == []
+
+
+def test_the_sentence_has_the_epoch_since_which_the_rate_is_0() -> None:
+    sentence = causes_of(VANISHED["schedule_too_short"][1])[0][3]
+    assert sentence.startswith("The learning rate is 0 since epoch 12 of 60 (its highest was 1.0e-03)")
+    assert sentence.endswith("although it was still falling before.")
+
+
+def test_a_printed_rate_of_0_is_not_said_to_be_missing() -> None:
+    parsed = parse([f"Epoch {e} loss 2.2 lr 0.0" for e in range(1, 20)])
+    assert not any("the learning rate" in note for note in parsed.notes)

@@ -1,0 +1,143 @@
+"""Parts of a loss under any name: found by their sum, and reported when one hides the others or collapses."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+
+from giblet_train.diagnosis.diagnose import diagnose
+from giblet_train.diagnosis.log_parser import ParsedLog, parse
+from giblet_train.diagnosis.log_reader.loss_parts import part_weights
+
+Line = Callable[[int, random.Random], str]
+"""(epoch, random numbers) -> line of a log"""
+EPOCHS = 40
+
+
+def fall(epoch: int, rng: random.Random, start: float, floor: float) -> float:
+    """Return a point of a fall with 0.3 % noise."""
+    return (floor + (start - floor) * math.exp(-epoch / 8)) * (1 + rng.gauss(0, 0.003))
+
+
+def judged(line: Line) -> tuple[ParsedLog, dict[str, float]]:
+    """Return a log of such lines, and the confidence in each cause that it shows."""
+    rng = random.Random(1)
+    parsed = parse([line(epoch, rng) for epoch in range(1, EPOCHS + 1)])
+    return parsed, {c.cause: c.confidence for c in diagnose(None, parsed.metrics, log=parsed.log).causes}
+
+
+def unknown_names(epoch: int, rng: random.Random) -> str:
+    foo, bar = fall(epoch, rng, 1.2, 0.5), fall(epoch, rng, 0.8, 0.2)
+    return f"epoch {epoch} loss {foo + 0.5 * bar:.4f} foo {foo:.4f} bar {bar:.4f} acc {0.5 + 0.01 * epoch:.3f} lr 3e-4"
+
+
+def detector(epoch: int, rng: random.Random) -> str:
+    cls, box, rpn = fall(epoch, rng, 0.7, 0.2), fall(epoch, rng, 0.5, 0.2), fall(epoch, rng, 0.15, 0.02)
+    total = cls + box + rpn
+    return f"epoch {epoch} total_loss: {total:.4f} loss_cls: {cls:.4f} loss_box: {box:.4f} loss_rpn: {rpn:.4f}"
+
+
+def mismatch(epoch: int, rng: random.Random, clip_floor: float = 4.85) -> str:
+    mse, clip = fall(epoch, rng, 1195, 800), fall(epoch, rng, 4.85, clip_floor)
+    return f"epoch {epoch} mse {mse:.2f} + clip {clip:.3f}"
+
+
+def mismatch_of_a_total(epoch: int, rng: random.Random) -> str:
+    audio, other = fall(epoch, rng, 30.0, 20.0), 0.9 + rng.gauss(0, 0.002)
+    return f"epoch {epoch} loss={audio + other:.3f} waves={audio:.3f} labels={other:.3f}"
+
+
+def collapse(epoch: int, rng: random.Random) -> str:
+    return f"epoch {epoch}: recon={121 + rng.gauss(0, 0.3):.2f} kl={max(2e-5, 3 * math.exp(-epoch)):.5f}"
+
+
+def annealed(epoch: int, rng: random.Random) -> str:
+    recon, kl = fall(epoch, rng, 180, 85), fall(epoch, rng, 60, 22)
+    return f"epoch {epoch}/40 loss={recon + min(1, epoch / 10) * kl:.3f} recon={recon:.3f} kl={kl:.3f}"
+
+
+def tiny_weighted_divergence(epoch: int, rng: random.Random) -> str:
+    recon, kl = fall(epoch, rng, 0.8, 0.3), 4e-6 + 1e-7 * epoch
+    return f"epoch {epoch}/40 loss={recon + kl:.5f} rec={recon:.5f} kl={kl:.2e}"
+
+
+def balanced_experts(epoch: int, rng: random.Random) -> str:
+    ce = fall(epoch, rng, 2.2, 0.8)
+    return f"epoch {epoch} loss {ce + 0.01:.4f} ce {ce:.4f} aux 0.0100"
+
+
+def recall(epoch: int, rng: random.Random) -> str:
+    loss, share = fall(epoch, rng, 2.2, 0.8), 0.2 + 0.01 * epoch
+    return f"epoch {epoch} loss {loss:.4f} prec {1.1 * share:.3f} rec {share:.3f}"
+
+
+PARTS: dict[str, tuple[Line, set[str]]] = {
+    "unknown_names": (unknown_names, {"foo", "bar"}),
+    "detector": (detector, {"cls", "box", "rpn"}),
+    "no_total": (collapse, {"recon", "kl"}),
+    "annealed": (annealed, {"recon", "kl"}),
+    "aux": (balanced_experts, {"ce", "aux"}),
+    "recall": (recall, set()),
+}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_the_parts_of_a_loss_are_found(kind: str) -> None:
+    line, names = PARTS[kind]
+    parsed, _ = judged(line)
+    assert {frozenset(metric.train.loss) for metric in parsed.metrics} == {frozenset(names)}
+    assert all(metric.train.total for metric in parsed.metrics)
+
+
+def test_a_total_that_is_not_printed_is_the_sum_of_its_parts() -> None:
+    parsed, _ = judged(collapse)
+    assert parsed.metrics[-1].train.total == pytest.approx(sum(filter(None, parsed.metrics[-1].train.loss.values())))
+    assert any("the sum of recon, kl is taken" in note for note in parsed.notes)
+
+
+def test_weights_have_one_digit() -> None:
+    rng = random.Random(2)
+    rows = [
+        (a + 0.05 * b, {"a": a, "b": b, "c": rng.random()})
+        for a, b in ((rng.random(), 9 * rng.random()) for _ in range(20))
+    ]
+    assert part_weights(rows) == {"a": 1.0, "b": 0.05}
+    assert part_weights([(1.234 * total, parts) for total, parts in rows]) is None
+    assert part_weights(rows[:3]) is None
+
+
+NAMED: dict[str, tuple[Line, str]] = {
+    "mismatch": (mismatch, "scale_mismatch"),
+    "mismatch_of_a_total": (mismatch_of_a_total, "component_dominates"),
+    "posterior_collapse": (collapse, "component_collapsed"),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_a_part_that_hides_the_others_or_collapses_is_named_first(kind: str) -> None:
+    line, cause = NAMED[kind]
+    _, causes = judged(line)
+    assert next(iter(causes)) == cause and causes[cause] > 0.5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(unknown_names, detector, annealed, tiny_weighted_divergence, balanced_experts, recall),
+        lambda epoch, rng: mismatch(epoch, rng, clip_floor=2.0),
+    ],
+)
+def test_parts_that_are_learnt_or_small_by_intention_accuse_nobody(line: Line) -> None:
+    _, causes = judged(line)
+    assert causes == {}
+
+
+def test_the_sentence_on_a_collapse_has_both_levels() -> None:
+    rng = random.Random(1)
+    parsed = parse([collapse(epoch, rng) for epoch in range(1, EPOCHS + 1)])
+    first = diagnose(None, parsed.metrics, log=parsed.log).causes[0]
+    assert first.sentence.startswith("kl fell from 1.104 to 2.0e-05, while the others did not change (recon at 12")
+    assert "free bits" in first.action
