@@ -137,6 +137,10 @@ def _reading_notes(log: TrainingLog) -> list[str]:
     notes = ["It was restarted: epochs written twice count as last written."] if log.restarted else []
     if log.n_logs > 1:
         notes.append(f"It was resumed: {log.n_logs} logs of its starts are read as one training.")
+    if log.folds:
+        notes.append(
+            f"It holds {len(log.folds) + 1} trainings, {log.folds[0][0]} to {log.fold}: each is judged by itself."
+        )
     if log.is_blocks:
         few = "It counts no epochs" if log.last_epoch is None else "It has too few epochs to show a course"
         notes.append(f"{few}: {len(log.rows)} blocks of its steps are judged as epochs.")

@@ -37,7 +37,7 @@ class FollowedLog:
         self._restart()
 
     def _restart(self) -> None:
-        self._reader = LogReader()
+        self._reader = LogReader(separates_folds=False)
         self._last_returned: int | None = None
 
     @property

@@ -22,7 +22,7 @@ def log_end(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     Raises AgentRefusal if there is no such run.
     """
     path = watch_runs.find_directory(arguments) or run_processes.find(arguments["workdir"], arguments["run_id"]).path
-    reader = LogReader()
+    reader = LogReader(separates_folds=False)
     try:
         with open(open_regular(str((path / layout.LOG).resolve())), "rb") as file:
             for line in file:

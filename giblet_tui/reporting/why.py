@@ -10,7 +10,7 @@ import msgspec
 
 from giblet_train.diagnosis import log_parser
 from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
-from giblet_train.diagnosis.log_reader.end_scan import ErrorLine
+from giblet_train.diagnosis.log_reader.end_scan import ErrorLine, LogEnd
 from giblet_train.diagnosis.log_reader.reader import TrainingLog
 from giblet_train.diagnosis.rules.case import Finding
 from giblet_train.schema.config import Config, WatchConfig
@@ -88,7 +88,7 @@ def of_path(path: Path, config: str | None) -> Answer:
     parsed = log_parser.read_log(path)
     log = sanitize_log(parsed.log)
     plan, plan_notes = _plan(config)
-    diagnosis = diagnose(plan, parsed.metrics, log=log)
+    diagnosis = _with_folds(diagnose(plan, parsed.metrics, log=log), plan, log)
     unplanned = [] if plan else ["Without --config FILE nothing is compared with a plan, such as the learning rate."]
     return Answer(
         subject=path.name,
@@ -99,6 +99,23 @@ def of_path(path: Path, config: str | None) -> Answer:
         balanced=log.is_adversarial,
         unread=_unread_lines(log),
     )
+
+
+def _with_folds(diagnosis: Diagnosis, plan: Config | None, log: TrainingLog) -> Diagnosis:
+    """Add what is wrong with the earlier folds that the same log holds; each is a training of its own."""
+    if not log.folds:
+        return diagnosis
+    causes = [_in_fold(cause, log.fold) for cause in diagnosis.causes]
+    unevaluated = list(diagnosis.unevaluated)
+    for heading, fold in log.folds:
+        own = diagnose(plan, log_parser.as_records(fold).metrics, log=fold._replace(end=LogEnd()))
+        causes += [_in_fold(cause, heading) for cause in own.causes]
+        unevaluated += own.unevaluated
+    return Diagnosis(causes=tuple(sorted(causes, key=lambda cause: -cause.confidence)), unevaluated=tuple(unevaluated))
+
+
+def _in_fold(cause: Finding, heading: str) -> Finding:
+    return msgspec.structs.replace(cause, sentence=f"In {heading}: {cause.sentence}")
 
 
 def sanitize_log(log: TrainingLog) -> TrainingLog:

@@ -41,6 +41,7 @@ _ERROR = frozenset(
         *("nce", "infonce", "ntxent"),
     )
 )
+_PLAIN_ERROR = frozenset({"error", "err"})
 _PERPLEXITY = frozenset({"ppl", "perplexity"})
 """Errors that training minimises, for logs that print no loss."""
 ADVERSARIAL = frozenset(
@@ -230,7 +231,8 @@ def _is_of_value(words: Tuple[str, ...]) -> bool:
 def _is_error(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str]) -> bool:
     """Return True for the name of an error; `l2` counts with a split only, because it may be a weight decay."""
     is_distance = words[-2:] in (("l", "1"), ("l", "2"))
-    return bool(bag & _ERROR) or {"cross", "entropy"} <= bag or (is_distance and split is not None)
+    is_plain = bool(bag & _PLAIN_ERROR) and split is not None and bag <= _FILLER | frozenset(_SPLIT) | _PLAIN_ERROR
+    return bool(bag & _ERROR) or is_plain or {"cross", "entropy"} <= bag or (is_distance and split is not None)
 
 
 def _loss(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str]) -> Quantity:

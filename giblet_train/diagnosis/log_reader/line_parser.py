@@ -28,7 +28,7 @@ from giblet_train.diagnosis.log_reader.number_format import NUMBER, parse_number
 from giblet_train.diagnosis.log_reader.screen_table import Row, ScreenTable
 
 _ACCENTS = str.maketrans(
-    "àáâãäåçèéêëìíîïñòóôõöùúûüÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖÙÚÛÜ’", "aaaaaaceeeeiiiinooooouuuuAAAAAACEEEEIIIINOOOOOUUUU'"
+    "àáâãäåçèéêëìíîïñòóôõöùúûüÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖÙÚÛÜ’ℒ", "aaaaaaceeeeiiiinooooouuuuAAAAAACEEEEIIIINOOOOOUUUU'L"
 )
 _ELISION = re.compile(r"\b[dl]'(?=\w)", re.IGNORECASE)
 _WORD = r"(?!(?:nan|inf(?:inity)?)\b)[^\W\d_][\w@./]*"
@@ -59,7 +59,7 @@ _TIMM = re.compile(
 _BRACKET_STEP = re.compile(r"\s*[:,]?\s*[\[(]\s*(\d{1,12})\s*/\s*(\d{1,12})\b")
 _STEP = re.compile(
     r"(?<![\w-])(?:global[_ ])?(?:step|iter|iteration|batch|update|num_updates)s?\b\s*[:=#]?\s*\[?\s*"
-    r"(\d{1,12})(?!\d|\.\d)(?:\s*/\s*(\d{1,12}))?",
+    r"(\d{1,12})(?!\d|\.\d)(?:\s*(?:/|\bof\b)\s*(\d{1,12}))?",
     re.IGNORECASE,
 )
 _ESPNET_STEP = re.compile(r":\w+:\d{1,12}-(\d{1,12})batch:")
@@ -91,6 +91,12 @@ _BARE_STEP = re.compile(r"^\s*\[\s*(\d{1,12})\s*/\s*(\d{1,12})\s*\]")
 _FAKE_SCORE = re.compile(r"\bD\(G\(\w+\)\)")
 _TWO_COUNTERS = re.compile(r"\s*\[\s*(\d{1,9})/\s*(\d{1,9})\s*\]\s*\[\s*(\d{1,12})/\s*(\d{1,12})\s*\]")
 """Epoch and step in front of a line, such as `[0/25][50/500]`."""
+_LOSS_AFTER = re.compile(
+    r"\b(loss|cost|error)\s+(?:after|at|in|for)\s+(epoch|iteration|step|iter|batch)\s*[#=:]?\s*(\d{1,12})\s*[:=,-]?\s+"
+    r"(?:is\s+)?(?=[-\d.n])",
+    re.IGNORECASE,
+)
+"""A loss in front of its counter, such as `Cost after iteration 100: 0.5`."""
 _JOINED_EPOCH = re.compile(r"(?<![\w-])(ep|epoche?|epoque|epocas?)(?=\d)", re.IGNORECASE)
 _LEADING = re.compile(
     r"\s*(?:\((?P<round>\d{1,9})(?:\s*/\s*(?P<of_round>\d{1,9}))?\)|\[\s*(?P<square>\d{1,9})(?:\s*/\s*(?P<of_square>\d{1,9}))?\s*\]"
@@ -192,6 +198,7 @@ class LineParser:
         if unnamed is not None:
             return unnamed
         text = _FAKE_SCORE.sub("d_fake_score", text) if "D(G(" in text else text
+        text = _LOSS_AFTER.sub(r"\2 \3 \1: ", text)
         text = _JOINED_EPOCH.sub(r"\1 ", text)
         text = _ungrouped(_POSSESSIVE.sub(r"\1 ", text) if "'s" in text else text)
         position = self._position_of(text)
@@ -320,6 +327,8 @@ class LineParser:
             if quantity is None or number is None:
                 continue
             average = parse_number(match["average"], self._decimal_comma) if match["average"] else None
+            if average is not None and (average < 0) != (number < 0):
+                average = None  # a change, not an average
             average = number if position.kind == "keras" else average
             values.append(_in_nats(Value(quantity, number, average)))
         return tuple(_with_others(values, others)), not n_losses and bool(_UNREADABLE.search(text))
@@ -369,7 +378,9 @@ class _Context:
             last_word = name.rsplit(" ", 1)[-1]
             component = component_of(last_word) if position.epoch is not None else None
             is_counted = position.epoch is not None or position.kind == "bar"
-            is_loss = component or (last_word.lower() == "total" and is_counted)
+            is_loss = (
+                component or (last_word in ("L", "l") and is_counted) or (last_word.lower() == "total" and is_counted)
+            )
             split = split_of(name) or self._from_text
             return Quantity("loss", split, component) if is_loss and len(name.split()) <= 2 else None
         if quantity.kind not in ("loss", "error"):

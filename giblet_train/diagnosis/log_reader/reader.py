@@ -24,6 +24,12 @@ _BAR_BEFORE_TEXT = re.compile(r"([^{]*?\d%\|[^|]*\|[^\[\]]*\[[^\[\]]*\])\s*(\S.*
 """A progress bar after which another stream printed into the same line."""
 _BAR_OF_EPOCH = re.compile(r"\btrain\w*\W?loss.*\b(?:val|test)|\b(?:val|test)\w*\W?loss.*\btrain", re.IGNORECASE)
 """A progress bar that shows losses of training and validation, and may therefore count epochs."""
+_FOLD = re.compile(
+    r"[\W_]*(?:(?:start\w*|begin\w*|train\w*|run\w*|outer|inner|cv|sub-\w+|on|for)[\W_]+){0,3}"
+    r"(fold|split|subject|participant|repeat|repetition|trial|seed)[\W_]{0,3}(\d{1,4})\b",
+    re.IGNORECASE,
+)
+"""Heading of another training in the same log, such as `Fold 2/5`."""
 _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf\b", re.IGNORECASE)
 _DECIMAL = re.compile(r"\d[.,]\d")
 
@@ -50,6 +56,10 @@ class TrainingLog(NamedTuple):
     data_wait: Optional[DataWait] = None
     """How long recent steps waited for data; None if the log does not print it."""
     restarted: bool = False
+    folds: Tuple["Tuple[str, TrainingLog]", ...] = ()
+    """(heading, training) of each earlier fold, subject or repetition that the same log holds."""
+    fold: str = ""
+    """Heading of the fold that this training is, such as `fold 5`."""
     is_blocks: bool = False
     """True if the rows are blocks of steps, because the log counts no epochs."""
     balanced_rows: Tuple[EpochRow, ...] = ()
@@ -85,7 +95,15 @@ class TrainingLog(NamedTuple):
 class LogReader:
     """Reads the lines of a log in their order, however many at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, separates_folds: bool = True) -> None:
+        """Prepare to read.
+
+        Args:
+            separates_folds: Begin another training at each heading of a fold; a log that is followed is one course.
+        """
+        self._separates_folds = separates_folds
+        self._folds: List[Tuple[str, TrainingLog]] = []
+        self._fold = ""
         self.table = EpochTable()
         self._parser = LineParser()
         self._scan = EndScan()
@@ -142,6 +160,12 @@ class LogReader:
     def result(self) -> TrainingLog:
         """Return what was read so far."""
         self.flush()
+        if self._folds and not self.table.rows():
+            heading, last = self._folds[-1]
+            return last._replace(end=self._scan.result(), folds=tuple(self._folds[:-1]), fold=heading)
+        return self._training()._replace(folds=tuple(self._folds), fold=self._fold if self._folds else "")
+
+    def _training(self) -> TrainingLog:
         rows = self.table.rows()
         unread = list(self._unread)
         if not rows and not unread and self._unnamed is not None:
@@ -175,6 +199,8 @@ class LogReader:
         observation = self._parser.parse(line.text) if has_number else None
         if not has_number:
             self._parser.note_heading(line.text)
+        if self._separates_folds and (observation is None or not observation.values):
+            self._note_fold(line.text)
         if observation is not None:
             self._data_wait.add(line.text)
         epoch_before = self.table.epoch
@@ -194,6 +220,17 @@ class LogReader:
         if end_patterns.RESUMED.search(line.text) or self._scan.has_errors:
             self.table.disturb()
         self._scan.add(line, raw)
+
+    def _note_fold(self, text: str) -> None:
+        """Begin another training at a heading with another fold than the last one."""
+        match = _FOLD.match(text) if len(text) < 120 else None
+        heading = f"{match[1].lower()} {int(match[2])}" if match else ""
+        if not heading or heading == self._fold:
+            return
+        if self._fold and self.table.rows():
+            self._folds.append((self._fold, self._training()))
+            self.table, self._collapse = EpochTable(), CollapseWatch()
+        self._fold = heading
 
     def _is_detail(self, observation: Observation) -> bool:
         """Return True for numbers without a counter after an error, such as `loss_dict = {...}`: they belong to it."""

@@ -202,8 +202,8 @@ def _dominates_epochs(case: RunHistory) -> Finding | None:
             action=f"Lower the weight of {hiding[0]}, or raise those of the others.",
         )
     weights = case.config.component_weights() if case.config else dict.fromkeys(case.components, 1.0)
-    known = [{c: v for c, v in e.train.loss.items() if c in weights and v is not None} for e in case.epochs]
-    losses = [loss for loss in known if sum(v > 0 for v in loss.values()) > 1]
+    own = [{c: v for c, v in e.train.loss.items() if c in weights and v is not None} for e in case.epochs]
+    losses = [loss for loss in own if sum(v > 0 for v in loss.values()) > 1]
     if len(losses) < FEWEST_EPOCHS:
         return None
     weighted = [{c: weights[c] * v for c, v in loss.items()} for loss in losses[-JUDGED_SHARES:]]

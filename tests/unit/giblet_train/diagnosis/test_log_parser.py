@@ -134,10 +134,10 @@ def test_a_log_of_one_or_two_epochs_cannot_be_judged_yet(n_epochs: int, tmp_path
     log = tmp_path / "a.log"
     log.write_text("".join(f"Epoch {e}/50 train loss {1.0 - 0.1 * e}\n" for e in range(1, n_epochs + 1)))
     answer = of_path(log, None)
-    seen = {1: "only epoch 1 of 50", 2: "only epochs 1 and 2 of 50"}
-    if n_epochs in seen:
-        assert why_lines(answer) == [f"It cannot be judged yet: {seen[n_epochs]} can be seen, and no error."]
-    assert answer.inconclusive is (n_epochs in seen) and why_json(answer)["healthy"] is (n_epochs not in seen)
+    spans = {1: "only epoch 1 of 50", 2: "only epochs 1 and 2 of 50"}
+    if n_epochs in spans:
+        assert why_lines(answer) == [f"It cannot be judged yet: {spans[n_epochs]} can be seen, and no error."]
+    assert answer.inconclusive is (n_epochs in spans) and why_json(answer)["healthy"] is (n_epochs not in spans)
     with log.open("a") as file:
         file.write("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 6.26 GiB\n")
     assert [cause.cause for cause in of_path(log, None).diagnosis.causes][:1] == ["oom_gpu"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 
 import pytest
 
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_parser import ParsedLog, parse
+from giblet_tui.reporting.why import of_path
 from tests.collection.log_ends import traceback
 
 FALL = [round(0.4 + 1.6 * math.exp(-i / 6), 4) for i in range(20)]
@@ -181,3 +183,42 @@ def test_a_weak_correlation_with_a_constant_loss_is_hardly_better_than_the_mean(
 
     assert judged(lines(0.05, 1.5))[1] == ["no_better_than_mean"]
     assert judged(lines(0.15, 1.5))[1] == judged(lines(0.06, 18))[1] == []
+
+
+@pytest.mark.parametrize(
+    "heading", ["Fold {f}/3: 960 train, 240 test", "==== sub-02 | fold {f}/3 ====", "--- Seed {f} ---"]
+)
+def test_each_fold_of_a_log_is_a_training_of_its_own(heading: str, tmp_path: Path) -> None:
+    def write(nan_in: int) -> Path:
+        lines = []
+        for fold in (1, 2, 3):
+            lines.append(heading.format(f=fold))
+            lines += [f"  ep {e} loss {'nan' if fold == nan_in and e > 12 else v}" for e, v in enumerate(FALL, 1)]
+        path = tmp_path / f"{nan_in}.log"
+        path.write_text("\n".join([*lines, "Fold 3 accuracy: 0.8"]))
+        return path
+
+    healthy = of_path(write(0), None)
+    assert healthy.diagnosis.healthy and any(note.startswith("It holds 3 trainings, ") for note in healthy.notes)
+    assert not any("restarted" in note for note in healthy.notes)
+    (cause,) = of_path(write(2), None).diagnosis.causes
+    assert cause.cause == "nan" and cause.sentence.startswith("In ") and " 2: The training loss" in cause.sentence
+
+
+SHORT_NAMES = {
+    "cost_after": "Cost after iteration {s}: {v}",
+    "loss_at": "loss at step {s} = {v}",
+    "letters": "Ep {e:>3}/20: L={v} vL={w}",
+    "script_letter": "epoch {e}: ℒ={v}",
+    "errors": "Epoch {e}: training error {v}, test error {w}",
+    "changes": "Epoch {e} loss: {v} (-0.1)",
+    "of": "Iter {e} of 20 loss {v}",
+}
+
+
+@pytest.mark.parametrize("name", SHORT_NAMES)
+def test_losses_with_short_or_turned_names_are_read(name: str) -> None:
+    lines = [SHORT_NAMES[name].format(e=e, s=100 * e, v=v, w=round(v + 0.1, 4)) for e, v in enumerate(FALL, 1)]
+    parsed, causes = judged(lines)
+    assert totals(parsed) == FALL and causes == []
+    assert all((metric.validation is not None) == ("{w}" in SHORT_NAMES[name]) for metric in parsed.metrics)
