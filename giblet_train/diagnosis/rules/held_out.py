@@ -17,6 +17,8 @@ SIGNED_SHARE = 0.2
 """Smallest fall, relative to the best loss, that is a scale for losses that are not always positive."""
 WINDOW = 3
 """Validations whose median is compared."""
+FALLS_AGAIN = 0.15
+"""Share of a rise that validation may have lost again, and still be overfitting."""
 EARLY_RISE = 0.6
 """Share of the limit from which a rise is reported as tentative."""
 RISE_ERRORS = 3.5
@@ -88,7 +90,8 @@ def overfit(case: RunHistory) -> Finding | None:
     error = _rise_errors(len(levels)) * median_error(noise, width)
     if rise < max(EARLY_RISE * limit, error) or not falls or case.stopped_early:
         return None
-    if max(since) - since[-1] > 2 * RISE_ERRORS * median_error(noise, width) / 3 + scale * SKILL_DOUBT:
+    again = 2 * RISE_ERRORS * median_error(noise, width) / 3 + scale * SKILL_DOUBT
+    if max(since) - since[-1] > max(again, FALLS_AGAIN * rise):
         return None
     is_clear = rise >= max(limit, CERTAIN_ERRORS * median_error(noise, width))
     severe = rise >= SEVERE_RISE * limit or (is_clear and last_epoch >= (case.num_epochs or math.inf))
@@ -126,7 +129,7 @@ def _better_than_start(case: RunHistory, best: float) -> bool:
         return True
     first = case.validation_totals[0][1]
     start = max(case.start_total or first, first)
-    return best < start - abs(start) * SKILL_DOUBT or best == first
+    return best < start - abs(start) * SKILL_DOUBT or abs(best - first) <= abs(first) * SKILL_DOUBT
 
 
 @rule(

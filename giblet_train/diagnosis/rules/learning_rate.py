@@ -41,6 +41,7 @@ CAPPED = 0.9
     explains=(
         "curve",
         "diverging",
+        "frozen_parameters",
         "nan",
     ),
     fault=fault("lr", "the schedule advances once per epoch instead of once per step"),

@@ -31,6 +31,10 @@ NO_GRADIENT = 1e-12
 """Gradient norm below which there is no gradient."""
 VANISHED = 1e-6
 """The same, relative to the largest norm of the run."""
+EXACT_DIGITS = 5
+EXACT_EPOCHS = 5
+SAME_SHARE = 0.4
+"""Digits, epochs and share of all validations from which a repeated loss shows that the weights do not move."""
 DEAD_SHARE = 1e-6
 """Share of the gradient below which a component receives none."""
 FEWEST_VALIDATIONS = 3
@@ -191,6 +195,8 @@ def _blocks(steps: Sequence[StepMetric]) -> list[tuple[int, float]]:
 )
 def frozen_parameters(case: RunHistory) -> Finding | None:
     """Report that no gradient arrives: none at all, or none from one component."""
+    if not case.steps:
+        return _same_validation(case)
     limit = max(NO_GRADIENT, VANISHED * max((s.gradient_norm or 0.0 for s in case.steps), default=0.0))
     steps = list(takewhile(lambda s: s.gradient_norm is not None and s.gradient_norm < limit, reversed(case.steps)))
     if len(steps) >= case.watch.frozen_steps:
@@ -214,6 +220,25 @@ def frozen_parameters(case: RunHistory) -> Finding | None:
         ),
         evidence={"component": dead[0], "share": largest, "measured": len(shares)},
         action=f"Look for a detached tensor between the bottleneck and the loss of {dead[0]}.",
+    )
+
+
+def _same_validation(case: RunHistory) -> Finding | None:
+    """Report weights that do not move, from a validation loss that a log repeats to the last of many digits."""
+    validations = [v for _, v in case.validation_totals]
+    same = list(takewhile(lambda value: value == validations[-1], reversed(validations)))
+    totals = [v for _, v in case.train_totals][-len(same) :]
+    is_exact = bool(validations) and len(f"{validations[-1]:.9g}".replace(".", "").lstrip("-0")) >= EXACT_DIGITS
+    if not is_exact or len(same) < max(EXACT_EPOCHS, SAME_SHARE * len(validations)) or len(set(totals)) < 2:
+        return None
+    return Finding(
+        confidence=0.85,
+        sentence=(
+            f"The validation loss is exactly {validations[-1]:.9g} in each of the last {len(same)} epochs, while the "
+            "training loss changes with its batches: the weights do not move."
+        ),
+        evidence={"validation": validations[-1], "epochs": len(same)},
+        action="Check that the optimizer has the parameters of this model and takes steps, and that its rate is not 0.",
     )
 
 

@@ -222,3 +222,27 @@ def test_losses_with_short_or_turned_names_are_read(name: str) -> None:
     parsed, causes = judged(lines)
     assert totals(parsed) == FALL and causes == []
     assert all((metric.validation is not None) == ("{w}" in SHORT_NAMES[name]) for metric in parsed.metrics)
+
+
+def test_a_validation_that_repeats_to_the_last_digit_shows_weights_that_do_not_move() -> None:
+    rng = random.Random(4)
+    lines = [f"Epoch {e} train_loss {1.39 + rng.gauss(0, 0.003):.6f} val_loss 1.387104 lr 3e-4" for e in range(1, 31)]
+    assert judged(lines)[1] == ["frozen_parameters"]
+    moving = [f"Epoch {e} train_loss {v} val_loss {v + 0.1:.6f} lr 3e-4" for e, v in enumerate(FALL, 1)]
+    ended = [f"Epoch {e} train_loss {0.43 + 0.001 * (e % 3)} val_loss 0.534600 lr 3e-4" for e in range(21, 27)]
+    assert judged([*moving, *ended])[1] == []
+    few_digits = [line.replace("1.387104", "1.39") for line in lines]
+    assert judged(few_digits)[1] == ["flat"]
+
+
+def test_validation_that_rises_from_its_first_epoch_or_falls_a_little_again_is_overfitting() -> None:
+    rng = random.Random(5)
+    train = [0.4 + 0.6 * math.exp(-e / 8) for e in range(1, 41)]
+    from_start = [
+        f"Epoch {e}/40 train {t:.4f} val {1.02 + 0.012 * e + rng.gauss(0, 0.005):.4f}" for e, t in enumerate(train, 1)
+    ]
+    assert judged(from_start)[1] == ["overfit"]
+    lowest = [0.2 + 1.8 * math.exp(-e / 3) + 0.006 * e for e in range(1, 41)]
+    lowest[-4:] = [value - 0.02 for value in lowest[-4:]]
+    again = [f"Epoch {e}/40 train {t:.4f} val {v:.4f}" for e, (t, v) in enumerate(zip(train, lowest, strict=True), 1)]
+    assert judged(again)[1] == ["overfit"]
