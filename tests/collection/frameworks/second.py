@@ -674,7 +674,7 @@ def segmentation_fault(rng: Random) -> Lines:
     )
 
 
-@case("crashed")
+@case("configuration_error", "crashed")
 def resumed_with_other_model(rng: Random) -> Lines:
     return [
         "=> loading checkpoint 'ckpt/last.pth'",
@@ -1134,7 +1134,7 @@ def losses_without_names(rng: Random) -> Lines:
     ]
 
 
-@case(UNKNOWN)
+@case("discriminator_wins")
 def gan_discriminator_wins(rng: Random) -> Lines:
     return [
         f"[Epoch {i // 20}/{50}] [Batch {i % 20}/20] [D loss: {0.4 * math.exp(-i / 60) + 0.001:.6f}] [G loss: {1.1 + 7 * (1 - math.exp(-i / 120)) + rng.gauss(0, 0.4):.6f}]"

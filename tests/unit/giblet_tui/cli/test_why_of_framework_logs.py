@@ -7,28 +7,7 @@ import pytest
 from benchmarks.why_frameworks import Outcome, verdicts
 from tests.collection.frameworks import BATCHES
 
-KNOWN_FAILURES: dict[Outcome, set[str]] = {
-    "wrong cause": {"mindeye_check_loss"},
-    "called healthy": {
-        "detectron2_infinite",
-        "timm_waits_for_data",
-        "results_csv_validation",
-        "paddle_explodes",
-        "cosine_too_short",
-        "paddle_reader",
-        "mmseg_network_disk",
-    },
-    "accused": {"torchtune_alpaca", "deeplabcut_ends_with_cancelled_queue"},
-    "silent": {"french_script", "cebra_embedding", "chinese_words"},
-    "unread": {
-        "mindeye_retrieval",
-        "yolov5_cells",
-        "deepspeed_first_overflows",
-        "ultralytics_closes_mosaic",
-        "estimator_word_vectors",
-        "handled_out_of_memory",
-    },
-}
+KNOWN_FAILURES: dict[Outcome, set[str]] = {}
 
 
 @pytest.mark.parametrize("batch", BATCHES)
