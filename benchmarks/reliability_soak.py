@@ -56,7 +56,7 @@ def soak(minutes: int, chance: random.Random, folder: Path) -> tuple[str, bool]:
         watch.stop()
     finally:
         cluster.close()
-    return _judged(samples)
+    return _verdict_of(samples)
 
 
 def _write(runs: Sequence, seconds: float) -> None:  # type: ignore[type-arg]
@@ -97,7 +97,7 @@ def _rss_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _judged(samples: list[Sample]) -> tuple[str, bool]:
+def _verdict_of(samples: list[Sample]) -> tuple[str, bool]:
     quarter = len(samples) // 4
     second, last = samples[quarter : 2 * quarter], samples[3 * quarter :]
     descriptors = max(s.descriptors for s in last) - max(s.descriptors for s in second)

@@ -90,12 +90,12 @@ def _score(fold: int, paths: Sequence[Path], role: str, load: DataLoaderFn, narr
             for m, x_TF in features.items():
                 into[m] = into.get(m, np.float32(0.0)) + x_TF / np.float32(len(paths))
     members = tuple(path.name for path in paths)
-    scores |= _held_against(data, {subject: mean.value_TV for subject, mean in total.items()})
+    scores |= _score_with_baselines(data, {subject: mean.value_TV for subject, mean in total.items()})
     mean_skill = {m: float(np.mean([skill[m] for skill in skills])) for m in skills[0]}
     return FoldScores(fold, members, scores, rebuilt, first.examiner.decoding(rebuilt), mean_skill, data)
 
 
-def _held_against(data: PreparedSplit, total: Mapping[str, Floats]) -> dict[str, CorrelationAccumulator]:
+def _score_with_baselines(data: PreparedSplit, total: Mapping[str, Floats]) -> dict[str, CorrelationAccumulator]:
     """Score the ensemble, ridge per subject and pooled, and the mean of ensemble and pooled ridge."""
     split, rows = data.split, data.split.test
     scores = {name: CorrelationAccumulator(data.responsive_V, data.null_V) for name in (ENSEMBLE, RIDGE, POOLED, BOTH)}

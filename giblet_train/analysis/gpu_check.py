@@ -55,7 +55,7 @@ def check_gpu(progress: Callable[[str], None]) -> list[CheckLine]:
             lines.append(CheckLine(name, "not run", "needs a GPU"))
             continue
         progress(name)
-        lines.append(_checked(name, check, device))
+        lines.append(_run_check(name, check, device))
     return lines
 
 
@@ -69,7 +69,7 @@ def table(lines: Sequence[CheckLine]) -> str:
     return "\n".join([f"torch {torch.__version__}, {device}", "", *rows, *note])
 
 
-def _checked(name: str, check: Callable[[torch.device], tuple[Status, str]], device: torch.device) -> CheckLine:
+def _run_check(name: str, check: Callable[[torch.device], tuple[Status, str]], device: torch.device) -> CheckLine:
     """Run one line; an exception is a failure of that line."""
     try:
         return CheckLine(name, *check(device))
@@ -77,7 +77,7 @@ def _checked(name: str, check: Callable[[torch.device], tuple[Status, str]], dev
         return CheckLine(name, "fail", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
 
 
-def _judged(value: float, limit: float, text: str) -> tuple[Status, str]:
+def _within_limit(value: float, limit: float, text: str) -> tuple[Status, str]:
     return ("pass" if value <= limit else "fail"), f"{text} {value:.2g} (limit {limit:g})"
 
 
@@ -97,7 +97,7 @@ def _largest_difference(first: Sequence[dict[str, float]], second: Sequence[dict
 
 def _cpu_against_gpu(device: torch.device) -> tuple[Status, str]:
     losses = [_steps(_learner(d), 0, 50) for d in (CPU, device)]
-    return _judged(_largest_difference(*losses), LOSS_TOLERANCE, "largest relative difference of a loss")
+    return _within_limit(_largest_difference(*losses), LOSS_TOLERANCE, "largest relative difference of a loss")
 
 
 def _readout(device: torch.device) -> tuple[Status, str]:
@@ -111,7 +111,7 @@ def _readout(device: torch.device) -> tuple[Status, str]:
     weight, scores = weight_KR.double().cpu(), scores_TR.double().cpu()
     right_TK = scores @ weight.T
     left_TK = z_TK.double().cpu() @ (weight @ weight.T + 10.0 * torch.eye(64, dtype=torch.float64))
-    return _judged(float((left_TK - right_TK).norm() / right_TK.norm()), RESIDUAL_TOLERANCE, "relative residual")
+    return _within_limit(float((left_TK - right_TK).norm() / right_TK.norm()), RESIDUAL_TOLERANCE, "relative residual")
 
 
 def _repeated(device: torch.device) -> tuple[Status, str]:
@@ -147,7 +147,7 @@ def _mixed_precision(device: torch.device) -> tuple[Status, str]:
         experiment = TrainingSetup.build(config, data, ProcessGroup(0, 1, device))
         _steps(experiment.learner, 0, 100)
         r.append(Evaluator.of(experiment, data).validation(experiment.learner.average.model).r or 0.0)
-    return _judged(abs(r[1] - r[0]), R_TOLERANCE, f"r {r[0]:.3f} in float32, {r[1]:.3f} in bfloat16; difference")
+    return _within_limit(abs(r[1] - r[0]), R_TOLERANCE, f"r {r[0]:.3f} in float32, {r[1]:.3f} in bfloat16; difference")
 
 
 def _stage_times(device: torch.device) -> tuple[Status, str]:
@@ -158,7 +158,7 @@ def _stage_times(device: torch.device) -> tuple[Status, str]:
     seconds = sum(learner.step(step, {}).seconds for step in range(5, 25))
     synchronize(device)
     wall = time.perf_counter() - began
-    return _judged(abs(seconds / wall - 1.0), TIME_TOLERANCE, f"{50 * wall:.1f} ms per step; relative difference")
+    return _within_limit(abs(seconds / wall - 1.0), TIME_TOLERANCE, f"{50 * wall:.1f} ms per step; relative difference")
 
 
 def _kernels(device: torch.device) -> tuple[Status, str]:
@@ -186,7 +186,7 @@ def _two_ranks(device: torch.device) -> tuple[Status, str]:
         return "not run", "needs two GPUs"
     single_rank = _steps(_learner(device), 0, N_STEPS)
     answer = _run_ranks("equal")
-    return _judged(
+    return _within_limit(
         _largest_difference(single_rank, answer["losses"]),
         RANKS_TOLERANCE,
         "largest relative difference of a loss",
@@ -207,7 +207,7 @@ def _fault(device: torch.device, mode: str) -> tuple[Status, str]:
     answer = _run_ranks(mode)
     if "error" not in answer:
         return "fail", "the other rank noticed nothing"
-    return _judged(float(answer["after_s"]), 2 * HANG_TIMEOUT_S, "the other rank ended with an error after s:")
+    return _within_limit(float(answer["after_s"]), 2 * HANG_TIMEOUT_S, "the other rank ended with an error after s:")
 
 
 def _run_ranks(mode: str) -> dict[str, Any]:

@@ -75,9 +75,9 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
     """Return three sentences: what was asked, how well brains are predicted, and how well the film is reconstructed."""
     data, encoding = parts.run.data, parts.figures["encoding"]
     tr_s, n_test = data.study.tr_s, len(data.split.test)
-    spaces = _listed(list(data.inputs))
+    spaces = _join_words(list(data.inputs))
     question = (
-        f"Can the fMRI responses of {_counted(len(data.subjects), 'subject')} be predicted from the "
+        f"Can the fMRI responses of {_with_count(len(data.subjects), 'subject')} be predicted from the "
         f"{spaces} of a film, "
         f"and the film be reconstructed from the responses, on {n_test} TRs ({n_test * tr_s / 60:.1f} min) that were "
         "used neither for training nor for selection?"
@@ -98,7 +98,8 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
     elif better:
         verb = "is" if len(better) == 1 else "are"
         reconstruction = (
-            f"From predicted brains, {_listed(better)} {verb} reconstructed better than by the mean (skill: {values})."
+            f"From predicted brains, {_join_words(better)} {verb} reconstructed better than by the mean "
+            f"(skill: {values})."
         )
     else:
         reconstruction = f"No modality is reconstructed better than by the mean (skill: {values})."
@@ -394,9 +395,9 @@ def methods_sentence(parts: ReportParts) -> str:
     sizes = f"{len(split.train)} training, {len(split.validation)} validation and {len(split.test)} test TRs"
     responsive = int(encoding["n_responsive"])
     return (
-        f"Responses of {_counted(len(data.subjects), 'subject')} ({data.n_voxels} voxels, TR "
+        f"Responses of {_with_count(len(data.subjects), 'subject')} ({data.n_voxels} voxels, TR "
         f"{data.study.tr_s:g} s) were "
-        f"predicted from {_listed(list(data.inputs))} features by {kind}. "
+        f"predicted from {_join_words(list(data.inputs))} features by {kind}. "
         "The scans were split "
         f"into {sizes}, with gaps of {split.gap_trs} TRs between them (fold {split.fold}). Scales, "
         "masks and all weights "
@@ -442,11 +443,11 @@ def _percent(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.0%}"
 
 
-def _listed(words: Sequence[str]) -> str:
+def _join_words(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _counted(n: int, noun: str) -> str:
+def _with_count(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 

@@ -60,9 +60,9 @@ class TrainingSetup:
         config: Config,
         data: PreparedSplit,
         ranks: ProcessGroup,
-        say: Callable[[str], None] = lambda sentence: None,
+        report: Callable[[str], None] = lambda sentence: None,
     ) -> TrainingSetup:
-        """Build all parts. say: receives progress. Raises ConfigError if configuration and data are inconsistent."""
+        """Build all parts. report: receives progress. Raises ConfigError if configuration and data are inconsistent."""
         _check_data(data)
         resolved = _with_compression(config, data)
         shape = shape_of(config.model)
@@ -75,7 +75,7 @@ class TrainingSetup:
                 assert resolved.model.compress != "auto"
                 compression = compress(resolved.model.compress, data.bold, data.split.train, shards.local_subjects)
                 if config.model.start == "ridge":
-                    ridge = fit_ridge_init(config, data, shape, shards, say)
+                    ridge = fit_ridge_init(config, data, shape, shards, report)
                     compression, heads_KR = compression.extended_by(ridge.group_KV, ridge.own)
                     start, signal = LinearInit(ridge.path, torch.from_numpy(heads_KR), ridge.expansion), ridge.signal
                     posterior = ridge.posterior
@@ -239,7 +239,7 @@ def _check_window_length(config: Config, windows: WindowSampler) -> None:
 
 
 def fit_ridge_init(
-    config: Config, data: PreparedSplit, shape: ModelSize, shards: HeadSharding, say: Callable[[str], None]
+    config: Config, data: PreparedSplit, shape: ModelSize, shards: HeadSharding, report: Callable[[str], None]
 ) -> RidgeInit:
     """Fit the ridge initialisation on the training TRs of the split."""
     tr_s = data.study.tr_s
@@ -251,7 +251,7 @@ def fit_ridge_init(
         shape.bottleneck_dim,
         config.model.start_near,
         shards,
-        say,
+        report,
         nonlinear=config.model.start_nonlinear,
         seed=config.seed,
     )

@@ -257,7 +257,7 @@ def posterior_weights(log_evidence_VCH: Singles, touching: Sequence[NDArray[np.i
     belief_VP = likely_VP / likely_VP.sum(axis=1, keepdims=True)
     for _ in range(ROUNDS):
         common_P = belief_VP.mean(axis=0)
-        belief_VP = near * _of_touching(belief_VP, touching, common_P) if near else np.zeros_like(belief_VP)
+        belief_VP = near * _mean_of_neighbours(belief_VP, touching, common_P) if near else np.zeros_like(belief_VP)
         belief_VP += (1.0 - near) * common_P
         belief_VP *= likely_VP
         belief_VP /= np.maximum(belief_VP.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
@@ -306,7 +306,7 @@ def neighbouring_voxels(mask: NDArray[np.bool_], voxels: NDArray[np.intp]) -> li
     return [at_XYZ[tuple((place_V3 + step).T)] for step in steps]
 
 
-def _of_touching(belief_VP: Singles, touching: Sequence[NDArray[np.intp]], common_P: Singles) -> Singles:
+def _mean_of_neighbours(belief_VP: Singles, touching: Sequence[NDArray[np.intp]], common_P: Singles) -> Singles:
     """Return the mean posterior of each voxel's neighbours; of all voxels if it has none."""
     total_VP = np.zeros_like(belief_VP)
     n_V = np.zeros(len(belief_VP), np.float32)

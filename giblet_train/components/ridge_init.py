@@ -146,7 +146,7 @@ def ridge_start(
     n_latents: int,
     near: float,
     shards: HeadSharding,
-    say: Callable[[str], None] = lambda sentence: None,
+    report: Callable[[str], None] = lambda sentence: None,
     *,
     nonlinear: bool = False,
     seed: int = 0,
@@ -160,7 +160,7 @@ def ridge_start(
         n_latents: K, for the responses of all subjects.
         near: weight of neighbouring voxels in a voxel's prior.
         shards: heads are returned for local subjects only.
-        say: receives progress messages, because this may take minutes.
+        report: receives progress messages, because this may take minutes.
         nonlinear: also try nonlinear feature spaces.
         seed: of their random projections.
     """
@@ -173,7 +173,7 @@ def ridge_start(
         spaces |= expanded(expansion, data.inputs)
     bands = bands_of(spaces, priors_LL, index)
     mean_NV = _mean(data, shards)
-    search = PriorSearch(data, bands, index, linear_names, near, shards, say)
+    search = PriorSearch(data, bands, index, linear_names, near, shards, report)
     weight_CB = search.common_weights(mean_NV)
     used_B = np.asarray(weight_CB.any(axis=0))
     memory_s_B = np.repeat(MEMORIES_S[: len(priors_LL)], len(spaces))[used_B]
@@ -181,13 +181,13 @@ def ridge_start(
     functions = band_functions(bands, index)
     if isinstance(functions, PrimalBands):
         n_axes = functions.z_NP.shape[1]
-        say(f"{len(mean_NV)} training TRs: {n_axes} leading axes of {len(bands)} feature bands in place of all TRs")
-    say(f"computing the evidence of {len(weight_CB)} priors")
+        report(f"{len(mean_NV)} training TRs: {n_axes} leading axes of {len(bands)} feature bands in place of all TRs")
+    report(f"computing the evidence of {len(weight_CB)} priors")
     fits = _fits(data, mean_NV, functions, weight_CB, near, shards)
     reader_KP, weights_PK = _latents(data, mean_NV, fits, n_latents, shards)
     own = {}
     for subject, own_NV in _deviations(data, mean_NV, shards):
-        say(f"solving the heads of {subject}")
+        report(f"solving the heads of {subject}")
         own[subject] = fits[DEVIATION].heads(own_NV, reader_KP)
     path: dict[str, Doubles] = {}
     for band, path_KLF in zip(bands, functions.paths(weights_PK), strict=True):
@@ -217,7 +217,7 @@ class PriorSearch:
     linear_names: Sequence[str]
     near: float
     shards: HeadSharding
-    say: Callable[[str], None]
+    report: Callable[[str], None]
 
     def common_weights(self, mean_NV: Singles) -> Doubles:
         """Return the weights of bands (C, B) of the common priors; all linear ones without nonlinear spaces."""
@@ -226,13 +226,13 @@ class PriorSearch:
             return linear_CB
         rows, blocks = screening_rows(self.data.split.train_blocks)
         few = self.index.rows(rows)
-        self.say(f"screening {len(linear_CB)} linear priors on {len(rows)} TRs")
+        self.report(f"screening {len(linear_CB)} linear priors on {len(rows)} TRs")
         functions = DualBands.of(self.bands, few)
         explained_C = self._explained(mean_NV[rows], functions, linear_CB, blocks)
         parents = explained_C.argsort()[::-1][:LINEAR_PARENTS]
         linear_CB = linear_CB[np.union1d(common_priors(explained_C), parents)]
         mixed_CB = self._mixed_weights(self._linear_weights()[parents])
-        self.say(f"screening {len(mixed_CB)} nonlinear priors on {len(rows)} TRs")
+        self.report(f"screening {len(mixed_CB)} nonlinear priors on {len(rows)} TRs")
         weight_CB = np.concatenate([linear_CB, mixed_CB])
         explained_C = self._explained(mean_NV[rows], functions, weight_CB, blocks)
         rare_B = explained_C @ weight_CB < LEAST_NONLINEAR * explained_C.sum()

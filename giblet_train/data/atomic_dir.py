@@ -34,7 +34,7 @@ def atomic_directory(out: Path) -> Iterator[Path]:
             f"{out} cannot be written: {error.strerror or error}.", "Make room, or choose another folder."
         ) from error
     finally:
-        if _names(folder, lock):
+        if _is_locked_folder(folder, lock):
             shutil.rmtree(folder)
         os.close(lock)
 
@@ -48,12 +48,12 @@ def _lock(folder: Path) -> int:
         except FileNotFoundError:  # its holder has just finished
             continue
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if _names(folder, lock):
+        if _is_locked_folder(folder, lock):
             return lock
         os.close(lock)
 
 
-def _names(folder: Path, lock: int) -> bool:
+def _is_locked_folder(folder: Path, lock: int) -> bool:
     """Return True if `folder` is still the locked one: the previous holder of the lock may have renamed it."""
     try:
         return os.path.samestat(folder.stat(), os.fstat(lock))

@@ -82,14 +82,14 @@ def next_stage(ladder: Stages, config: Config, name: str) -> Stage:
     """Return the named stage if it is the next one. Raises ConfigError."""
     if name not in ladder.names:
         raise ConfigError(
-            f"The ladder has no stage {name!r}{nearest(name, ladder.names) or '.'}", f"It has {_listed(ladder)}."
+            f"The ladder has no stage {name!r}{nearest(name, ladder.names) or '.'}", f"It has {_stage_names(ladder)}."
         )
     following = ladder.above(config.stage)
     if following is None:
-        raise ConfigError(f"{config.stage} is the highest stage.", f"The ladder is {_listed(ladder)}.")
+        raise ConfigError(f"{config.stage} is the highest stage.", f"The ladder is {_stage_names(ladder)}.")
     if following.stage != name:
         raise ConfigError(
-            f"After {config.stage} comes {following.stage}, not {name}.", f"The ladder is {_listed(ladder)}."
+            f"After {config.stage} comes {following.stage}, not {name}.", f"The ladder is {_stage_names(ladder)}."
         )
     return following
 
@@ -139,5 +139,5 @@ def _may_change(key: str, stage: Stage) -> bool:
     return any(key == open_key or key.startswith(f"{open_key}.") for open_key in stage.open_keys)
 
 
-def _listed(ladder: Stages) -> str:
+def _stage_names(ladder: Stages) -> str:
     return " → ".join(ladder.names)

@@ -25,7 +25,7 @@ from giblet_train.schema.run_dir import RunDir, new_run_id
 
 
 def train_missing_members(
-    run_dirs: Sequence[Path], seeds: int, every_fold: bool, places: int, say: Callable[[str], None]
+    run_dirs: Sequence[Path], seeds: int, every_fold: bool, places: int, report: Callable[[str], None]
 ) -> list[Path]:
     """Train the members of the first run's ensemble that are not in `run_dirs`; return all of them.
 
@@ -50,11 +50,11 @@ def train_missing_members(
             runs.append(_find_run(neighbours, config) or _create_run(paths[0].parent, config))
     waiting = [path for path in runs if grows and _may_train(path)]
     if waiting:
-        say(f"{len(waiting)} trainings, {min(places, len(waiting))} at a time")
-        train_all(waiting, places, _gpus(configs[0]), say)
+        report(f"{len(waiting)} trainings, {min(places, len(waiting))} at a time")
+        train_all(waiting, places, _gpus(configs[0]), report)
     for path in runs:
         if not _finished(path):
-            say(f"note: {path.name} has not finished; its current checkpoint is used")
+            report(f"note: {path.name} has not finished; its current checkpoint is used")
     return runs
 
 
@@ -105,13 +105,13 @@ def visible(environment: Mapping[str, str], n_gpus: int) -> list[str]:
     return [str(n) for n in range(n_gpus)] if named is None else [name.strip() for name in named.split(",")][:n_gpus]
 
 
-def train_all(paths: Sequence[Path], places: int, gpus: Sequence[str], say: Callable[[str], None]) -> None:
+def train_all(paths: Sequence[Path], places: int, gpus: Sequence[str], report: Callable[[str], None]) -> None:
     """Train run directories, `places` at a time, each with its own train.log, on one of `gpus` if there are any.
 
     Raises RunFailed naming the failed runs once the others are done, and Preempted on Ctrl-C or TERM, after the running
     trainings have saved.
     """
-    queue = _Queue(paths, min(places, len(paths)), gpus, say)
+    queue = _Queue(paths, min(places, len(paths)), gpus, report)
     with _interruptible(), ThreadPoolExecutor(queue.n_places) as pool:
         workers = [pool.submit(queue.work, place) for place in range(queue.n_places)]
         try:
@@ -140,8 +140,10 @@ def _wait(workers: Sequence[Future[None]]) -> None:
 class _Queue:
     """Waiting, running and finished trainings."""
 
-    def __init__(self, paths: Sequence[Path], n_places: int, gpus: Sequence[str], say: Callable[[str], None]) -> None:
-        self._waiting, self._gpus, self._say = list(reversed(paths)), gpus, say
+    def __init__(
+        self, paths: Sequence[Path], n_places: int, gpus: Sequence[str], report: Callable[[str], None]
+    ) -> None:
+        self._waiting, self._gpus, self._report = list(reversed(paths)), gpus, report
         self._at_work: dict[int, subprocess.Popen[bytes]] = {}
         self._ending = False
         self.n_places = n_places
@@ -166,7 +168,7 @@ class _Queue:
                     self._at_work[place].terminate()
                 code = self._at_work[place].wait()
             (self.failed if code else self.done).append(path.name)
-            self._say(f"{path.name}: {'done' if code == 0 else f'exit {code}'}")
+            self._report(f"{path.name}: {'done' if code == 0 else f'exit {code}'}")
 
     def end(self) -> None:
         """Start no more trainings, and terminate the running ones, which save first."""

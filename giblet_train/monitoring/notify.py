@@ -26,11 +26,11 @@ _NTFY_PRIORITY = {"info": 2, "warning": 4, "error": 5}
 """https://docs.ntfy.sh/publish/#message-priority"""
 
 
-def send(target: NotifyTarget, run_id: str, alert: Alert, say: Say, limit_s: float) -> None:
+def send(target: NotifyTarget, run_id: str, alert: Alert, report: Say, limit_s: float) -> None:
     """Send one alert.
 
     Args:
-        say: receives a warning if it cannot be delivered; the secret part of a URL is not in it.
+        report: receives a warning if it cannot be delivered; the secret part of a URL is not in it.
         limit_s: seconds for each step of the delivery.
     """
     try:
@@ -41,14 +41,14 @@ def send(target: NotifyTarget, run_id: str, alert: Alert, say: Say, limit_s: flo
         else:
             _post(*_request(target, run_id, alert), limit_s)
     except subprocess.TimeoutExpired:
-        say(f"warning: {target.name} did not end within {limit_s:g} s.")
+        report(f"warning: {target.name} did not end within {limit_s:g} s.")
     except subprocess.CalledProcessError as error:
-        say(f"warning: {target.name} ended with code {error.returncode}.")
+        report(f"warning: {target.name} ended with code {error.returncode}.")
     except urllib.error.HTTPError as error:
-        say(f"warning: {target.name} refused the alert: {error.code} {error.reason}.")
+        report(f"warning: {target.name} refused the alert: {error.code} {error.reason}.")
     except (OSError, smtplib.SMTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        say(f"warning: {target.name} did not receive the alert: {reason}.")
+        report(f"warning: {target.name} did not receive the alert: {reason}.")
 
 
 def message_of(run_id: str, alert: Alert) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def line_chart(
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(low_y):.1f}" y2="{down(low_y):.1f}"/>')
     for line in lines:
         colour = css(CATEGORIES[line.colour % len(CATEGORIES)])
-        for run in _stretches(line):
+        for run in _unbroken_parts(line):
             path = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in run)
             dash = f' stroke-dasharray="{DASHES[line.dash]}"' if line.dash else ""
             parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
@@ -191,7 +191,7 @@ def _shortened(name: str, longest: int = 24) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
-def _stretches(line: Line) -> list[list[tuple[float, float]]]:
+def _unbroken_parts(line: Line) -> list[list[tuple[float, float]]]:
     """Return the parts of a line without NaN."""
     runs: list[list[tuple[float, float]]] = [[]]
     for x, y in zip(line.x, line.y, strict=True):

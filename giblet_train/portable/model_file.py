@@ -179,7 +179,7 @@ class ModelFile:
 
     def label(self, subject: str) -> str:
         """Return the label of a head named as `sub-01`, `01`, `1` or `average`. Raises ConfigError."""
-        labels = {name: label for label in self.header.subjects for name in _names(label)}
+        labels = {name: label for label in self.header.subjects for name in _label_spellings(label)}
         if subject not in labels:
             raise ConfigError(
                 f"The model has no head for subject {subject}; it has {', '.join(self.header.subjects)}.",
@@ -286,6 +286,6 @@ def _check_complete(path: Path, model: ModelFile) -> None:
         raise DataError(f"{path} is damaged: {broken[0]} has values that are not finite.", "Publish it again.")
 
 
-def _names(label: str) -> set[str]:
+def _label_spellings(label: str) -> set[str]:
     bare = label.removeprefix("sub-")
     return {label, bare, bare.lstrip("0") or bare}

@@ -405,7 +405,7 @@ class Config(Section, frozen=True, kw_only=True):
     """Make GPU results bitwise repeatable; slower."""
 
     fmri_loss_type: Literal["mse", "mae", "correlation"] = "mse"
-    """mse, mae or correlation; the last two need model.compress: none."""
+    """How predicted and measured responses are compared; all but mse need model.compress: none."""
     fmri_weight: NonNegative = 1.0
     """Weight of the fMRI loss: total = fmri_weight·L_fmri + reconstruction_weight·Σ w·L / Σ w."""
     reconstruction_weight: NonNegative = 1.0

@@ -101,7 +101,7 @@ def other_members(workdir: str, group: str) -> list[Member]:
     return members
 
 
-def is_theirs(run_dir: str, uid: int) -> bool:
+def is_owned_by(run_dir: str, uid: int) -> bool:
     """Return True if a run directory is a directory of that user, not a link to something else."""
     try:
         status = os.lstat(run_dir)

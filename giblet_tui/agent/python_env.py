@@ -92,7 +92,7 @@ def interpreter(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     return {"python": python, "version": ".".join(version), "machine": platform.machine(), "glibc_minor": minor}
 
 
-def lacking(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+def missing_paths(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Return those of `paths` that do not exist."""
     return {"paths": [path for path in arguments["paths"] if not _path(path).exists()]}
 
@@ -102,7 +102,7 @@ OPERATIONS: dict[str, Operation] = {
     "setup": setup,
     "add_packages": add_packages,
     "interpreter": interpreter,
-    "lacking": lacking,
+    "lacking": missing_paths,
 }
 
 

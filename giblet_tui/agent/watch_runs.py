@@ -249,7 +249,7 @@ def _places(own: Path, members: list[lab.Member]) -> dict[str, tuple[Path, str]]
     for member in members:
         folder = Path(member.workdir) / layout.RUNS
         for run_id in _run_ids(folder):
-            if run_id not in places and lab.is_theirs(str(folder / run_id), member.uid):
+            if run_id not in places and lab.is_owned_by(str(folder / run_id), member.uid):
                 places[run_id] = folder / run_id, member.user
     return places
 

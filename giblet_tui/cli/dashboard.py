@@ -82,9 +82,9 @@ class NodeWatchers:
 class DashboardActions:
     """Actions of the dashboard; each calls the function behind the CLI command. Each raises GibletError."""
 
-    def stop(self, run_id: str, say: Callable[[str], None]) -> str:
+    def stop(self, run_id: str, report: Callable[[str], None]) -> str:
         """Stop a run and prove that nothing is left."""
-        return stop_run(run_id, say)
+        return stop_run(run_id, report)
 
     def answer(self, run_id: str, snooze_s: float | None) -> str:
         """Acknowledge or snooze all alerts of a run, as `giblet alerts` does."""
@@ -94,9 +94,9 @@ class DashboardActions:
         """Return the commands of the palette."""
         return verbs(run_id, node)
 
-    def find_stale(self, say: Callable[[str], None]) -> Sequence[StaleRunChoice]:
+    def find_stale(self, report: Callable[[str], None]) -> Sequence[StaleRunChoice]:
         """Return what `giblet stop --stale` would stop on all nodes."""
-        return [StaleRunChoice(run.run_id, node.name, run.why) for node, run in find_stale_runs((), say)]
+        return [StaleRunChoice(run.run_id, node.name, run.why) for node, run in find_stale_runs((), report)]
 
     def output(self, words: Sequence[str], show: Callable[[str], None], closed: threading.Event) -> None:
         """Run the command as a process of its own and pass on what it prints."""
@@ -120,10 +120,10 @@ class DashboardActions:
         (plan,) = plan_only([node], request)
         return [*plan.notes, shlex.join(plan.run.argv), *check_lines(plan), *self.changes(choice)]
 
-    def launch(self, choice: LaunchChoice, say: Callable[[str], None]) -> str:
+    def launch(self, choice: LaunchChoice, report: Callable[[str], None]) -> str:
         """Launch a run, without waiting for its first step."""
         node, request = self._request(choice)
-        return run_launch([node], request, say)
+        return run_launch([node], request, report)
 
     def _request(self, choice: LaunchChoice) -> tuple[Node, LaunchRequest]:
         node = nodes.resolve(choice.node)

@@ -70,7 +70,7 @@ def demo(
         return
     node = nodes.resolve(nodes.LOCAL)
     if fault is not None:
-        raise typer.Exit(_drill(node, _known(fault), settings or [], session, json))
+        raise typer.Exit(_drill(node, _fault_named(fault), settings or [], session, json))
     loaded = configs.read("demo", settings or ())
     run_id = launch_and_print([node], build_request(loaded.config, session=session, again=False, force=False))
     if headless or not on_terminal():
@@ -89,7 +89,7 @@ def _list() -> None:
     )
 
 
-def _known(fault: str) -> Fault:
+def _fault_named(fault: str) -> Fault:
     if fault not in FAULTS:
         raise ConfigError(f"No fault is called {fault!r}{nearest(fault, list(FAULTS)) or '.'}", "giblet demo --list")
     return FAULTS[fault]

@@ -277,11 +277,11 @@ def _evaluate(
         if result.code != 0:
             raise remote_evaluation.failure(planned, result.code) or typer.Exit(result.code or FAILED)
         target = options.to.expanduser() if options.to else Path(planned.run_id) / planned.name
-        _bring(planned, result, target, options.yes)
+        _download_results(planned, result, target, options.yes)
     _show(target, name, options.json)
 
 
-def _bring(planned: EvaluationJob, result: JobResult, target: Path, yes: bool) -> None:
+def _download_results(planned: EvaluationJob, result: JobResult, target: Path, yes: bool) -> None:
     size = cleanup.format_bytes(result.size)
     if result.size > ASK_ABOVE_BYTES and not yes and not confirm(f"The result has {size}. Copy it?"):
         raise PreflightRefused(f"The result has {size} and stays on {planned.node.name}.", "Add --yes.")
@@ -291,12 +291,12 @@ def _bring(planned: EvaluationJob, result: JobResult, target: Path, yes: bool) -
         raise ConfigError(f"{target} cannot be written: {error.strerror or error}.", "Choose another --to.") from None
     if planned.name.startswith("publish"):  # the folder is temporary, and the file's own name is printed later
         return
-    print_status(f"{_counted(paths)}, {size}, in {target}")
+    print_status(f"{_format_names(paths)}, {size}, in {target}")
     for path in (path for path in paths if path.suffix == ".html"):
         print_status(f"page: {path}")
 
 
-def _counted(paths: Sequence[Path]) -> str:
+def _format_names(paths: Sequence[Path]) -> str:
     """Return the names of the files; of more than five only their number."""
     return ", ".join(path.name for path in paths) if len(paths) <= 5 else f"{len(paths)} files"
 

@@ -217,25 +217,33 @@ def launch(
         raise ConfigError("--json and --follow are given.", "giblet launch ... --json, then giblet wait RUN --json")
     output = _Output(targets, json)
 
-    def build(cell: Cell) -> LaunchRequest:
-        if words is not None:
-            request = own.request(fill_placeholders(words, cell), gpus, common)
-        else:
-            own_settings = [*(settings or ()), *(f"{key}={value}" for key, value in cell.items())]
-            request = build_request(load_config(targets[0], config, own_settings, resume).config, gpus=gpus, **common)
+    def load(cell: Cell) -> Loaded:
+        own_settings = [*(settings or ()), *(f"{key}={value}" for key, value in cell.items())]
+        return load_config(targets[0], config, own_settings, resume)
+
+    def with_options(request: LaunchRequest) -> LaunchRequest:
         return replace_fields(request, when_free=when_free, replace=replace, sbatch=job_options)
 
+    def train(loaded: Loaded) -> LaunchRequest:
+        return with_options(build_request(loaded.config, gpus=gpus, **common))
+
+    def run_command(cell: Cell) -> LaunchRequest:
+        return with_options(own.request(fill_placeholders(words or [], cell), gpus, common))
+
     if cells:
-        _launch_sweep(targets[0], sweep_requests(cells, build, stop_hopeless=stop_hopeless), dry_run, output)
+        requests = sweep_requests(
+            cells, run_command if words is not None else lambda cell: train(load(cell)), stop_hopeless=stop_hopeless
+        )
+        _launch_sweep(targets[0], requests, dry_run, output)
         return
-    request = build({})
     if words is not None:
         if dry_run:
-            _print_command_plan(plan_only(targets, request)[0], output)
+            _print_command_plan(plan_only(targets, run_command({}))[0], output)
         else:
-            _launch(targets, request, (), follow, output)
+            _launch(targets, run_command({}), (), follow, output)
         return
-    loaded = load_config(targets[0], config, settings or [], resume)
+    loaded = load({})
+    request = train(loaded)
     if ensemble or all_folds:
         _launch_ensemble(targets[0], member_requests(request, ensemble or 1, all_folds), loaded, dry_run, output)
     elif dry_run:

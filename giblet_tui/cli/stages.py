@@ -67,20 +67,20 @@ def promote(
     """
     where, run_id = find_run.locate(name, print_status)
     run = find_run.fetch_run(where, run_id)
-    ascent = plan_promotion(run, configs.ladder(), stage, configs.parse_settings(settings or ()), accept or (), note)
-    for line in promotion_lines(ascent):
+    plan = plan_promotion(run, configs.ladder(), stage, configs.parse_settings(settings or ()), accept or (), note)
+    for line in promotion_lines(plan):
         print_status(line)
-    others = obsolete_runs(find_run.observe(nodes.known_nodes()).runs(), ascent)
+    others = obsolete_runs(find_run.observe(nodes.known_nodes()).runs(), plan)
     if dry_run:
-        _print_estimate(ascent, others, json)
+        _print_estimate(plan, others, json)
         return
     node = nodes.resolve(node_name) if node_name else where
-    _confirm(ascent, node.name, yes)
+    _confirm(plan, node.name, yes)
     _offer_to_stop_obsolete(others, supersede)
-    _start(node, ascent, gpus, note, json)
+    _start(node, plan, gpus, note, json)
 
 
-def _start(node: Node, ascent: PromotionPlan, gpus: str | None, note: str, json: bool) -> None:
+def _start(node: Node, plan: PromotionPlan, gpus: str | None, note: str, json: bool) -> None:
     """Launch the run, wait for its first step, print the next commands."""
 
     def print_id(run_id: str) -> None:
@@ -90,8 +90,8 @@ def _start(node: Node, ascent: PromotionPlan, gpus: str | None, note: str, json:
         else:
             print_data(run_id)
 
-    request = build_request(ascent.target.config, gpus=gpus, note=note, again=False, force=False)
-    run_id = launch_and_print([node], replace(request, promotion=ascent.promotion), print_id)
+    request = build_request(plan.target.config, gpus=gpus, note=note, again=False, force=False)
+    run_id = launch_and_print([node], replace(request, promotion=plan.promotion), print_id)
     await_first_step(node, run_id, ProgressPrinter())
     print_status(next_commands(run_id, live=True))
 
@@ -122,19 +122,19 @@ def ladder(
         print_status("There is no run yet. Start with the first stage: giblet launch NODE CONFIG")
 
 
-def _print_estimate(ascent: PromotionPlan, others: list[RunSnapshot], json: bool) -> None:
+def _print_estimate(plan: PromotionPlan, others: list[RunSnapshot], json: bool) -> None:
     for other in others:
         print_status(f"would supersede {other.run.run_id} on {other.run.node} ({other.health.state})")
     if json:
         superseded = [other.run.run_id for other in others]
-        config = to_mapping(ascent.target.config)
+        config = to_mapping(plan.target.config)
         show_json({"schema": SCHEMA, "started": False, "supersedes": superseded, "config": config})
     else:
-        print_data(dump(ascent.target.config).rstrip())
+        print_data(dump(plan.target.config).rstrip())
 
 
-def _confirm(ascent: PromotionPlan, node: str, yes: bool) -> None:
-    if not yes and not confirm(f"Start {ascent.target.config.name} on {node}?"):
+def _confirm(plan: PromotionPlan, node: str, yes: bool) -> None:
+    if not yes and not confirm(f"Start {plan.target.config.name} on {node}?"):
         raise PreflightRefused("Nothing was started.", "Answer y, or add --yes.")
 
 

@@ -151,7 +151,7 @@ def _confirm_production(run: RunSnapshot, yes: bool) -> None:
         raise PreflightRefused(f"{run_id} is a production run; nothing was stopped.", "Type its name, or add --yes.")
 
 
-def find_stale_runs(names: Sequence[str], say: Callable[[str], None]) -> list[tuple[Node, StaleRun]]:
+def find_stale_runs(names: Sequence[str], report: Callable[[str], None]) -> list[tuple[Node, StaleRun]]:
     """Return the stale runs of these nodes, of all nodes if none is named.
 
     Calls `say` for what else holds GPUs, and for nodes that cannot be reached. Raises Unreachable if nothing is stale
@@ -164,10 +164,10 @@ def find_stale_runs(names: Sequence[str], say: Callable[[str], None]) -> list[tu
             stale, others = _stale_on(node)
             stale_runs += [(node, run) for run in stale]
             for line in others:
-                say(f"{node.name}: {line}")
+                report(f"{node.name}: {line}")
         except Unreachable as error:
             unreachable.append(node.name)
-            say(f"{node.name} was not asked: {error.message}")
+            report(f"{node.name} was not asked: {error.message}")
     if not stale_runs and unreachable:
         raise Unreachable(
             f"Whether anything is stale on {', '.join(unreachable)} is not known.", "Try again once it can be reached."

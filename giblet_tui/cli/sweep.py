@@ -36,7 +36,7 @@ def sweep(
         [full_name for full_name in groups if full_name.startswith(name)] if name != find_run.LAST else list(groups)[:1]
     )
     if len(matches) != 1:
-        raise _not_one(name, matches, list(groups))
+        raise _selection_error(name, matches, list(groups))
     runs = groups[matches[0]]
     if json:
         show_json(reporting.sweep_json(matches[0], runs))
@@ -45,8 +45,8 @@ def sweep(
     print_data("\n".join(reporting.sweep_lines(runs, columns())))
 
 
-def _not_one(name: str, matches: list[str], all_names: list[str]) -> ConfigError:
-    """Return why a text does not name one sweep."""
+def _selection_error(name: str, matches: list[str], all_names: list[str]) -> ConfigError:
+    """Return the error for a text that names no sweep or several."""
     if matches:
         return ConfigError(f"{len(matches)} sweeps begin with {name!r}; write more of one:", "\n  ".join(matches))
     if name == find_run.LAST:

@@ -119,13 +119,15 @@ class OpenSSHConnection(AgentConnection):
             command, ANSWER_LIMIT_S if asking else self._connect_timeout_s + LOGIN_LIMIT_S, own_session=not asking
         )
         if completed is None:
-            raise Unreachable(f"{self.node_name} did not let us in in time.", f"See that this works: {self._by_hand()}")
+            raise Unreachable(
+                f"{self.node_name} did not let us in in time.", f"See that this works: {self._manual_command()}"
+            )
         code, stderr_text = completed
         if code != SSH_FAILED and (self._folder / "s").exists():
             return
         why = stderr_text.strip().splitlines()[-1] if stderr_text.strip() else f"ssh ended with code {code}"
         kind = NotLetIn if any(word in stderr_text for word in _REFUSED) else Unreachable
-        raise kind(f"ssh does not reach {self.node_name}: {why}", f"See that this works: {self._by_hand()}")
+        raise kind(f"ssh does not reach {self.node_name}: {why}", f"See that this works: {self._manual_command()}")
 
     def _run(self, command: list[str], limit_s: float, own_session: bool = True) -> tuple[int, str] | None:
         """Return exit code and sanitised standard error; None if the command did not end in time."""
@@ -152,7 +154,7 @@ class OpenSSHConnection(AgentConnection):
             stderr_file.seek(0)
             return process.returncode, sanitize(stderr_file.read(64 * 1024).decode("utf-8", "replace"))
 
-    def _by_hand(self) -> str:
+    def _manual_command(self) -> str:
         return " ".join([word for word in self._ssh[:3] if not word.startswith("-o")] + [self._host, "true"])
 
     def _lost(self) -> Unreachable:

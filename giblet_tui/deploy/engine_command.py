@@ -15,14 +15,14 @@ LIMIT_S = 24 * 3600.0
 
 
 def run_engine_command(
-    node: Node, connection: Connection, argv: Sequence[str], stdin: str, say: Callable[[str], None]
+    node: Node, connection: Connection, argv: Sequence[str], stdin: str, report: Callable[[str], None]
 ) -> CommandOutput:
     """Run `python -m giblet_train ARGV` in the node's workdir, with the interpreter that its runs use.
 
     Raises PreflightRefused if the node lacks this version of giblet, and Unreachable; the command then ends too.
 
     Args:
-        say: receives each line of its standard error.
+        report: receives each line of its standard error.
     """
     arguments = {
         "python": environment(node, connection).python,
@@ -30,7 +30,7 @@ def run_engine_command(
         "argv": list(argv),
         "stdin": stdin,
     }
-    return connection.call("engine_command", arguments, CommandOutput, timeout_s=LIMIT_S, on_event=progress_to(say))
+    return connection.call("engine_command", arguments, CommandOutput, timeout_s=LIMIT_S, on_event=progress_to(report))
 
 
 def download(connection: Connection, remote: str, path: Path) -> None:

@@ -65,7 +65,7 @@ def own_environment(node: Node, connection: Connection, python: str) -> EngineFa
 
 
 def setup(
-    node: Node, connection: Connection, say: Callable[[str], None], wheelhouse: Path | None = None
+    node: Node, connection: Connection, report: Callable[[str], None], wheelhouse: Path | None = None
 ) -> EngineFacts:
     """Install this version on the node if it is missing there.
 
@@ -73,7 +73,7 @@ def setup(
     wheelhouse lacks something, TimedOut after an hour.
 
     Args:
-        say: receives each stage.
+        report: receives each stage.
         wheelhouse: a folder here whose wheels are sent in place of asking a package index on the node. It is filled
             first if it does not exist.
     """
@@ -85,16 +85,16 @@ def setup(
         return facts
     wheel = build_wheel()
     remote = f"{node.workdir}/envs/wheels/{hashlib.sha256(wheel).hexdigest()[:12]}/{wheel_name()}"
-    say(f"sending giblet {giblet_train.__version__} ({len(wheel) / 1024:.0f} KiB)")
+    report(f"sending giblet {giblet_train.__version__} ({len(wheel) / 1024:.0f} KiB)")
     connection.put(wheel, remote)
     request = where | {"wheel": remote, "constraints": constraints(), "alone": list(ALONE)}
     if wheelhouse is not None:
         if not wheelhouse.exists():
-            _fill(wheelhouse, connection, wheel, say)
+            _fill(wheelhouse, connection, wheel, report)
         request["wheelhouse"] = wheelhouses.send(
-            connection, node.workdir, wheelhouses.wheels(wheelhouse, required_packages()), say
+            connection, node.workdir, wheelhouses.wheels(wheelhouse, required_packages()), report
         )
-    facts = connection.call("setup", request, EngineFacts, timeout_s=SETUP_LIMIT_S, on_event=progress_to(say))
+    facts = connection.call("setup", request, EngineFacts, timeout_s=SETUP_LIMIT_S, on_event=progress_to(report))
     if problem := _problem(facts):
         raise PreflightRefused(
             f"{node.name} was set up, but {problem}.",
@@ -107,7 +107,7 @@ def add_packages(
     node: Node,
     connection: Connection,
     packages: Sequence[str],
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     wheelhouse: Path | None = None,
 ) -> EngineFacts:
     """Add packages to giblet's environment on a node, such as a lab's extractor of features.
@@ -125,21 +125,21 @@ def add_packages(
             f"{node.name} uses {python}, which giblet does not change.",
             f"Install there: {python} -m pip install {' '.join(packages)}",
         )
-    named = [_sent(package, node, connection, say) for package in packages]
+    named = [_sent(package, node, connection, report) for package in packages]
     request: dict[str, Any] = _where(node) | {"packages": named}
     if wheelhouse is not None:
         wheels = wheelhouses.wheels(wheelhouse)
-        request["wheelhouse"] = wheelhouses.send(connection, node.workdir, wheels, say)
-    return connection.call("add_packages", request, EngineFacts, timeout_s=SETUP_LIMIT_S, on_event=progress_to(say))
+        request["wheelhouse"] = wheelhouses.send(connection, node.workdir, wheels, report)
+    return connection.call("add_packages", request, EngineFacts, timeout_s=SETUP_LIMIT_S, on_event=progress_to(report))
 
 
-def _sent(package: str, node: Node, connection: Connection, say: Callable[[str], None]) -> str:
+def _sent(package: str, node: Node, connection: Connection, report: Callable[[str], None]) -> str:
     """Return what pip on the node installs: the name of a package, or the path of a wheel that was sent there."""
     path = Path(package).expanduser()
     if path.suffix == ".whl" or ("/" in package and path.is_dir()):
         name, data = (path.name, path.read_bytes()) if path.is_file() else _built_wheel(path)
         remote = f"{node.workdir}/envs/wheels/{hashlib.sha256(data).hexdigest()[:12]}/{name}"
-        say(f"sending {name} ({len(data) / 1024:.0f} KiB)")
+        report(f"sending {name} ({len(data) / 1024:.0f} KiB)")
         connection.put(data, remote)
         return remote
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?([<>=!~].*)?", package):
@@ -162,10 +162,10 @@ def _built_wheel(folder: Path) -> tuple[str, bytes]:
         return wheels[0].name, wheels[0].read_bytes()
 
 
-def _fill(folder: Path, connection: Connection, wheel: bytes, say: Callable[[str], None]) -> None:
+def _fill(folder: Path, connection: Connection, wheel: bytes, report: Callable[[str], None]) -> None:
     """Download what the node needs into a new folder; the folder appears when it is complete."""
     target = connection.call("interpreter", {}, WheelTarget)
-    say(f"downloading wheels for Python {target.version} on {target.machine} into {folder} (torch alone is some GB)")
+    report(f"downloading wheels for Python {target.version} on {target.machine} into {folder} (torch alone is some GB)")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".wheels-", dir=folder.parent) as aside:
         own = Path(aside, wheel_name())

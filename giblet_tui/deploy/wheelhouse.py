@@ -57,7 +57,7 @@ def wheels(folder: Path, required: Sequence[str] = ()) -> list[Path]:
     return paths
 
 
-def send(connection: Connection, workdir: str, paths: Sequence[Path], say: Callable[[str], None]) -> list[str]:
+def send(connection: Connection, workdir: str, paths: Sequence[Path], report: Callable[[str], None]) -> list[str]:
     """Send every wheel that the node does not have yet, and return the folders there that hold them.
 
     A wheel is stored in a folder named after its content, so a wheel that is there is never sent or changed again.
@@ -66,7 +66,7 @@ def send(connection: Connection, workdir: str, paths: Sequence[Path], say: Calla
     missing = connection.call("lacking", {"paths": list(remote)}, MissingPaths).paths
     for n, path in enumerate(missing, start=1):
         size_mb = remote[path].stat().st_size / 1e6
-        say(f"sending {remote[path].name} ({size_mb:.1f} MB), {n} of {len(missing)}")
+        report(f"sending {remote[path].name} ({size_mb:.1f} MB), {n} of {len(missing)}")
         connection.put(remote[path], path)
     return [path.rpartition("/")[0] for path in remote]
 

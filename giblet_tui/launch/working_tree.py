@@ -96,8 +96,8 @@ def _read(top: str, with_untracked: bool) -> WorkingTree:
         commit = _git(path, "rev-parse", "--verify", "-q", "HEAD").decode().strip()
     except subprocess.CalledProcessError:
         commit = ""
-    untracked = _names(_git(path, "ls-files", "-z", "--others", "--exclude-standard"))
-    tracked = _names(_git(path, "ls-files", "-z", "--cached", "--recurse-submodules"))
+    untracked = _split_paths(_git(path, "ls-files", "-z", "--others", "--exclude-standard"))
+    tracked = _split_paths(_git(path, "ls-files", "-z", "--cached", "--recurse-submodules"))
     sent = dict.fromkeys([*tracked, *(untracked if with_untracked else ())])
     files = [name for name in sent if os.path.lexists(path / name) and not _is_folder(path / name)]
     _checked_size({name: path / name for name in files})  # before the difference, which contains large files again
@@ -201,7 +201,7 @@ def _git(folder: Path, *words: str) -> bytes:
     return subprocess.run(argv, capture_output=True, check=True, timeout=GIT_LIMIT_S, stdin=subprocess.DEVNULL).stdout
 
 
-def _names(listed: bytes) -> list[str]:
+def _split_paths(listed: bytes) -> list[str]:
     return [os.fsdecode(name) for name in listed.split(b"\0") if name]
 
 

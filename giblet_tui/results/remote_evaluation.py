@@ -92,28 +92,28 @@ def checkpoint(run: RunSnapshot, role: str) -> CheckpointRecord:
     return pull.checkpoint(run, role, ways)
 
 
-def plan(question: EvaluationRequest, runs: Sequence[RunSnapshot], node: Node, engine: EngineFacts) -> EvaluationJob:
+def plan(request: EvaluationRequest, runs: Sequence[RunSnapshot], node: Node, engine: EngineFacts) -> EvaluationJob:
     """Plan an evaluation. Raises ConfigError if a run has no such checkpoint or an input file is missing."""
-    records = [checkpoint(run, question.role) for run in runs]
-    for path in question.inputs.values():
+    records = [checkpoint(run, request.role) for run in runs]
+    for path in request.inputs.values():
         _check_input(path)
     data = runs[0].config.data if runs[0].config is not None else None
-    if question.verb == "lesion" and not question.inputs and data and data.atlas is None and data.simulate is None:
+    if request.verb == "lesion" and not request.inputs and data and data.atlas is None and data.simulate is None:
         raise ConfigError(NO_REGIONS, "Give an atlas as --atlas FILE, or voxels as --mask FILE.")
     identity = {
         "node": node.name,
-        "question": [question.verb, question.role, question.options],
-        "inputs": [[option, path.name, _digest(path)] for option, path in question.inputs.items()],
+        "question": [request.verb, request.role, request.options],
+        "inputs": [[option, path.name, _digest(path)] for option, path in request.inputs.items()],
         "runs": [[run.run.run_id, record.sha256] for run, record in zip(runs, records, strict=True)],
         "engine": [engine.python, engine.fingerprint],
     }
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
     run_id = runs[0].run.run_id
-    name = f"{question.verb}-step{records[0].step}-{digest}"
+    name = f"{request.verb}-step{records[0].step}-{digest}"
     folder = f"{layout.INSPECTIONS}/{run_id}/{name}"
-    inputs = {option: f"{folder}/in/{path.name}" for option, path in question.inputs.items()}
-    argv: list[str | list[str]] = [question.verb, *([f"runs/{run.run.run_id}"] for run in runs)]
-    argv += [*([] if question.verb == "rebuild" else ["--out"]), [f"{folder}/out"], "--role", question.role]
+    inputs = {option: f"{folder}/in/{path.name}" for option, path in request.inputs.items()}
+    argv: list[str | list[str]] = [request.verb, *([f"runs/{run.run.run_id}"] for run in runs)]
+    argv += [*([] if request.verb == "rebuild" else ["--out"]), [f"{folder}/out"], "--role", request.role]
     for option, remote in inputs.items():
         argv += [option, [remote]]
     return EvaluationJob(
@@ -121,9 +121,9 @@ def plan(question: EvaluationRequest, runs: Sequence[RunSnapshot], node: Node, e
         run_id=run_id,
         name=name,
         python=engine.python,
-        argv=(*argv, *question.options),
-        inputs={inputs[option]: path for option, path in question.inputs.items()},
-        gpu=_device(question.gpu, runs),
+        argv=(*argv, *request.options),
+        inputs={inputs[option]: path for option, path in request.inputs.items()},
+        gpu=_device(request.gpu, runs),
     )
 
 
@@ -144,13 +144,13 @@ def checkpoint_sentence(run: RunSnapshot, record: CheckpointRecord, role: str) -
     return f"{sentence}; the run continues untouched" if run.health.live else sentence
 
 
-def wait_for(inspection: EvaluationJob, report: Callable[[str], None]) -> JobResult:
+def wait_for(planned_job: EvaluationJob, report: Callable[[str], None]) -> JobResult:
     """Start the evaluation or join it, report its output until it ends, and reconnect after lost connections.
 
     Raises the node's refusal; Unreachable if the node was never reached or refuses the login.
     """
     request_id, mark = secrets.token_hex(8), None
-    node = inspection.node.name
+    node = planned_job.node.name
 
     def take(event: JobEvent) -> None:
         nonlocal mark
@@ -165,18 +165,18 @@ def wait_for(inspection: EvaluationJob, report: Callable[[str], None]) -> JobRes
             report(words.get(event.state, f"{node} already has the results"))
 
     def work(connection: Connection) -> JobResult:
-        for remote, path in inspection.inputs.items():
-            connection.put(path, f"{inspection.node.workdir}/{remote}")
-        request = {**inspection.where, "python": inspection.python, "argv": list(inspection.argv)}
-        request |= {"gpu": inspection.gpu, "asked": request_id, "mark": mark}
+        for remote, path in planned_job.inputs.items():
+            connection.put(path, f"{planned_job.node.workdir}/{remote}")
+        request = {**planned_job.where, "python": planned_job.python, "argv": list(planned_job.argv)}
+        request |= {"gpu": planned_job.gpu, "asked": request_id, "mark": mark}
         return connection.call("inspect", request, JobResult, timeout_s=LIMIT_S, on_event=receive(JobEvent, take))
 
-    return _retry(inspection.node, work, report)
+    return _retry(planned_job.node, work, report)
 
 
-def download(inspection: EvaluationJob, result: JobResult, target: Path, report: Callable[[str], None]) -> list[Path]:
+def download(planned_job: EvaluationJob, result: JobResult, target: Path, report: Callable[[str], None]) -> list[Path]:
     """Copy its files into `target`, across lost connections; return their paths. Raises DataError, OSError."""
-    names = [pull.safe_name(file.name, inspection.run_id) for file in result.files]
+    names = [pull.safe_name(file.name, planned_job.run_id) for file in result.files]
 
     def work(connection: Connection) -> None:
         for file in result.files:
@@ -184,24 +184,24 @@ def download(inspection: EvaluationJob, result: JobResult, target: Path, report:
                 connection, f"{result.out}/{file.name}", target / file.name, file.bytes, file.sha256, report
             )
 
-    _retry(inspection.node, work, report)
+    _retry(planned_job.node, work, report)
     return [target / name for name in names]
 
 
-def cancel(inspection: EvaluationJob) -> bool:
+def cancel(planned_job: EvaluationJob) -> bool:
     """End the evaluation and remove its files on the node; return True if there was one. Raises the node's refusal."""
-    with connect(inspection.node) as connection:
-        job = connection.call("end_inspection", inspection.where, JobState, timeout_s=_END_LIMIT_S)
+    with connect(planned_job.node) as connection:
+        job = connection.call("end_inspection", planned_job.where, JobState, timeout_s=_END_LIMIT_S)
     return job.was != "none"
 
 
-def failure(inspection: EvaluationJob, code: int | None) -> RunFailed | None:
+def failure(planned_job: EvaluationJob, code: int | None) -> RunFailed | None:
     """Return why it was ended from outside; None if it ended by itself and printed the reason."""
     if code is not None and code <= KILLED:
         return None
     how = "was ended" if code is None else f"was killed by signal {code - KILLED}"
     remedy = "If nobody did that, the kernel did, because memory ran out; the same command starts it again."
-    return RunFailed(f"{inspection.name} {how} on {inspection.node.name}.", remedy)
+    return RunFailed(f"{planned_job.name} {how} on {planned_job.node.name}.", remedy)
 
 
 def _retry(node: Node, work: Callable[[Connection], T], report: Callable[[str], None]) -> T:

@@ -113,9 +113,9 @@ def test_a_session_is_seen_and_stopped_to_the_last_process(lab: Lab, multiplexer
     assert any("Epoch 3/3" in line for line in run.log_tail)
     with connect(lab.node) as connection:
         assert find_stale(lab.node, probe_resources(lab.node, connection)) == []
-    with pytest.raises(GibletError, match=f"adopted already, as {adopted_run.run_id}") as refused:
+    with pytest.raises(GibletError, match=f"adopted already, as {adopted_run.run_id}") as refusal:
         lab.adopt("Lab.v3" if multiplexer == "screen" else "Lab-v3")
-    assert refused.value.exit_code == 5
+    assert refusal.value.exit_code == 5
 
     before = len(lab.left())
     stopped = lab.stop(adopted_run.run_id)
@@ -173,9 +173,9 @@ def test_a_keeper_that_died_is_replaced_and_doubles_nothing(lab: Lab) -> None:
 def test_what_cannot_be_adopted_is_refused_and_nothing_is_written(lab: Lab) -> None:
     with connect(lab.node) as connection:
         for session in ("nobody", "; touch canary", "gib-demo-20261122-101500-abcd", "a\nb", "x" * 300, "🙂"):
-            with pytest.raises(GibletError) as refused:
+            with pytest.raises(GibletError) as refusal:
                 adopt(lab.node, connection, session, "ada@laptop", name="n")
-            assert refused.value.exit_code == 2
+            assert refusal.value.exit_code == 2
     lab.begin("screen", "named")
     with pytest.raises(GibletError, match="is not a file on this node"):
         lab.adopt("named", log="/nowhere.log")

@@ -33,9 +33,9 @@ def test_a_study_is_checked_where_it_lies(laptop: Laptop, tensor01: LoopbackNode
     assert page.read_text().startswith("<!doctype html>")
     assert len(set(stores.glob("*/manifest.json")) - before) == 1
 
-    refused = laptop.giblet("data", "lag", "tensor01", "./small.yaml", "--set", "data.simulate=null")
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "film.mp4 does not exist" in refused.stderr
+    refusal = laptop.giblet("data", "lag", "tensor01", "./small.yaml", "--set", "data.simulate=null")
+    assert (refusal.returncode, refusal.stdout) == (2, "")
+    assert "film.mp4 does not exist" in refusal.stderr
 
 
 def test_the_walk(laptop: Laptop, tensor01: LoopbackNode, multiplexer: str) -> None:
@@ -86,9 +86,9 @@ def test_the_walk(laptop: Laptop, tensor01: LoopbackNode, multiplexer: str) -> N
 
 def test_a_host_of_the_ssh_config_is_remembered_once_used(laptop: Laptop, tensor01: LoopbackNode) -> None:
     assert laptop.giblet("node", "check", "tensor01").returncode == 0
-    refused = laptop.giblet("launch", "tensor01", "demo")
-    assert refused.returncode == 5
-    assert "does not have this version of giblet" in refused.stderr and "giblet setup tensor01" in refused.stderr
+    refusal = laptop.giblet("launch", "tensor01", "demo")
+    assert refusal.returncode == 5
+    assert "does not have this version of giblet" in refusal.stderr and "giblet setup tensor01" in refusal.stderr
     assert not (laptop.folder / "config").exists()
 
     own = tensor01.home / "giblet" / "envs" / environment_key() / "bin" / "python"

@@ -129,8 +129,8 @@ def test_the_lab_s_old_trainer_is_a_run_like_any_other(lab: OldLab) -> None:
     again = lab.launch("stays", *options, words=("v3.json",))
     assert again.returncode == 5 and f"This command already runs here: {run_id}" in again.stderr
     for verb, reason in {"verdict": "it is a command of your own", "evaluate": "was not trained by giblet"}.items():
-        refused = laptop.giblet(verb, run_id)
-        assert refused.returncode == 2 and reason in refused.stderr, verb
+        refusal = laptop.giblet(verb, run_id)
+        assert refusal.returncode == 2 and reason in refusal.stderr, verb
 
     assert len(lab.processes()) == 2
     stopped = laptop.giblet("stop", run_id, "--grace", "1")
@@ -174,19 +174,19 @@ def test_its_losses_and_its_end_are_explained(lab: OldLab) -> None:
 def test_what_cannot_run_is_refused_before_anything_is_sent(
     lab: OldLab, words: list[str], options: dict[str, Any], sentence: str
 ) -> None:
-    with connected([lab.target]) as targets, pytest.raises(GibletError) as refused:
+    with connected([lab.target]) as targets, pytest.raises(GibletError) as refusal:
         lab.start(targets, words, **options)
-    assert refused.value.exit_code == 5 and sentence in refused.value.message
+    assert refusal.value.exit_code == 5 and sentence in refusal.value.message
     assert not list(lab.workdir.glob("runs/*")) and not list(lab.workdir.glob("sources/*"))
 
 
 def test_a_program_that_vanished_after_the_plan_leaves_nothing(lab: OldLab) -> None:
-    with connected([lab.target]) as targets, pytest.raises(GibletError, match="There is no program") as refused:
+    with connected([lab.target]) as targets, pytest.raises(GibletError, match="There is no program") as refusal:
         request = lab.request(["python3", "x.py"])
         plans = plan_launch(targets, request)
         plans = [replace(plan, run=replace(plan.run, argv=("gone", "x.py"))) for plan in plans]
         start(targets, plans, lambda line: None)
-    assert refused.value.exit_code == 5 and not list((lab.workdir / "runs").iterdir())
+    assert refusal.value.exit_code == 5 and not list((lab.workdir / "runs").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -198,5 +198,5 @@ def test_a_program_that_vanished_after_the_plan_leaves_nothing(lab: OldLab) -> N
     ],
 )
 def test_options_that_do_not_belong_together_are_refused(lab: OldLab, words: tuple[str, ...], sentence: str) -> None:
-    refused = lab.laptop.giblet("launch", "tensor01", *words)
-    assert (refused.returncode, refused.stdout) == (2, "") and sentence in refused.stderr, refused.stderr
+    refusal = lab.laptop.giblet("launch", "tensor01", *words)
+    assert (refusal.returncode, refusal.stdout) == (2, "") and sentence in refusal.stderr, refusal.stderr

@@ -41,9 +41,9 @@ def test_bytes_arrive_whole(tensor01: LoopbackNode) -> None:
 
 def test_the_node_s_refusal_is_the_error(tensor01: LoopbackNode) -> None:
     with connect(tensor01.node()) as connection:
-        with pytest.raises(GibletError, match="not an absolute path") as refused:
+        with pytest.raises(GibletError, match="not an absolute path") as refusal:
             connection.call("read", {"path": "relative"}, Done)
-        assert refused.value.exit_code == 2
+        assert refusal.value.exit_code == 2
         with pytest.raises(GibletError, match="No such file or directory: /not/there"):
             connection.call("read", {"path": "/not/there"}, Done)
         with pytest.raises(GibletError, match="no operation 'nothing'"):
@@ -173,11 +173,11 @@ def test_an_unknown_host_is_refused_before_it_hears_who_we_are(cluster: Cluster,
         ["ssh-keygen", "-lf", str(tensor01.host_key) + ".pub"], capture_output=True, text=True, check=True
     ).stdout.split()[1]
     for _ in range(3):
-        with pytest.raises(NotLetIn, match="not a known host") as refused:
+        with pytest.raises(NotLetIn, match="not a known host") as refusal:
             connect(cluster.node("unknown", tensor01.home))
-        assert fingerprint in str(refused.value)
-        assert f"ssh -F {cluster.ssh_config} -o StrictHostKeyChecking=ask unknown true" in refused.value.remedy
-        assert refused.value.exit_code == 3
+        assert fingerprint in str(refusal.value)
+        assert f"ssh -F {cluster.ssh_config} -o StrictHostKeyChecking=ask unknown true" in refusal.value.remedy
+        assert refusal.value.exit_code == 3
     assert tensor01.logged("publickey") + tensor01.logged("Failed") + tensor01.logged("userauth") == attempts
     assert empty.read_text() == "# a comment, and nobody\n"
 
@@ -187,9 +187,9 @@ def test_a_refused_key_is_tried_once(cluster: Cluster, tensor01: LoopbackNode) -
     cluster.add_host("no-entry", tensor01.address, tensor01.port)
     replace_in_last_block(cluster, str(cluster.key), str(stranger))
     failures = tensor01.logged("Failed publickey")
-    with pytest.raises(NotLetIn, match=r"does not let us in: it was offered .*stranger") as refused:
+    with pytest.raises(NotLetIn, match=r"does not let us in: it was offered .*stranger") as refusal:
         connect(cluster.node("no-entry", tensor01.home))
-    assert refused.value.remedy.startswith("Put a key of yours there: ssh-copy-id -F ")
+    assert refusal.value.remedy.startswith("Put a key of yours there: ssh-copy-id -F ")
     assert tensor01.logged("Failed publickey") == failures + 1
 
 
@@ -198,9 +198,9 @@ def test_a_locked_key_is_named(cluster: Cluster, tensor01: LoopbackNode) -> None
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret words", "-f", str(locked)], check=True)
     cluster.add_host("locked-key", tensor01.address, tensor01.port)
     replace_in_last_block(cluster, str(cluster.key), str(locked))
-    with pytest.raises(NotLetIn, match="no key to offer") as refused:
+    with pytest.raises(NotLetIn, match="no key to offer") as refusal:
         connect(cluster.node("locked-key", tensor01.home))
-    assert refused.value.remedy == f"Unlock a key first: ssh-add {locked}"
+    assert refusal.value.remedy == f"Unlock a key first: ssh-add {locked}"
 
 
 def test_a_key_of_the_agent(cluster: Cluster, tensor01: LoopbackNode, tmp_path: Path) -> None:

@@ -536,9 +536,9 @@ def test_another_users_run_is_refused(ground):
         pytest.skip("needs root to give a directory away")
     run_id = ground.start(SLEEPS, "process")
     os.chown(ground.workdir / "runs" / run_id, 65534, -1)
-    with pytest.raises(AgentRefusal, match="belongs to nobody") as refused:
+    with pytest.raises(AgentRefusal, match="belongs to nobody") as refusal:
         ground.stop(run_id)
-    assert refused.value.exit_code == 5
+    assert refusal.value.exit_code == 5
     os.chown(ground.workdir / "runs" / run_id, 0, -1)
     assert ground.run(run_id).supervisor()
 

@@ -60,11 +60,11 @@ def test_runs_in_a_row_take_one_gpu_each_and_a_third_is_refused(ground: Ground) 
     first, second = start(ground), start(ground)
     assert (gpus_of(ground, first), gpus_of(ground, second)) == (["GPU-0"], ["GPU-1"])
     assert holders() == {"GPU-0": first, "GPU-1": second}
-    with pytest.raises(AgentRefusal) as refused:
+    with pytest.raises(AgentRefusal) as refusal:
         start(ground)
-    assert refused.value.exit_code == 5
-    assert f"GPU 0 (A100): claimed by {first} (" in refused.value.sentence
-    assert f"GPU 1 (A100): claimed by {second} (" in refused.value.sentence
+    assert refusal.value.exit_code == 5
+    assert f"GPU 0 (A100): claimed by {first} (" in refusal.value.sentence
+    assert f"GPU 1 (A100): claimed by {second} (" in refusal.value.sentence
     assert ground.runs() == sorted([first, second])
     forced = start(ground, force=True)
     assert gpus_of(ground, forced) == ["GPU-0"]
@@ -116,9 +116,9 @@ def test_a_start_that_fails_claims_nothing(ground: Ground) -> None:
 def test_a_gpu_that_fails_between_plan_and_start_is_refused_with_the_reason(ground: Ground, tmp_path: Path) -> None:
     rows = "echo '0, GPU-0, A100, [GPU is lost], [GPU is lost], [N/A], [N/A]'"
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\ncase $1 in *gpu=index*) {rows} ;; esac\n")
-    with pytest.raises(AgentRefusal, match=r"GPU 0 \(A100\): nvidia-smi reports \[GPU is lost\]") as refused:
+    with pytest.raises(AgentRefusal, match=r"GPU 0 \(A100\): nvidia-smi reports \[GPU is lost\]") as refusal:
         start(ground)
-    assert refused.value.exit_code == 5 and ground.runs() == []
+    assert refusal.value.exit_code == 5 and ground.runs() == []
 
 
 def own_claim(**changes: Any) -> dict[str, Any]:

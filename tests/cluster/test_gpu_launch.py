@@ -56,9 +56,9 @@ def test_an_ensemble_takes_a_gpu_for_each_member(laptop: Laptop, gpu_node: Loopb
     assert f"gpu 0: A100, 0.0/80 GiB, claimed by {first} (" in laptop.giblet("doctor", "tensor01").stdout
 
     for words in (["--dry-run"], []):
-        refused = laptop.giblet("launch", "tensor01", "./small.yaml", "--again", *words)
-        assert refused.returncode == 5 and refused.stdout == ""
-        assert f"0 of 2 are free (GPU 0 (A100): claimed by {first} (" in refused.stderr
+        refusal = laptop.giblet("launch", "tensor01", "./small.yaml", "--again", *words)
+        assert refusal.returncode == 5 and refusal.stdout == ""
+        assert f"0 of 2 are free (GPU 0 (A100): claimed by {first} (" in refusal.stderr
     waits = laptop.giblet("launch", "tensor01", "./small.yaml", "--again", "--when-free")
     assert waits.returncode == 0 and "waits on the node until 1 of 2 GPUs are free" in waits.stderr
     third = waits.stdout.strip()
@@ -93,8 +93,8 @@ def test_a_sick_nvidia_smi_never_means_the_cpu(
 ) -> None:
     gpu_node.record_gpus(script)
     for words in (["launch", "tensor01", "./small.yaml", "--dry-run"], ["launch", "tensor01", "./small.yaml"]):
-        refused = laptop.giblet(*words)
-        assert refused.returncode == 5 and reason in refused.stderr and "device=cpu" in refused.stderr
+        refusal = laptop.giblet(*words)
+        assert refusal.returncode == 5 and reason in refusal.stderr and "device=cpu" in refusal.stderr
     assert laptop.giblet("doctor", "tensor01").returncode == 5
     assert laptop.giblet("launch", "tensor01", "./small.yaml", "--dry-run", "--set", "device=cpu").returncode == 0
 
@@ -107,8 +107,8 @@ def test_warnings_are_shown_and_a_lost_card_is_left_out(laptop: Laptop, gpu_node
     assert "! nvidia-smi: nvidia-smi: it ended with status 14: WARNING: infoROM is corrupted" in result.stderr
     assert "! gpu 0: A100, 0.0/0 GiB, nvidia-smi reports [GPU is lost] for its memory" in result.stderr
     assert "on GPU 1, in a plain process" in result.stderr
-    refused = laptop.giblet("launch", "tensor01", "./small.yaml", "--gpus", "0,", "--force")
-    assert refused.returncode == 5 and "[GPU is lost]" in refused.stderr
+    refusal = laptop.giblet("launch", "tensor01", "./small.yaml", "--gpus", "0,", "--force")
+    assert refusal.returncode == 5 and "[GPU is lost]" in refusal.stderr
 
 
 def test_missing_files_and_too_many_processes_are_refused_before_anything_starts(
@@ -120,8 +120,8 @@ def test_missing_files_and_too_many_processes_are_refused_before_anything_starts
     failures = {f["name"] for f in report["findings"] if f["needed"] and not f["well"]}
     assert failures == {"processes", "data"} and not report["ok"]
     for words in (["--dry-run"], [], ["--ensemble", "2"]):
-        refused = laptop.giblet("launch", "tensor01", "./mine.yaml", *words)
-        assert refused.returncode == 5 and refused.stdout == "", refused.stderr
-        assert "2 checks failed" in refused.stderr and "512 processes on " in refused.stderr
-        assert refused.stderr.count("does not exist") + refused.stderr.count("No file matches") >= 3
+        refusal = laptop.giblet("launch", "tensor01", "./mine.yaml", *words)
+        assert refusal.returncode == 5 and refusal.stdout == "", refusal.stderr
+        assert "2 checks failed" in refusal.stderr and "512 processes on " in refusal.stderr
+        assert refusal.stderr.count("does not exist") + refusal.stderr.count("No file matches") >= 3
     assert laptop.giblet("ps", "-a").stdout == ""

@@ -141,11 +141,11 @@ def test_each_refusal_has_its_own_words(
     known_hosts.write_text(SHAPES[shape](name, public(tensor01.host_key), other_key))
     config = tmp_path / "config"
     config.write_text(cluster.ssh_config.read_text().replace(str(cluster.known_hosts), str(known_hosts)))
-    with pytest.raises(NotLetIn, match=sentence) as refused:
+    with pytest.raises(NotLetIn, match=sentence) as refusal:
         connect(cluster.node("tensor01", tensor01.home, ssh_config=str(config)))
-    assert f"{known_hosts}:" in refused.value.message
+    assert f"{known_hosts}:" in refusal.value.message
     if shape == "another key":
-        forget = refused.value.remedy.partition("Only if it is this one: ")[2].partition(" &&")[0]
+        forget = refusal.value.remedy.partition("Only if it is this one: ")[2].partition(" &&")[0]
         assert subprocess.run(["/bin/sh", "-c", forget], capture_output=True).returncode == 0
         assert known_hosts.read_text() == "", "the remedy's own command forgets the old key"
 
@@ -197,9 +197,9 @@ def test_a_start_up_file_that_exits_is_named(tensor01: LoopbackNode) -> None:
     rc = tensor01.home / ".bashrc"
     rc.write_text("echo 'no \x1b[2Jshell for you'; exit 3\n")
     try:
-        with connect(tensor01.node()) as connection, pytest.raises(Unreachable, match="status 3") as refused:
+        with connect(tensor01.node()) as connection, pytest.raises(Unreachable, match="status 3") as refusal:
             connection.call("runs", {"workdir": "~/none"}, RunIds)
-        assert "no \\x1b[2Jshell for you" in refused.value.message and "bashrc" in refused.value.remedy
+        assert "no \\x1b[2Jshell for you" in refusal.value.message and "bashrc" in refusal.value.remedy
     finally:
         rc.unlink()
 

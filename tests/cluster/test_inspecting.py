@@ -99,8 +99,8 @@ def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Lapto
 def test_an_ensemble_is_launched_and_read_from_a_laptop(laptop: Laptop, tensor01: LoopbackNode) -> None:
     laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
     words = ("launch", "tensor01", "./small.yaml", "--set", "num_epochs=1", "--set", "warmup_epochs=0.5")
-    refused = laptop.giblet(*words, "--set", "device=cpu", "--ensemble", "2")
-    assert refused.returncode == 5 and "would train 2 members on the CPU, all at once" in refused.stderr
+    refusal = laptop.giblet(*words, "--set", "device=cpu", "--ensemble", "2")
+    assert refusal.returncode == 5 and "would train 2 members on the CPU, all at once" in refusal.stderr
     result = laptop.giblet(*words, "--set", "device=cpu", "--ensemble", "2", "--force")
     assert result.returncode == 0, result.stderr
     run_ids = result.stdout.split()
@@ -220,9 +220,9 @@ def test_only_a_free_gpu_is_taken(bench: Bench, tensor02: LoopbackNode) -> None:
     try:
         inspection.wait_for(bench.inspection(), bench.said.append)
         assert "at work on tensor02-by-proxy, on GPU 1 (H100)" in bench.said and "on 'GPU-b'" in bench.said
-        with pytest.raises(GibletError, match="GPU 0 is in use") as refused:
+        with pytest.raises(GibletError, match="GPU 0 is in use") as refusal:
             inspection.wait_for(bench.inspection(gpu=0, role="last"), bench.said.append)
-        assert refused.value.exit_code == 5
+        assert refusal.value.exit_code == 5
         inspection.wait_for(bench.inspection(gpu="cpu", role="last"), bench.said.append)
         assert bench.said[-2:] == ["on ''", "the gate is open"]
     finally:

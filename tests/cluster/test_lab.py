@@ -80,9 +80,9 @@ def test_a_colleague_reads_a_run_as_its_owner_s(lab: Lab, run_of_alice: str) -> 
 @pytest.mark.parametrize("verb", ["stop", "rm", "attach", "alerts --ack", "pull"])
 def test_a_colleague_cannot_act_on_it(lab: Lab, run_of_alice: str, verb: str) -> None:
     word, *options = verb.split()
-    refused = lab.laptops["bob"].giblet(word, run_of_alice, *options)
-    assert refused.returncode == 5, refused.stderr
-    assert f"is a run of {lab.nodes['alice'].home.name}" in refused.stderr
+    refusal = lab.laptops["bob"].giblet(word, run_of_alice, *options)
+    assert refusal.returncode == 5, refusal.stderr
+    assert f"is a run of {lab.nodes['alice'].home.name}" in refusal.stderr
 
 
 def test_the_newest_run_is_never_a_colleague_s(lab: Lab, run_of_alice: str) -> None:
@@ -176,11 +176,11 @@ def test_a_group_that_does_not_exist_is_refused(lab: Lab, group: str) -> None:
     before = path.read_text()
     laptop.name_nodes(f"{node.name}:\n  lab: {group}\n")
     try:
-        refused = laptop.giblet("launch", node.name, "--cwd", "~", "--", "sleep", "1")
+        refusal = laptop.giblet("launch", node.name, "--cwd", "~", "--", "sleep", "1")
     finally:
         path.write_text(before)
-    assert refused.returncode == (5 if group == "no-such-group" else 2), refused.stderr
-    assert "lab" in refused.stderr and "Traceback" not in refused.stderr
+    assert refusal.returncode == (5 if group == "no-such-group" else 2), refusal.stderr
+    assert "lab" in refusal.stderr and "Traceback" not in refusal.stderr
 
 
 def test_a_closed_home_is_named(lab: Lab) -> None:
@@ -188,10 +188,10 @@ def test_a_closed_home_is_named(lab: Lab) -> None:
     before = stat.S_IMODE(home.stat().st_mode)
     home.chmod(0o700)
     try:
-        refused = lab.laptops["bob"].giblet("launch", lab.nodes["bob"].name, "--cwd", "~", "--", "sleep", "1")
+        refusal = lab.laptops["bob"].giblet("launch", lab.nodes["bob"].name, "--cwd", "~", "--", "sleep", "1")
     finally:
         home.chmod(before)
-    assert refused.returncode == 5 and f"cannot enter {home}" in refused.stderr and "chmod o+x" in refused.stderr
+    assert refusal.returncode == 5 and f"cannot enter {home}" in refusal.stderr and "chmod o+x" in refusal.stderr
 
 
 def test_a_stop_by_its_owner_is_seen_by_all(lab: Lab, run_of_alice: str) -> None:

@@ -151,9 +151,9 @@ def test_the_node_refuses_a_second_run_of_one_configuration(site):
         request = LaunchRequest(config=first.config, launched_by="b@c")
         second = plan_node(request, site.node, facts, first.run.argv[0], assign_one_node(site.node, first.config))
         start_on_node(first, connection, lambda stage: None)
-        with pytest.raises(GibletError, match=f"already runs here: {first.run.run_id}, launched by x@y") as refused:
+        with pytest.raises(GibletError, match=f"already runs here: {first.run.run_id}, launched by x@y") as refusal:
             start_on_node(second, connection, lambda stage: None)
-    assert refused.value.exit_code == PreflightRefused.exit_code and "--again" in refused.value.remedy
+    assert refusal.value.exit_code == PreflightRefused.exit_code and "--again" in refusal.value.remedy
 
 
 def test_a_stale_run_is_found_and_ended(site):
@@ -196,6 +196,6 @@ def test_the_node_finishes_a_stop_whose_link_was_cut(tensor01, tmp_path, monkeyp
 def test_hostile_ids_are_refused_by_the_node(site):
     with connect(site.node) as connection:
         for run_id in ("; touch canary", "../../etc", "--help", "a\nb", "$(touch canary)", "x" * 300):
-            with pytest.raises(GibletError, match="is not a run id") as refused:
+            with pytest.raises(GibletError, match="is not a run id") as refusal:
                 stop(site.node, connection, run_id, lambda stage: None)
-            assert refused.value.exit_code == 2
+            assert refusal.value.exit_code == 2

@@ -86,9 +86,9 @@ def test_the_systems_ssh_checks_host_keys_and_asks_nobody(cluster: Cluster, tens
     make_key(stranger)
     cluster.add_host("unlisted", tensor01.address, tensor01.port, f"IdentityFile {stranger}", "HostKeyAlias nowhere")
     host_keys = cluster.known_hosts.read_bytes()
-    with pytest.raises(NotLetIn, match="ssh does not reach unlisted: Host key verification failed") as refused:
+    with pytest.raises(NotLetIn, match="ssh does not reach unlisted: Host key verification failed") as refusal:
         connect(cluster.node("unlisted", tensor01.home, transport="openssh"))
-    assert refused.value.exit_code == 3 and "unlisted true" in refused.value.remedy
+    assert refusal.value.exit_code == 3 and "unlisted true" in refusal.value.remedy
     assert cluster.known_hosts.read_bytes() == host_keys
 
 
@@ -209,9 +209,9 @@ def test_a_wrong_password_is_not_tried_again(cluster: Cluster, tmp_path: Path) -
 
 
 def test_where_nobody_answers_nothing_is_asked(cluster: Cluster, tmp_path: Path) -> None:
-    with asking(cluster, "asks-nobody") as server, pytest.raises(NotLetIn, match="nobody is here") as refused:
+    with asking(cluster, "asks-nobody") as server, pytest.raises(NotLetIn, match="nobody is here") as refusal:
         SSHConnection(cluster.node("asks-nobody", tmp_path))
-    assert server.asked == 0 and "`transport: openssh`" in refused.value.remedy
+    assert server.asked == 0 and "`transport: openssh`" in refusal.value.remedy
 
 
 def test_an_answer_is_typed_unseen_at_a_terminal(cluster: Cluster, laptop) -> None:

@@ -176,9 +176,9 @@ def test_where_nobody_gets_in_the_first_advice_stays(cluster: Cluster, tmp_path:
     add_host(
         cluster, "stranger", f"IdentityFile {stranger}", "IdentitiesOnly yes", "IdentityAgent none", *known(cluster)
     )
-    with pytest.raises(NotLetIn, match="does not let us in: it was offered") as refused:
+    with pytest.raises(NotLetIn, match="does not let us in: it was offered") as refusal:
         connect(cluster.node("stranger", tmp_path))
-    assert f"ssh-copy-id -F {cluster.ssh_config} stranger" in refused.value.remedy
+    assert f"ssh-copy-id -F {cluster.ssh_config} stranger" in refusal.value.remedy
     assert transport_choice.recall(cluster.node("stranger", tmp_path)) is None
 
 
@@ -217,8 +217,8 @@ def test_a_start_up_file_is_named_as_the_problem(
     (tensor01.home / ".bashrc").write_text(lines + "\n")
     node = cluster.node("tensor01", tensor01.home, python=None)
     try:
-        with connect(node) as connection, pytest.raises(Unreachable, match=sentence) as refused:
+        with connect(node) as connection, pytest.raises(Unreachable, match=sentence) as refusal:
             connection.call("runs", {"workdir": str(tensor01.home)}, RunIds)
-        assert ("python3" in refused.value.message) == lines.startswith("PATH")
+        assert ("python3" in refusal.value.message) == lines.startswith("PATH")
     finally:
         (tensor01.home / ".bashrc").unlink()

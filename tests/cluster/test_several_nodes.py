@@ -83,9 +83,9 @@ def test_a_start_that_fails_on_one_node_is_taken_back_on_the_others(
     with connected(nodes) as targets:
         plans = plan_launch(targets, request)
         Path(plans[1].run_dir).mkdir(parents=True)
-        with pytest.raises(GibletError, match=r"^tensor02: .* exists already") as refused:
+        with pytest.raises(GibletError, match=r"^tensor02: .* exists already") as refusal:
             start(targets, plans, messages.append)
-    assert refused.value.exit_code == 5 and "`workdir:` of its own" in refused.value.remedy
+    assert refusal.value.exit_code == 5 and "`workdir:` of its own" in refusal.value.remedy
     assert "tensor01: the supervisor is running" in messages
     assert list((tmp_path / "tensor01" / "runs").iterdir()) == []
     assert not [argv for _, _, argv in processes() if plans[0].run.run_id in argv]

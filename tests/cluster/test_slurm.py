@@ -111,10 +111,10 @@ def test_a_refusal_of_slurm_leaves_nothing(user: Laptop, login_node: LoopbackNod
         ("--partition", LIMITED_PARTITION, "--sbatch", "mem=900T"): "memory",
     }
     for options, reason in refusals.items():
-        refused = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, *options)
-        assert refused.returncode == 5 and "Slurm refuses the job" in refused.stderr, refused.stderr
-        assert reason in refused.stderr.lower()
-    assert "sinfo" in refused.stderr
+        refusal = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, *options)
+        assert refusal.returncode == 5 and "Slurm refuses the job" in refusal.stderr, refusal.stderr
+        assert reason in refusal.stderr.lower()
+    assert "sinfo" in refusal.stderr
     wrong = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=4")
     assert wrong.returncode == 2 and "giblet sets this option itself" in wrong.stderr
     assert (sorted(runs.glob("*")), job_names(slurm)) == (runs_before, jobs_before)

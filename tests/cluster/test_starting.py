@@ -59,9 +59,9 @@ def test_marks_do_not_leak_into_the_next_run(ground):
 
 def test_the_same_configuration_starts_once_unless_again(ground):
     first = ground.start(SLEEPS, "process", config_hash="abc")
-    with pytest.raises(AgentRefusal, match=f"already runs here: {first}, launched by tester@laptop at 20") as refused:
+    with pytest.raises(AgentRefusal, match=f"already runs here: {first}, launched by tester@laptop at 20") as refusal:
         ground.start(SLEEPS, "process", config_hash="abc")
-    assert refused.value.exit_code == 5 and "--again" in refused.value.remedy
+    assert refusal.value.exit_code == 5 and "--again" in refusal.value.remedy
     assert ground.runs() == [first]
     start_run.start(ground.arguments(ground.record(SLEEPS, config_hash="abc"), "process", again=True), print)
     assert len(ground.runs()) == 2
@@ -174,9 +174,9 @@ def test_a_full_disk_starts_nothing(ground):
         pytest.skip("may not mount here")
     try:
         (ground.workdir / "fill").write_bytes(b"x" * 60_000)
-        with pytest.raises(AgentRefusal, match="No space left on device; nothing was started") as refused:
+        with pytest.raises(AgentRefusal, match="No space left on device; nothing was started") as refusal:
             ground.start(SLEEPS, "process")
-        assert refused.value.exit_code == 5
+        assert refusal.value.exit_code == 5
         assert ground.runs() == []
     finally:
         subprocess.run(["umount", "-l", str(ground.workdir)], check=True)

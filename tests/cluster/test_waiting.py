@@ -82,9 +82,9 @@ def test_it_waits_is_seen_and_starts_on_what_came_free(ground: Ground, cards: Ca
     assert printed(ground, first) == "on GPU-b\n"
     # What another run has taken is not free, although it shows no memory yet.
     wait_until(lambda: health(ground, second)[1].startswith("for 1 free GPU (0 of 2 are free); "), what="the second")
-    with pytest.raises(AgentRefusal, match=rf"0 of 1 are: GPU 1 \(A6000\): claimed by {first} ") as refused:
+    with pytest.raises(AgentRefusal, match=rf"0 of 1 are: GPU 1 \(A6000\): claimed by {first} ") as refusal:
         start_on(ground, "GPU-b")
-    assert refused.value.exit_code == 5
+    assert refusal.value.exit_code == 5
 
     assert ground.stop(second)["survivors"] == []
     assert health(ground, second) == ("stopped", "stopped on request") and printed(ground, second) == ""
@@ -111,9 +111,9 @@ def test_whoever_came_first_is_served_first(ground: Ground, cards: Cards) -> Non
 
     cards.held("GPU-a")
     wait_until(lambda: "(1 of 2 are free; number 2 in line)" in health(ground, runs[2])[1], what="a card")
-    with pytest.raises(AgentRefusal, match=f"{runs[0]} waits for GPUs here, and comes first") as refused:
+    with pytest.raises(AgentRefusal, match=f"{runs[0]} waits for GPUs here, and comes first") as refusal:
         start_on(ground, "GPU-b")
-    assert refused.value.exit_code == 5 and "--when-free" in refused.value.remedy
+    assert refusal.value.exit_code == 5 and "--when-free" in refusal.value.remedy
     cards.held(*GPUS)
     wait_until(lambda: "(0 of 2 are free; number 2 in line)" in health(ground, runs[2])[1], what="another look")
     assert [printed(ground, run_id) for run_id in runs] == ["", "", ""]

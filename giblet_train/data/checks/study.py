@@ -130,7 +130,7 @@ def check_annotations(study: Study, stimuli: Mapping[str, StimulusSource]) -> li
                 )
             )
     overlaps = (finding for stimulus in stimuli.values() for finding in _overlaps(stimulus.segments))
-    return [*findings, *overlaps, *_off_cuts(study, stimuli)]
+    return [*findings, *overlaps, *_annotations_off_cuts(study, stimuli)]
 
 
 def _scans(study: Study) -> list[tuple[str, int, int]]:
@@ -160,7 +160,7 @@ def _overlaps(segments: Sequence[Segment]) -> list[Finding]:
     ]
 
 
-def _off_cuts(study: Study, stimuli: Mapping[str, StimulusSource]) -> list[Finding]:
+def _annotations_off_cuts(study: Study, stimuli: Mapping[str, StimulusSource]) -> list[Finding]:
     """Annotations begin where shots begin, so the picture changes more there than at times shifted a little."""
     if not study.has_pictures:
         return []

@@ -21,7 +21,7 @@ REST = frozenset(["rest", "resting", "restingstate", "fixation", "eyesopen", "ey
 
 
 @dataclass(frozen=True)
-class Shown:
+class EventPresentation:
     """A stimulus and its time, as a table of events says."""
 
     stimulus: str
@@ -134,14 +134,14 @@ def _score(key: GroupKey, stimulus: Candidate) -> float:
 
 def shown_by_events(
     key: GroupKey, scans: Sequence[Path], stimuli: Sequence[Candidate], timings: Sequence[Timing]
-) -> list[Shown]:
+) -> list[EventPresentation]:
     """Return what the tables of events say about a group: those next to its scans, or those named like it."""
     folders = {path.parent for path in scans}
     stems = {_without_version(path) for path in scans}
     own_tables = [t for t in timings if t.path.parent in folders and stem(t.path).removesuffix("_events") in stems]
     rows = own_tables or [t for t in timings if _is_about(t.path, key)]
     first = [t for t in rows if t.path == rows[0].path] if rows else []
-    return [Shown(_stimulus_named(t.stimulus, stimuli), t.onset_s, t) for t in first]
+    return [EventPresentation(_stimulus_named(t.stimulus, stimuli), t.onset_s, t) for t in first]
 
 
 def _without_version(path: Path) -> str:

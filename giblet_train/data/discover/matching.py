@@ -58,23 +58,23 @@ def match(
     groups: Sequence[Group], expected: Sequence[Expectation], stimuli: Mapping[str, Series], tr_s: float
 ) -> list[tuple[Hit, ...]]:
     """Return the stimuli that each group follows, in order of onset; empty for a group that follows none."""
-    hits = [_directly(group, e, stimuli, tr_s) or e.hits for group, e in zip(groups, expected, strict=True)]
+    hits = [_match_stimuli(group, e, stimuli, tr_s) or e.hits for group, e in zip(groups, expected, strict=True)]
     for _ in range(ROUNDS):
         before = hits
-        hits = [_by_model(n, groups, e, before, stimuli, tr_s) for n, e in enumerate(expected)]
+        hits = [_match_model(n, groups, e, before, stimuli, tr_s) for n, e in enumerate(expected)]
         if hits == before:
             break
     return hits
 
 
-def _directly(group: Group, expected: Expectation, stimuli: Mapping[str, Series], tr_s: float) -> tuple[Hit, ...]:
+def _match_stimuli(group: Group, expected: Expectation, stimuli: Mapping[str, Series], tr_s: float) -> tuple[Hit, ...]:
     """Compare a group with the stimuli themselves; () without an answer."""
     response = leading_responses(group.mean_RV, tr_s)
     curves = {name: following(response, series) for name, series in stimuli.items()}
-    return _chosen(group, expected, curves, stimuli, tr_s)
+    return _select_hits(group, expected, curves, stimuli, tr_s)
 
 
-def _by_model(
+def _match_model(
     own: int,
     groups: Sequence[Group],
     expected: Expectation,
@@ -84,14 +84,14 @@ def _by_model(
 ) -> tuple[Hit, ...]:
     """Compare a group with the responses that a model of the other groups predicts; keep its hits without an answer."""
     others = [(groups[n], hits[n]) for n in range(len(groups)) if n != own and hits[n]]
-    weights_FV = _learned(others, stimuli)
+    weights_FV = _fit_weights(others, stimuli)
     if weights_FV is None:
         return hits[own]
     curves = {name: agreement(groups[own].mean_RV, series @ weights_FV) for name, series in stimuli.items()}
-    return _chosen(groups[own], expected, curves, stimuli, tr_s) or hits[own]
+    return _select_hits(groups[own], expected, curves, stimuli, tr_s) or hits[own]
 
 
-def _learned(
+def _fit_weights(
     groups: Sequence[tuple[Group, tuple[Hit, ...]]], stimuli: Mapping[str, Series]
 ) -> NDArray[np.float64] | None:
     """Return the weights (F, V) with which the groups follow their stimuli; None with too few rows."""
@@ -112,7 +112,7 @@ def _learned(
     return np.asarray(np.linalg.solve(gram_FF, x_RF.T @ y_RV))
 
 
-def _chosen(
+def _select_hits(
     group: Group, expected: Expectation, curves: Mapping[str, Curve], stimuli: Mapping[str, Series], tr_s: float
 ) -> tuple[Hit, ...]:
     """Return the stimuli that stand out, those that are expected with less evidence."""

@@ -74,14 +74,14 @@ def select_parcels(parcels: Sequence[Parcel], names: Sequence[str]) -> tuple[Par
     if not names:
         selection = tuple(parcels)
     else:
-        selection = tuple(_union(name, [_known(part, by_name) for part in name.split("+")]) for name in names)
+        selection = tuple(_union(name, [_parcel_named(part, by_name) for part in name.split("+")]) for name in names)
     empty = [p.name for p in selection if not p.voxels_V.any()]
     if empty:
         raise ConfigError(f"No voxel of this run's mask is in {', '.join(empty)}.", "Choose another region.")
     return selection
 
 
-def _known(name: str, by_name: Mapping[str, Parcel]) -> Parcel:
+def _parcel_named(name: str, by_name: Mapping[str, Parcel]) -> Parcel:
     if name not in by_name:
         some = ", ".join(list(by_name)[:12])
         raise ConfigError(f'There is no region "{name}"{nearest(name, list(by_name))}', f"There are: {some}.")

@@ -222,7 +222,7 @@ def _held_out(
     borders = sorted({*border_trs, *scan_starts})
     if config.kind == "blocks":
         test = _fold(usable, borders, config)
-        return test, _beside(usable, test, borders, config)
+        return test, _blocks_around_test(usable, test, borders, config)
     scans = [(start, min(stop, usable)) for start, stop in pairwise(scan_starts) if start < usable]
     test = _scan(scans, config)
     return test, _ends_of_scans(scans, test, borders, config)
@@ -246,17 +246,17 @@ def _fold(usable: int, borders: Sequence[int], config: SplitConfig) -> Block:
     return start, stop
 
 
-def _beside(usable: int, test: Block, borders: Sequence[int], config: SplitConfig) -> list[Block]:
+def _blocks_around_test(usable: int, test: Block, borders: Sequence[int], config: SplitConfig) -> list[Block]:
     """Stretches from the test block's gaps outwards, the longer side first; the first shares its gap with the test."""
     length = min(config.validation_trs, round(config.validation_fraction * (usable - (test[1] - test[0]))))
     before, after = test[0] - config.gap_trs, test[1] + config.gap_trs
-    later = _stretches(after, usable, 1, length, borders)
-    earlier = _stretches(before, 0, -1, length, borders)
+    later = _cut_outwards(after, usable, 1, length, borders)
+    earlier = _cut_outwards(before, 0, -1, length, borders)
     longer, shorter = (later, earlier) if usable - after >= before else (earlier, later)
     return longer + [block for block in shorter if block[1] - block[0] >= length // 2]
 
 
-def _stretches(edge: int, end: int, way: int, length: int, borders: Sequence[int]) -> list[Block]:
+def _cut_outwards(edge: int, end: int, way: int, length: int, borders: Sequence[int]) -> list[Block]:
     """Cut blocks of about `length` TRs outwards from an edge, each snapped to a border; drop a shorter remainder."""
     stretches: list[Block] = []
     while not stretches or 0 < length <= way * (end - edge):

@@ -24,7 +24,11 @@ def read_array(path: Path) -> NDArray[Any]:
         if file.suffix in HDF5:
             return _from_hdf5(file, dataset)
         loaded: Any = np.load(file, mmap_mode="r" if file.suffix == ".npy" else None, allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else np.asarray(loaded[_chosen(file, dataset, list(loaded))])
+        return (
+            loaded
+            if isinstance(loaded, np.ndarray)
+            else np.asarray(loaded[_dataset_named(file, dataset, list(loaded))])
+        )
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{file} is not a readable array: {error}.", "Copy it again from its source.") from None
 
@@ -42,7 +46,7 @@ def dataset_names(file: Path) -> list[str]:
 
 
 def _from_hdf5(file: Path, dataset: str) -> NDArray[Any]:
-    name = _chosen(file, dataset, dataset_names(file))
+    name = _dataset_named(file, dataset, dataset_names(file))
     with hdf5_package(file).File(file, "r") as opened:
         return np.asarray(opened[name])
 
@@ -58,7 +62,7 @@ def hdf5_package(file: Path) -> Any:
     return h5py
 
 
-def _chosen(file: Path, dataset: str, names: Sequence[str]) -> str:
+def _dataset_named(file: Path, dataset: str, names: Sequence[str]) -> str:
     """Return the dataset to read: the named one, or the only one. Raises DataError."""
     if dataset in names:
         return dataset

@@ -52,7 +52,7 @@ def ground_truth_features(
         "high_vision": _components(_frame_embedding(colour_TKHWC), HIGH_VISION_COMPONENTS),
         "audio": _audio(mel_TSM.astype(float)),
         "text": text_TF,
-        "narrative": _remembered(text_TF, NARRATIVE_MEMORY_S / tr_s),
+        "narrative": _exponential_average(text_TF, NARRATIVE_MEMORY_S / tr_s),
     }
     return {group: standardized(values_TF) for group, values_TF in features.items()}
 
@@ -160,7 +160,7 @@ def _components(x_TE: Floats, count: int) -> Floats:
     return scores_TF
 
 
-def _remembered(x_TF: Floats, memory_trs: float) -> Floats:
+def _exponential_average(x_TF: Floats, memory_trs: float) -> Floats:
     """Apply a causal exponential average with a time constant of `memory_trs` TRs."""
     keep = math.exp(-1.0 / memory_trs)
     remembered_TF = np.zeros_like(x_TF)

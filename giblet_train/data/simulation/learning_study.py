@@ -90,7 +90,7 @@ def simulate_learning_study(
     group = {name: rng.normal(size=(N_PROTOTYPES, n_responsive)) for name in ("linear", "form")}
     bold, clean = {}, {}
     for n in range(n_subjects):
-        own = {k: _with_own(rng, weights_PV) for k, weights_PV in group.items()}
+        own = {k: _subject_weights(rng, weights_PV) for k, weights_PV in group.items()}
         kernel_K = hrf.double_gamma(rng.uniform(*HRF_PEAK_S), TR_S)
         parts = [
             np.sqrt(share) * standardized(hrf.convolve_causal(drives[name], kernel_K) @ own[key])
@@ -136,7 +136,7 @@ def _features(rng: np.random.Generator, factors_TD: Floats, width: int) -> Float
     return mixed_TF + 0.5 * rng.normal(size=mixed_TF.shape)
 
 
-def _with_own(rng: np.random.Generator, weights_PV: Floats) -> Floats:
+def _subject_weights(rng: np.random.Generator, weights_PV: Floats) -> Floats:
     """Return a subject's weights: the group's and their own."""
     own_PV = rng.normal(size=weights_PV.shape)
     return np.asarray(np.sqrt(SHARED_VARIANCE) * weights_PV + np.sqrt(1.0 - SHARED_VARIANCE) * own_PV)

@@ -1,6 +1,6 @@
 """A loss chart as rows of text: which range it spans, its lines from back to front, its labels. Pure.
 
-The y axis is in decimal logarithms if the lens asks for them; points are passed as they were recorded.
+The y axis is in decimal logarithms if the viewport asks for them; points are passed as they were recorded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Chart:
     """What one panel draws."""
 
     component: str
-    lens: Viewport
+    viewport: Viewport
     whole: Range
     """The whole x axis."""
     raw: Points
@@ -52,12 +52,12 @@ class Chart:
     @property
     def window(self) -> Range:
         """Return the visible part of the x axis."""
-        return self.lens.window(self.whole)
+        return self.viewport.window(self.whole)
 
     @property
     def cursor(self) -> float | None:
         """Return the place of the crosshair on the x axis."""
-        return None if self.lens.cursor is None else self.whole.first + self.lens.cursor * self.whole.span
+        return None if self.viewport.cursor is None else self.whole.first + self.viewport.cursor * self.whole.span
 
 
 def rows(chart: Chart, width: int, height: int) -> list[Row]:
@@ -82,12 +82,12 @@ def rows(chart: Chart, width: int, height: int) -> list[Row]:
 
 def layers(chart: Chart) -> list[Layer]:
     """Return from back to front: best constant, every step, other runs, replaced steps, validation, smoothed curve."""
-    name, log = chart.component, chart.lens.log
+    name, log = chart.component, chart.viewport.log
     drawn = []
     if chart.constant > 0:
         ends = np.array([chart.window.first, chart.window.last])
         drawn.append(Layer(_scaled(Points(ends, np.full(2, chart.constant)), log), "rule", "dotted"))
-    if chart.lens.decay:
+    if chart.viewport.decay:
         drawn.append(Layer(_scaled(chart.raw, log), "faint"))
     drawn += [Layer(_scaled(other, log), "other", "dashdot") for other in chart.others]
     drawn += [Layer(_scaled(retried, log), f"{name} replaced") for retried in chart.replaced]
@@ -102,13 +102,13 @@ def range_of(chart: Chart, plot_width: int, headroom: float = HEADROOM) -> Range
     noise = reduced(chart.raw, chart.window, 2 * plot_width)
     bounds = [value for span in spans for side in span for value in _ends(side)]
     bounds += [*_bulk(noise.low_C, NOISE_PERCENT), *_bulk(noise.high_C, 100 - NOISE_PERCENT)]
-    if chart.lens.log:
+    if chart.viewport.log:
         bounds = [math.log10(b) for b in bounds if b > 0]
     if not bounds:
         return Range(0.0, 1.0)
     low, high = min(bounds), max(bounds)
     if chart.constant > 0:
-        level = math.log10(chart.constant) if chart.lens.log else chart.constant
+        level = math.log10(chart.constant) if chart.viewport.log else chart.constant
         if abs(level - (low + high) / 2) <= (0.5 + NEAR_CONSTANT) * (high - low):
             low, high = min(low, level), max(high, level)
     margin = headroom * (high - low)
@@ -122,11 +122,11 @@ def y_axis(chart: Chart, plot_width: int, plot_height: int) -> tuple[Range, dict
 
     A linear axis is widened a little so that round values fall on rows at even distances.
     """
-    even = None if chart.lens.log else axis.even_axis(range_of(chart, plot_width, headroom=0.0), plot_height)
+    even = None if chart.viewport.log else axis.even_axis(range_of(chart, plot_width, headroom=0.0), plot_height)
     if even is not None:
         return even.span, {even.row_of(place): axis.tick_label(place, even.pitch) for place in even.places}
     y_range = range_of(chart, plot_width)
-    ticks = axis.log_ticks if chart.lens.log else axis.ticks
+    ticks = axis.log_ticks if chart.viewport.log else axis.ticks
     candidates = (ticks(y_range, count) for count in range(max(2, (plot_height + 1) // 2), 1, -1))
     rows_per_unit = (plot_height - 1) / y_range.span
     places = next((p for p in candidates if len(p) < 3 or (p[1] - p[0]) * rows_per_unit > CLOSEST_LABELS), ())
@@ -134,7 +134,7 @@ def y_axis(chart: Chart, plot_width: int, plot_height: int) -> tuple[Range, dict
     labels = {}
     for place in places:
         row = round((y_range.last - place) * rows_per_unit)
-        labels[row] = axis.figure(10**place) if chart.lens.log else axis.tick_label(place, pitch)
+        labels[row] = axis.figure(10**place) if chart.viewport.log else axis.tick_label(place, pitch)
     return y_range, labels
 
 
@@ -143,7 +143,7 @@ def x_labels(chart: Chart, width: int, gutter: int) -> str:
     plot, window = width - gutter, chart.window
     cells = [" "] * plot
     places = axis.ticks(window, max(3, plot // 9))
-    if chart.lens.axis == "step":
+    if chart.viewport.axis == "step":
         places = tuple(place for place in places if place == round(place))
     for place in places:
         label = x_label(chart, place)
@@ -151,17 +151,17 @@ def x_labels(chart: Chart, width: int, gutter: int) -> str:
         start = max(0, min(plot - len(label), middle - len(label) // 2))
         if not "".join(cells[max(0, start - 1) : start + len(label) + 1]).strip():
             cells[start : start + len(label)] = label
-    unit = chart.lens.axis if chart.lens.axis in ("step", "epoch") else ""
+    unit = chart.viewport.axis if chart.viewport.axis in ("step", "epoch") else ""
     return f"{unit:>{gutter - 1}} " + "".join(cells)[:plot]
 
 
 def x_label(chart: Chart, x: float) -> str:
     """Format a place on the x axis."""
-    if chart.lens.axis == "clock":
+    if chart.viewport.axis == "clock":
         return axis.clock_label(x)
-    if chart.lens.axis == "since launch":
+    if chart.viewport.axis == "since launch":
         return axis.span_label(x)
-    finest = 1.0 if chart.lens.axis == "step" else 0.1
+    finest = 1.0 if chart.viewport.axis == "step" else 0.1
     return axis.tick_label(round(x, 6), max(finest, chart.window.span / 100))
 
 

@@ -1,4 +1,4 @@
-"""Call what is outside the dashboard, and turn every exception into a sentence: the one net of all actions."""
+"""Call what is outside the dashboard, and turn every exception into a sentence: for every action of the dashboard."""
 
 from __future__ import annotations
 

@@ -74,11 +74,11 @@ class DashboardActions(Protocol):
     GibletError for what the user can fix.
     """
 
-    def stop(self, run_id: str, say: Callable[[str], None]) -> str:
-        """Stop a run, gracefully first, and return the proof as a sentence. Calls `say` with each stage."""
+    def stop(self, run_id: str, report: Callable[[str], None]) -> str:
+        """Stop a run, gracefully first, and return the proof as a sentence. Calls `report` with each stage."""
 
-    def find_stale(self, say: Callable[[str], None]) -> Sequence[StaleRunChoice]:
-        """Return the stale runs of all nodes. Calls `say` for nodes that could not be asked."""
+    def find_stale(self, report: Callable[[str], None]) -> Sequence[StaleRunChoice]:
+        """Return the stale runs of all nodes. Calls `report` for nodes that could not be asked."""
 
     def answer(self, run_id: str, snooze_s: float | None) -> str:
         """Acknowledge every active alert of a run, or snooze them for some seconds; return what was done."""
@@ -101,5 +101,5 @@ class DashboardActions(Protocol):
     def dry_run(self, choice: LaunchChoice) -> Sequence[str]:
         """Return all that a launch would do, in lines; starts nothing. Raises GibletError if the node refuses."""
 
-    def launch(self, choice: LaunchChoice, say: Callable[[str], None]) -> str:
-        """Start the run and return its id. Calls `say` with each stage."""
+    def launch(self, choice: LaunchChoice, report: Callable[[str], None]) -> str:
+        """Start the run and return its id. Calls `report` with each stage."""

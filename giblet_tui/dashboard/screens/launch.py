@@ -97,7 +97,7 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
         if not isinstance(config, str) or settings.value is None:
             return None
         gpus = sorted(self.query_one(SelectionList).selected)
-        preset = _chosen(self.query_one("#launch-preset", Select))
+        preset = _selected_value(self.query_one("#launch-preset", Select))
         return LaunchChoice(
             node=str(self.query_one("#launch-node", Select).value),
             config=config,
@@ -105,7 +105,7 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
             settings=(*settings.value, *([f"model.preset={preset}"] if preset else [])),
             note=self.query_one("#launch-note", Input).value.strip(),
             resume=self.query_one("#launch-resume", Input).value.strip(),
-            session=_chosen(self.query_one("#launch-session", Select)),
+            session=_selected_value(self.query_one("#launch-session", Select)),
             when_free=self.query_one("#launch-when-free", Checkbox).value,
         )
 
@@ -164,7 +164,7 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
             self.dismiss(choice)
 
 
-def _chosen(select: Select[str]) -> str:
+def _selected_value(select: Select[str]) -> str:
     """Return the chosen value; "" for none."""
     return select.value if isinstance(select.value, str) else ""
 

@@ -111,7 +111,7 @@ class PaneNavigation(Screen[None]):
         if search.display:
             search.display = False
             self.query_one(f"#{self._searched}").focus()
-        elif self.charts.lens.cursor is not None:
+        elif self.charts.viewport.cursor is not None:
             self.charts.action_cross()
         elif log.has_left_end:
             log.end_search()

@@ -53,26 +53,28 @@ class ChartKeys:
         raise NotImplementedError
 
     def action_shift(self, by: int) -> None:
-        lens = self.charts.lens
-        self.charts.lens = lens.move_cursor(by * STEP) if lens.cursor is not None else lens.panned(by * PAN)
+        viewport = self.charts.viewport
+        self.charts.viewport = (
+            viewport.move_cursor(by * STEP) if viewport.cursor is not None else viewport.panned(by * PAN)
+        )
 
     def action_zoom(self, factor: float) -> None:
-        self.charts.lens = self.charts.lens.zoomed(factor)
+        self.charts.viewport = self.charts.viewport.zoomed(factor)
 
     def action_whole(self) -> None:
-        self.charts.lens = self.charts.lens.show_all()
+        self.charts.viewport = self.charts.viewport.show_all()
 
     def action_cross(self) -> None:
-        self.charts.lens = self.charts.lens.toggle_cursor()
+        self.charts.viewport = self.charts.viewport.toggle_cursor()
 
     def action_axis(self) -> None:
-        self.charts.lens = self.charts.lens.other_axis()
+        self.charts.viewport = self.charts.viewport.other_axis()
 
     def action_log_axis(self) -> None:
-        self.charts.lens = replace(self.charts.lens, log=not self.charts.lens.log)
+        self.charts.viewport = replace(self.charts.viewport, log=not self.charts.viewport.log)
 
     def action_smooth(self, by: int) -> None:
-        self.charts.lens = self.charts.lens.smoother(by)
+        self.charts.viewport = self.charts.viewport.smoother(by)
 
 
 class PanelLayout(Layout):
@@ -95,7 +97,7 @@ class Charts(ChartKeys, Container):
 
     BINDINGS: ClassVar[list[BindingType]] = CHART_BINDINGS
 
-    lens: reactive[Viewport] = reactive(Viewport(), repaint=False)
+    viewport: reactive[Viewport] = reactive(Viewport(), repaint=False)
     only: reactive[str] = reactive("", repaint=False)
     """The panel that is shown alone; empty for all of them."""
     view: reactive[RunView | None] = reactive(None, repaint=False)
@@ -131,13 +133,13 @@ class Charts(ChartKeys, Container):
 
     def reset_view(self) -> None:
         """Show all of another run, with scale and smoothing as they are."""
-        self.lens = replace(self.lens, share=1.0, end=None, cursor=None)
+        self.viewport = replace(self.viewport, share=1.0, end=None, cursor=None)
 
     def set_cursor(self, step: int) -> None:
         """Set the crosshair at a step, if the charts have records of it."""
         place = self.panels[0].axis_fraction_of(step)
         if place is not None:
-            self.lens = self.lens.center_on(place)
+            self.viewport = self.viewport.center_on(place)
 
     def watch_view(self, view: RunView | None) -> None:
         if view is not None and view.components != self._components:
@@ -145,9 +147,9 @@ class Charts(ChartKeys, Container):
         for panel in self.panels:
             panel.view = view
 
-    def watch_lens(self, old: Viewport, new: Viewport) -> None:
+    def watch_viewport(self, old: Viewport, new: Viewport) -> None:
         for panel in self.panels:
-            panel.lens = new
+            panel.viewport = new
         if new.cursor != old.cursor:
             self.post_message(self.Crossed(None if new.cursor is None else self.panels[0].step_at(new.cursor)))
 
@@ -158,13 +160,13 @@ class Charts(ChartKeys, Container):
         self._show_panels()
 
     def on_loss_panel_zoomed(self, message: LossPanel.Zoomed) -> None:
-        self.lens = self.lens.zoomed(message.factor, self.lens.to_axis_fraction(message.around))
+        self.viewport = self.viewport.zoomed(message.factor, self.viewport.to_axis_fraction(message.around))
 
     def on_loss_panel_panned(self, message: LossPanel.Panned) -> None:
-        self.lens = self.lens.panned(message.windows)
+        self.viewport = self.viewport.panned(message.windows)
 
     def on_loss_panel_pointed(self, message: LossPanel.Pointed) -> None:
-        self.lens = self.lens.with_cursor_at(message.around)
+        self.viewport = self.viewport.with_cursor_at(message.around)
 
     def _replace_panels(self, components: tuple[str, ...]) -> None:
         """Show the panels of another run's components, in their order; those that both have stay."""
@@ -174,7 +176,7 @@ class Charts(ChartKeys, Container):
             if panel.component not in order:
                 panel.remove()
         present = {panel.component for panel in self.panels}
-        added = [LossPanel(name, lens=self.lens) for name in order if name not in present]
+        added = [LossPanel(name, viewport=self.viewport) for name in order if name not in present]
         if added:
             self.mount(*added)
             self.sort_children(key=lambda child: order.get(getattr(child, "component", ""), len(order)))

@@ -43,7 +43,7 @@ class LossPanel(Pane):
 
     KEYS: ClassVar[tuple[str, ...]] = ("x crosshair", "+ - zoom", "L log y", "a axis", "[ ] smooth", "z alone")
 
-    lens: reactive[Viewport] = reactive(Viewport(), repaint=False)
+    viewport: reactive[Viewport] = reactive(Viewport(), repaint=False)
     in_doubt = False
     """Whether the runs drawn behind have another loss, which cannot be compared with this one."""
 
@@ -73,7 +73,7 @@ class LossPanel(Pane):
             self.around = around
             """The place, from 0 to 1 of the window."""
 
-    def __init__(self, component: str, lens: Viewport | None = None) -> None:
+    def __init__(self, component: str, viewport: Viewport | None = None) -> None:
         super().__init__(id=UNSAFE_ID.sub("_", component))
         self.component = component
         self._smoothers: dict[tuple[str, float, int, bool], Smoother] = {}
@@ -81,8 +81,8 @@ class LossPanel(Pane):
         self._plain = Style()
         self._grabbed: float | None = None
         self._dragged = False
-        if lens is not None:
-            self.set_reactive(LossPanel.lens, lens)
+        if viewport is not None:
+            self.set_reactive(LossPanel.viewport, viewport)
 
     def title(self) -> Content:
         components = self.view.components if self.view is not None else ()
@@ -93,12 +93,14 @@ class LossPanel(Pane):
         room = max(1, self.size.width - RULE)
         if self.view is None:
             return fit_parts([*heading, *doubt], room)
-        figures = self._figures(self.view, room - len(name)) if self.lens.cursor is None else self._at_cursor(self.view)
+        figures = (
+            self._figures(self.view, room - len(name)) if self.viewport.cursor is None else self._at_cursor(self.view)
+        )
         if join_parts(*heading, *doubt, *figures).cell_length > room:
             heading = [(name, f"{ink} bold")]
         return fit_parts([*heading, *doubt, *figures, *self._notes(self.view)], room)
 
-    def watch_lens(self) -> None:
+    def watch_viewport(self) -> None:
         self.update_content()
 
     def update_content(self) -> None:
@@ -187,7 +189,7 @@ class LossPanel(Pane):
         raw = self._series(run, curves)
         return Chart(
             component=self.component,
-            lens=self.lens,
+            viewport=self.viewport,
             whole=self._full_range(view),
             raw=raw,
             smooth=Points(raw.x_N, self._smoothed(run, curves, raw.y_N)),
@@ -209,11 +211,11 @@ class LossPanel(Pane):
         return min(1.0, max(0.0, (event.x - loss_chart.GUTTER) / plot))
 
     def _x(self, run: RunSnapshot, curves: Curves, step_N: Floats, at_N: Floats) -> Floats:
-        return x_of(step_N, at_N, self.lens.axis, steps_per_epoch(run), curves.began_at)
+        return x_of(step_N, at_N, self.viewport.axis, steps_per_epoch(run), curves.began_at)
 
     def _replaced(self, run: RunSnapshot, curves: Curves, retried: Replaced) -> Points:
         values_N = column_of(retried.loss, self.component, retried.step_N)
-        smooth_N = Smoother(self.lens.decay).smoothed(values_N) if self.lens.decay else values_N
+        smooth_N = Smoother(self.viewport.decay).smoothed(values_N) if self.viewport.decay else values_N
         return Points(self._x(run, curves, retried.step_N, retried.at_N), smooth_N)
 
     def _resumed(self, run: RunSnapshot, curves: Curves) -> Sequence[float]:
@@ -231,19 +233,19 @@ class LossPanel(Pane):
 
     def _full_range(self, view: RunView) -> Range:
         """Return the axis of the run and of those behind it, except for the clock: they may be of another day."""
-        behind = () if self.lens.axis == "clock" else view.others
+        behind = () if self.viewport.axis == "clock" else view.others
         spans = [self._run_range(run, curves) for run, curves in ((view.run, view.curves), *behind)]
         return Range(min(span.first for span in spans), max(span.last for span in spans))
 
     def _run_range(self, run: RunSnapshot, curves: Curves) -> Range:
-        return whole_axis(curves, self.lens.axis, steps_per_epoch(run), curves.began_at)
+        return whole_axis(curves, self.viewport.axis, steps_per_epoch(run), curves.began_at)
 
     def _overlay(self, run: RunSnapshot, curves: Curves) -> Points:
         series = self._series(run, curves)
         return Points(series.x_N, self._smoothed(run, curves, series.y_N))
 
     def _smoothed(self, run: RunSnapshot, curves: Curves, values_N: Floats) -> Floats:
-        decay = self.lens.decay
+        decay = self.viewport.decay
         if not decay:
             return values_N
         self._smoothers = {key: s for key, s in self._smoothers.items() if key[1] == decay}
@@ -259,12 +261,12 @@ class LossPanel(Pane):
     def _notes(self, view: RunView) -> list[Part]:
         """Return how the chart is drawn, where that is unusual."""
         notes: list[Part] = []
-        if self.lens.log:
+        if self.viewport.log:
             notes.append(("  log y", styles.MUTED))
-        elif self.lens.cursor is None and self._spans_decades(view):
+        elif self.viewport.cursor is None and self._spans_decades(view):
             notes.append(("  L for log", styles.MUTED))
-        if self.lens.decay != DEFAULT_DECAY:
-            notes.append((f"  smoothing {self.lens.decay:g}", styles.MUTED))
+        if self.viewport.decay != DEFAULT_DECAY:
+            notes.append((f"  smoothing {self.viewport.decay:g}", styles.MUTED))
         return notes
 
     def _spans_decades(self, view: RunView) -> bool:
@@ -280,7 +282,7 @@ class LossPanel(Pane):
         """Return the values under the crosshair first: the place is the same in every panel."""
         chart = self.chart(view)
         x, spread = chart.cursor or 0.0, loss_chart.spread_of(chart.smooth.y_N)
-        place: Part = (f" {self.lens.axis} {loss_chart.x_label(chart, x)}", styles.MUTED)
+        place: Part = (f" {self.viewport.axis} {loss_chart.x_label(chart, x)}", styles.MUTED)
         if x > self._run_range(view.run, view.curves).last:
             return [place, (" not there yet" if view.run.health.live else " ended before", styles.MUTED)]
         smooth, raw, held_out = (value_at(points, x) for points in (chart.smooth, chart.raw, chart.held_out))

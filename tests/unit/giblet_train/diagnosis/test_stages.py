@@ -74,9 +74,9 @@ def test_the_cost_is_bounded_by_measured_steps_and_by_work() -> None:
 
 
 def test_a_run_that_has_not_passed_stays_where_it_is() -> None:
-    with pytest.raises(PreflightRefused, match="1 of 3 criteria not met") as refused:
+    with pytest.raises(PreflightRefused, match="1 of 3 criteria not met") as refusal:
         rise(ended(BOTH))
-    assert "--accept unreal --note WHY" in refused.value.remedy
+    assert "--accept unreal --note WHY" in refusal.value.remedy
     with pytest.raises(PreflightRefused, match="only a run that has ended"):
         rise(replace(ended(), health=replace(ended().health, state="running")))
     with pytest.raises(PreflightRefused, match="proved nothing"):
@@ -85,9 +85,9 @@ def test_a_run_that_has_not_passed_stays_where_it_is() -> None:
 
 def test_a_run_that_did_not_complete_is_promoted_only_if_that_is_accepted() -> None:
     stopped = replace(ended(), health=Health(state="stopped", sentence="stopped on request"))
-    with pytest.raises(PreflightRefused, match="1 of 2 criteria not met") as refused:
+    with pytest.raises(PreflightRefused, match="1 of 2 criteria not met") as refusal:
         rise(stopped)
-    assert "--accept completed --note WHY" in refused.value.remedy
+    assert "--accept completed --note WHY" in refusal.value.remedy
     plan = plan_promotion(stopped, LADDER, "cluster", {}, ["completed"], "stopped at the last epoch")
     assert "20 of 20 epochs; stopped: stopped on request" in plan.promotion.accepted["completed"]
 

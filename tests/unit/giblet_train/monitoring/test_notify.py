@@ -103,8 +103,8 @@ def test_a_mail_is_delivered() -> None:
 
 
 def test_what_cannot_be_delivered_is_a_warning_without_the_secret(web: WebServer) -> None:
-    [refused] = warnings_of(f"slack:{web.url}/gone/secret-token")
-    assert "refused the alert: 404" in refused and "secret-token" not in refused
+    [refusal] = warnings_of(f"slack:{web.url}/gone/secret-token")
+    assert "refused the alert: 404" in refusal and "secret-token" not in refusal
     [unreachable] = warnings_of("ntfy:http://127.0.0.1:1/topic")
     assert "did not receive the alert" in unreachable
     [no_mail] = warnings_of("mailto:me@lab.example?server=127.0.0.1:1")

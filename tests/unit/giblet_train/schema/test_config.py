@@ -206,9 +206,9 @@ def test_a_word_that_is_no_choice_is_answered_with_the_choices(value: dict[str, 
 
 def test_extends_distinguishes_a_path_from_a_name(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("extends: small.yaml\nname: mine\n")
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as refusal:
         config_loader.load(tmp_path / "mine.yaml")
-    assert "small.yaml" in refused.value.message and "without folder and .yaml" in refused.value.remedy
+    assert "small.yaml" in refusal.value.message and "without folder and .yaml" in refusal.value.remedy
 
 
 def test_no_space_has_a_name_that_the_network_needs() -> None:

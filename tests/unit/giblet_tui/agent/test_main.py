@@ -201,9 +201,9 @@ def test_what_is_not_the_protocol_is_reported(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_refusal_keeps_its_exit_code_and_nothing_harmful() -> None:
     words = b'{"refusal": {"sentence": "no \\u001b[2J", "remedy": "do \\u202e", "exit_code": 5}}\n'
-    with pytest.raises(GibletError) as refused:
+    with pytest.raises(GibletError) as refusal:
         talk(b"\nTOKEN\n" + words)
-    assert (refused.value.message, refused.value.remedy, refused.value.exit_code) == ("no \\x1b[2J", "do \\u202e", 5)
+    assert (refusal.value.message, refusal.value.remedy, refusal.value.exit_code) == ("no \\x1b[2J", "do \\u202e", 5)
 
 
 def children() -> set[int]:

@@ -60,9 +60,9 @@ def test_an_interpreter_that_others_could_have_changed_is_never_run(tmp_path, op
     assert (tmp_path / "executed").exists(), "closed, it is run"
     (tmp_path / "executed").unlink()
     (tmp_path / opened).chmod(0o775)
-    with pytest.raises(AgentRefusal, match=r"can be written by others \(mode 0775\)") as refused:
+    with pytest.raises(AgentRefusal, match=r"can be written by others \(mode 0775\)") as refusal:
         python_env.engine(request, ignore)
-    assert refused.value.exit_code == 5 and refused.value.remedy.endswith(f"chmod -R go-w {tmp_path}")
+    assert refusal.value.exit_code == 5 and refusal.value.remedy.endswith(f"chmod -R go-w {tmp_path}")
     assert not (tmp_path / "executed").exists()
 
 

@@ -215,10 +215,10 @@ def test_a_second_supervisor_is_refused(supervised):
 def test_a_directory_without_a_run_is_refused_in_words(tmp_path):
     script = tmp_path / "supervise.py"
     script.write_text(agent_bundle.supervisor_script())
-    refused = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True)
-    assert refused.returncode == 1
+    refusal = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True)
+    assert refusal.returncode == 1
     assert (
-        refused.stderr.startswith("This run cannot be supervised: FileNotFoundError") and "Trace" not in refused.stderr
+        refusal.stderr.startswith("This run cannot be supervised: FileNotFoundError") and "Trace" not in refusal.stderr
     )
 
 

@@ -154,8 +154,8 @@ def test_logs_of_a_run_over_several_nodes_are_distinguished(
     assert giblet("ps", "local").returncode == 0
     assert giblet("logs", run_id).stdout == "[local]:first\n[other]:[default0]:theirs\n"
     assert giblet("logs", run_id, "--node", "other").stdout == "[default0]:theirs\n"
-    refused = giblet("logs", run_id, "--node", "gone")
-    assert (refused.returncode, refused.stdout) == (2, "") and "It runs on local, other" in refused.stderr
+    refusal = giblet("logs", run_id, "--node", "gone")
+    assert (refusal.returncode, refusal.stdout) == (2, "") and "It runs on local, other" in refusal.stderr
 
     out = tmp_path / "out"
     with out.open("w") as file:
@@ -202,9 +202,9 @@ def test_stale_runs_are_listed_with_the_reason_and_ended_when_agreed(giblet: Gib
 def test_a_production_run_is_not_stopped_by_a_slip(giblet: Giblet, tmp_path: Path) -> None:
     run = fleets.run(config=fleets.demo_config("demo", stage="production"))
     folder = rundirs.write(tmp_path / "work", now(run), alive=True)
-    refused = giblet("stop", "@last")
-    assert refused.returncode == 5
-    assert "production run; nothing was stopped" in refused.stderr
+    refusal = giblet("stop", "@last")
+    assert refusal.returncode == 5
+    assert "production run; nothing was stopped" in refusal.stderr
     assert not folder.stop.exists()
 
 
@@ -239,12 +239,12 @@ def test_a_log_since_a_time_begins_behind_the_epoch_before_it(giblet: Giblet, tm
     assert since.stdout.splitlines() == list(lines[2:]), since.stderr
     assert giblet("logs", run.run.run_id, "--since", "2030-01-01").stdout == ""
     assert giblet("logs", run.run.run_id, "--since", "9d").stdout.splitlines()[0] == "begin"
-    refused = giblet("logs", run.run.run_id, "--since", "yesterday")
-    assert refused.returncode == 2 and "neither a duration nor a day" in refused.stderr
+    refusal = giblet("logs", run.run.run_id, "--since", "yesterday")
+    assert refusal.returncode == 2 and "neither a duration nor a day" in refusal.stderr
 
 
 def test_a_log_without_epochs_has_no_times(giblet: Giblet, tmp_path: Path) -> None:
     run = now(replace(fleets.run(suffix="51cf", steps=1), epochs=()))
     rundirs.write(tmp_path / "work", run)
-    refused = giblet("logs", run.run.run_id, "--since", "10s")
-    assert refused.returncode == 2 and "has recorded no epoch" in refused.stderr
+    refusal = giblet("logs", run.run.run_id, "--since", "10s")
+    assert refusal.returncode == 2 and "has recorded no epoch" in refusal.stderr

@@ -52,7 +52,7 @@ def test_what_is_held_and_what_takes_space(tmp_path, run_dir):
 
 def test_small_answers(tmp_path, run_dir):
     assert 0 < check(start_run.free_port({}, ignore), protocol.FreePort).port < 65536
-    missing = check(python_env.lacking({"paths": ["/no/such"]}, ignore), protocol.MissingPaths)
+    missing = check(python_env.missing_paths({"paths": ["/no/such"]}, ignore), protocol.MissingPaths)
     assert missing.paths == ("/no/such",)
     facts = check(python_env.engine({"python": "/no/such"}, ignore), protocol.EngineFacts)
     assert facts.problem == "/no/such does not exist"

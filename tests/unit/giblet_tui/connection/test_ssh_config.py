@@ -94,9 +94,9 @@ def test_other_directives(tmp_path: Path) -> None:
     ["PKCS11Provider /lib/card.so", "KnownHostsCommand /bin/true", "CertificateFile /c", "RevokedHostKeys /etc/hosts"],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(tmp_path: Path, directive: str) -> None:
-    with pytest.raises(ConfigError, match=directive.split()[0].lower()) as refused:
+    with pytest.raises(ConfigError, match=directive.split()[0].lower()) as refusal:
         resolved(tmp_path, f"Host gpu1\n  {directive}\n")
-    assert "`transport: openssh`" in refused.value.remedy
+    assert "`transport: openssh`" in refusal.value.remedy
 
 
 @pytest.mark.parametrize("line", ["Portt 22", "Port twenty", "Match shoesize 44"])

@@ -82,9 +82,9 @@ def test_an_incomplete_wheelhouse_is_refused_before_anything_is_sent(tmp_path: P
         if name != "torch":
             make_wheel(tmp_path / "house", name.replace("-", "_"))
     node, connection = offline(tmp_path / "work")
-    with pytest.raises(ConfigError, match=r"house holds no wheel of torch\.") as refused:
+    with pytest.raises(ConfigError, match=r"house holds no wheel of torch\.") as refusal:
         install.setup(node, connection, lambda sentence: None, tmp_path / "house")
-    assert refused.value.exit_code == 2
+    assert refusal.value.exit_code == 2
     assert not (tmp_path / "work" / "envs" / install.environment_key()).exists()
 
 

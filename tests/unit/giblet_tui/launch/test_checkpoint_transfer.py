@@ -69,9 +69,9 @@ def test_what_is_not_there_or_too_large_is_refused_in_words(members: Members, mo
         plan_transfer(members, RUN_ID)
     path = save(members[0][0], 20, b"weights")
     monkeypatch.setattr(checkpoint_transfer, "ASK_ABOVE_BYTES", 6)
-    with pytest.raises(PreflightRefused, match=r"two, three lacks demo-.*step-00000020") as refused:
+    with pytest.raises(PreflightRefused, match=r"two, three lacks demo-.*step-00000020") as refusal:
         plan_transfer(members, RUN_ID)
-    assert f"scp -3 one:{path} one:{path.with_suffix('.json')} two:" in refused.value.remedy
+    assert f"scp -3 one:{path} one:{path.with_suffix('.json')} two:" in refusal.value.remedy
     path.unlink()
     with pytest.raises(PreflightRefused, match="one has no whole checkpoint"):
         plan_transfer(members, RUN_ID)

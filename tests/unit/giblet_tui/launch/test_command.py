@@ -91,9 +91,9 @@ def test_the_same_files_are_the_same_archive_and_untracked_ones_are_optional(rep
 
 def test_a_repository_that_git_cannot_read_is_named(repository: Path) -> None:
     (repository / ".git" / "index").write_bytes(b"damaged")
-    with pytest.raises(ConfigError, match=r"git cannot read .*: .*index file") as refused:
+    with pytest.raises(ConfigError, match=r"git cannot read .*: .*index file") as refusal:
         build(["ls"], repository)
-    assert refused.value.exit_code == 2 and "--cwd DIR" in refused.value.remedy
+    assert refusal.value.exit_code == 2 and "--cwd DIR" in refusal.value.remedy
 
 
 def test_odd_file_names_arrive(tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_too_much_is_refused_with_the_largest_files(repository: Path, monkeypatc
     (repository / "weights.bin").write_bytes(b"x" * 30_000)
     git(repository, "add", "weights.bin")
     monkeypatch.setattr(working_tree, "LIMIT_BYTES", 20_000)
-    with pytest.raises(PreflightRefused, match="more than 0 MB; the largest") as refused:
+    with pytest.raises(PreflightRefused, match="more than 0 MB; the largest") as refusal:
         build(["ls"], repository)
-    assert refused.value.exit_code == 5 and "weights.bin" in refused.value.remedy and "--cwd" in refused.value.remedy
+    assert refusal.value.exit_code == 5 and "weights.bin" in refusal.value.remedy and "--cwd" in refusal.value.remedy
 
 
 def test_a_file_that_would_be_missing_there_is_refused_or_named(
@@ -143,9 +143,9 @@ def test_a_file_that_would_be_missing_there_is_refused_or_named(
     ignored = build(["python", "train.py", "cache.npy", "x" * 5000], repository)
     assert "cache.npy is not sent: git ignores it, or it is elsewhere (--push cache.npy)" in commands.notes(ignored)
     (tmp_path / "alone.py").write_text("")
-    with pytest.raises(PreflightRefused, match=r"alone\.py is on this machine only") as refused:
+    with pytest.raises(PreflightRefused, match=r"alone\.py is on this machine only") as refusal:
         build(["python", "alone.py"], tmp_path)
-    assert refused.value.exit_code == 5 and "--push alone.py" in refused.value.remedy
+    assert refusal.value.exit_code == 5 and "--push alone.py" in refusal.value.remedy
 
 
 def test_a_pushed_file_is_named_by_its_path_on_the_node(tmp_path: Path) -> None:
@@ -178,9 +178,9 @@ def test_a_pushed_file_is_named_by_its_path_on_the_node(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused(
     tmp_path: Path, words: list[str], options: dict[str, object], sentence: str
 ) -> None:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as refusal:
         build(words, tmp_path, **options)
-    assert sentence in refused.value.message + refused.value.remedy and refused.value.exit_code == 2
+    assert sentence in refusal.value.message + refusal.value.remedy and refusal.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -188,9 +188,9 @@ def test_what_makes_no_sense_is_refused(
     [("./train.py", "may not be executed"), ("./notes.txt", "git does not track it"), ("../up.sh", "in what is sent")],
 )
 def test_a_program_that_would_be_missing_is_refused_here(repository: Path, program: str, sentence: str) -> None:
-    with pytest.raises(GibletError) as refused:
+    with pytest.raises(GibletError) as refusal:
         commands.check_on_node(None, build([program], repository))  # type: ignore[arg-type]
-    assert refused.value.exit_code == 5 and sentence in refused.value.message
+    assert refusal.value.exit_code == 5 and sentence in refusal.value.message
 
 
 def test_a_run_is_named_after_the_script() -> None:

@@ -127,9 +127,9 @@ def test_a_node_without_gpus_trains_on_its_processors_with_the_configurations_pr
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(node_facts, request_, error, sentence):
-    with pytest.raises(error, match=sentence) as refused:
+    with pytest.raises(error, match=sentence) as refusal:
         planned(node_facts, **request_)
-    assert refused.value.remedy
+    assert refusal.value.remedy
 
 
 def test_force_takes_busy_gpus_last_and_overrules_the_logout():
@@ -142,9 +142,9 @@ def test_a_process_table_of_a_hostile_node_is_made_harmless():
     hostile = gpu(0, 11)
     hostile["processes"][0]["user"] = "\x1b]52;c;x\x07"
     node_facts = facts(hostile)
-    with pytest.raises(PreflightRefused) as refused:
+    with pytest.raises(PreflightRefused) as refusal:
         planned(node_facts, gpus=(0,))
-    assert "\x1b" not in str(refused.value)
+    assert "\x1b" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

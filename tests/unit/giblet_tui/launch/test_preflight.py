@@ -86,8 +86,8 @@ def test_a_run_on_the_cpu_needs_no_nvidia_smi() -> None:
     on_cpu = {f.name: f for f in check_node(NODE, broken, ENGINE, device="cpu")}
     assert not on_cpu["gpus"].well and not on_cpu["gpus"].needed
     assert checks(request(replace(SIMULATED, device="cpu")), broken)["processes"].well
-    refused = checks(request(), broken)["processes"]
-    assert not refused.well and refused.needed and "mismatch" in refused.sentence
+    refusal = checks(request(), broken)["processes"]
+    assert not refusal.well and refusal.needed and "mismatch" in refusal.sentence
 
 
 def test_a_missing_engine_stops_a_launch() -> None:

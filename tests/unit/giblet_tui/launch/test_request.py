@@ -20,9 +20,9 @@ from giblet_tui.launch.request import LaunchOptions, check_options, parse_gpus
     ],
 )
 def test_options_that_exclude_one_another_are_refused(options: LaunchOptions, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence) as refused:
+    with pytest.raises(ConfigError, match=sentence) as refusal:
         check_options(options)
-    assert refused.value.remedy
+    assert refusal.value.remedy
 
 
 @pytest.mark.parametrize(

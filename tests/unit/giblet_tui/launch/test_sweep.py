@@ -57,9 +57,9 @@ def test_commas_in_brackets_and_quotes_belong_to_a_value() -> None:
     ],
 )
 def test_what_is_no_grid_is_refused(grid: list[str], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence) as refused:
+    with pytest.raises(ConfigError, match=sentence) as refusal:
         parse_grid(grid)
-    assert refused.value.exit_code == 2 and refused.value.remedy
+    assert refusal.value.exit_code == 2 and refusal.value.remedy
 
 
 def test_every_run_that_cannot_be_launched_is_listed_under_its_reason() -> None:
@@ -68,10 +68,10 @@ def test_every_run_that_cannot_be_launched_is_listed_under_its_reason() -> None:
             raise ConfigError("seed: expected `int`.", "Write a number.")
         return LaunchRequest(config=Config(name="demo", seed=int(cell["seed"])), launched_by="a")
 
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as refusal:
         sweep_requests(parse_grid(["seed=1,x", "a=1,2"]), read, stop_hopeless=False)
-    assert refused.value.message == "2 of 4 runs of the grid cannot be launched:"
-    lines = [line.strip() for line in refused.value.remedy.split("\n")]
+    assert refusal.value.message == "2 of 4 runs of the grid cannot be launched:"
+    lines = [line.strip() for line in refusal.value.remedy.split("\n")]
     assert lines == ["seed=x a=1", "seed=x a=2", "seed: expected `int`. Write a number."]
 
 

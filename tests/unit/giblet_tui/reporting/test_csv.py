@@ -104,8 +104,8 @@ def test_the_verb_writes_both_and_refuses_in_words(tmp_path: Path) -> None:
     assert ElementTree.parse(tmp_path / "out" / "run.svg").getroot().tag.endswith("svg")
     assert len((tmp_path / "run.csv").read_text().splitlines()) == 43
     assert giblet("demo").returncode == 2
-    refused = giblet("demo", "--svg", "x.svg", "--size", "9999x1")
-    assert refused.returncode == 2 and "--size" in refused.stderr and not (tmp_path / "x.svg").exists()
+    refusal = giblet("demo", "--svg", "x.svg", "--size", "9999x1")
+    assert refusal.returncode == 2 and "--size" in refusal.stderr and not (tmp_path / "x.svg").exists()
 
 
 @pytest.mark.parametrize("light", [False, True])

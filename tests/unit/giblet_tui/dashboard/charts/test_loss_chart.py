@@ -150,48 +150,48 @@ def test_neighbouring_figures_differ(value: float, relative: float) -> None:
 
 
 def test_zoom_is_kept_while_the_run_grows() -> None:
-    lens = Viewport().zoomed(0.5)
-    assert lens.window(Range(0, 100)) == Range(50, 100)
-    assert lens.window(Range(0, 200)) == Range(100, 200)
-    back = lens.panned(-0.5)
+    viewport = Viewport().zoomed(0.5)
+    assert viewport.window(Range(0, 100)) == Range(50, 100)
+    assert viewport.window(Range(0, 200)) == Range(100, 200)
+    back = viewport.panned(-0.5)
     assert back.window(Range(0, 100)) == Range(25, 75)
     assert back.panned(9).end is None
     assert back.zoomed(100) == Viewport()
 
 
 def test_zoom_about_a_place_keeps_it_in_place() -> None:
-    lens = Viewport().zoomed(0.5, around=0.2)
-    window = lens.window(Range(0, 100))
+    viewport = Viewport().zoomed(0.5, around=0.2)
+    window = viewport.window(Range(0, 100))
     assert window.span == pytest.approx(50)
     assert (20 - window.first) / window.span == pytest.approx(0.2)
 
 
 @given(st.lists(st.sampled_from(["in", "out", "left", "right", "whole", "cross", "move", "point"]), max_size=40))
 def test_no_sequence_of_keys_loses_the_window_or_the_crosshair(keys: list[str]) -> None:
-    lens = Viewport()
+    viewport = Viewport()
     for key in keys:
-        lens = {
-            "in": lens.zoomed(0.5),
-            "out": lens.zoomed(2),
-            "left": lens.panned(-0.3),
-            "right": lens.panned(0.3),
-            "whole": lens.show_all(),
-            "cross": lens.toggle_cursor(),
-            "move": lens.move_cursor(-0.1),
-            "point": lens.with_cursor_at(0.3),
+        viewport = {
+            "in": viewport.zoomed(0.5),
+            "out": viewport.zoomed(2),
+            "left": viewport.panned(-0.3),
+            "right": viewport.panned(0.3),
+            "whole": viewport.show_all(),
+            "cross": viewport.toggle_cursor(),
+            "move": viewport.move_cursor(-0.1),
+            "point": viewport.with_cursor_at(0.3),
         }[key]
-        window = lens.window(Range(0, 1))
+        window = viewport.window(Range(0, 1))
         assert -1e-9 <= window.first < window.last <= 1 + 1e-9
 
 
 def test_smoothing_stops_at_its_ends() -> None:
-    lens = Viewport()
+    viewport = Viewport()
     for _ in range(20):
-        lens = lens.smoother(1)
-    assert lens.decay == DECAYS[-1]
+        viewport = viewport.smoother(1)
+    assert viewport.decay == DECAYS[-1]
     for _ in range(20):
-        lens = lens.smoother(-1)
-    assert lens.decay == 0.0
+        viewport = viewport.smoother(-1)
+    assert viewport.decay == 0.0
 
 
 def demo_chart(**changes: object) -> Chart:
@@ -204,11 +204,11 @@ def demo_chart(**changes: object) -> Chart:
 
 
 @pytest.mark.parametrize(
-    "lens", [Viewport(), Viewport(log=True), Viewport(cursor=0.5), Viewport(share=0.1), Viewport(decay=0.0)]
+    "viewport", [Viewport(), Viewport(log=True), Viewport(cursor=0.5), Viewport(share=0.1), Viewport(decay=0.0)]
 )
 @pytest.mark.parametrize(("width", "height"), [(20, 3), (60, 10), (200, 40)])
-def test_every_row_has_the_width_it_was_given(lens: Viewport, width: int, height: int) -> None:
-    rows = loss_chart.rows(demo_chart(lens=lens), width, height)
+def test_every_row_has_the_width_it_was_given(viewport: Viewport, width: int, height: int) -> None:
+    rows = loss_chart.rows(demo_chart(viewport=viewport), width, height)
     assert [len(row) for row in text_of(rows)] == [width] * height
 
 
@@ -236,7 +236,7 @@ def test_a_log_axis_is_logarithmic() -> None:
     series = points(*((x, 10.0 ** (x / 10)) for x in range(41)))
     rows = loss_chart.rows(
         demo_chart(
-            lens=Viewport(log=True), raw=series, smooth=series, held_out=points(), whole=Range(0, 40), constant=0.0
+            viewport=Viewport(log=True), raw=series, smooth=series, held_out=points(), whole=Range(0, 40), constant=0.0
         ),
         49,
         42,

@@ -196,10 +196,10 @@ async def test_log_lines_and_the_crosshair_lead_to_each_other() -> None:
         await pilot.press("home", "j", "enter")
         await pilot.pause()
         assert log.log_lines[1].startswith("Epoch 1/20")
-        assert charts.query_one("#total", LossPanel).step_at(charts.lens.cursor) == fleets.STEPS_PER_EPOCH - 1
+        assert charts.query_one("#total", LossPanel).step_at(charts.viewport.cursor) == fleets.STEPS_PER_EPOCH - 1
         await pilot.press("escape", "x", *["left"] * 3)
         await pilot.pause()
-        step = charts.query_one("#total", LossPanel).step_at(charts.lens.cursor)
+        step = charts.query_one("#total", LossPanel).step_at(charts.viewport.cursor)
         assert f"at step {step}" in str(log.border_title) and not log.follow
         assert log.log_lines[log._match].startswith("Epoch 13/20"), step
         await pilot.press("x")

@@ -53,10 +53,10 @@ async def test_chart_keys_move_one_lens_that_all_panels_share() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         await pilot.press("plus", "L", "x", "left", "right_square_bracket")
-        lens = app.screen.query_one(Charts).lens
-        assert (lens.share, lens.log, lens.decay) == (0.5, True, 0.95)
-        assert lens.cursor == pytest.approx(0.99)
-        assert {panel.lens for panel in app.screen.query(LossPanel)} == {lens}
+        viewport = app.screen.query_one(Charts).viewport
+        assert (viewport.share, viewport.log, viewport.decay) == (0.5, True, 0.95)
+        assert viewport.cursor == pytest.approx(0.99)
+        assert {panel.viewport for panel in app.screen.query(LossPanel)} == {viewport}
         for panel in app.screen.query(LossPanel):
             chart = panel.chart(panel.view)  # type: ignore[arg-type]
             assert chart.cursor is not None
@@ -65,7 +65,7 @@ async def test_chart_keys_move_one_lens_that_all_panels_share() -> None:
         await pilot.press("a")
         assert "epoch" in "\n".join(screen_text(app))
         await pilot.press("a", "a", "a", "minus", "L", "left_square_bracket")
-        assert app.screen.query_one(Charts).lens == Viewport()
+        assert app.screen.query_one(Charts).viewport == Viewport()
 
 
 async def test_zoom_survives_live_data() -> None:
@@ -74,10 +74,10 @@ async def test_zoom_survives_live_data() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         await pilot.press("plus", "plus", "left")
-        before = app.screen.query_one(Charts).lens
+        before = app.screen.query_one(Charts).viewport
         tape.play(fleets.node(runs=(fleets.run(steps=320),)))
         await settle(pilot)
-        assert app.screen.query_one(Charts).lens == before
+        assert app.screen.query_one(Charts).viewport == before
 
 
 async def test_the_wheel_zooms_and_a_click_sets_the_crosshair() -> None:
@@ -85,11 +85,11 @@ async def test_the_wheel_zooms_and_a_click_sets_the_crosshair() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         await pilot.click("#total", offset=(20, 4))
-        cursor = app.screen.query_one(Charts).lens.cursor
+        cursor = app.screen.query_one(Charts).viewport.cursor
         assert cursor is not None and 0 < cursor < 1
         app.screen.query_one(Charts).post_message(LossPanel.Zoomed(0.5, cursor))
         await pilot.pause()
-        assert app.screen.query_one(Charts).lens.share == 0.5
+        assert app.screen.query_one(Charts).viewport.share == 0.5
 
 
 async def test_dragging_and_a_sideways_wheel_pan() -> None:
@@ -98,16 +98,16 @@ async def test_dragging_and_a_sideways_wheel_pan() -> None:
         await pilot.pause()
         charts = app.screen.query_one(Charts)
         await pilot.press("plus", "plus")
-        before = charts.lens
+        before = charts.viewport
         await pilot.mouse_down("#total", offset=(12, 4))
         await pilot.hover("#total", offset=(22, 4))
         await pilot.mouse_up("#total", offset=(22, 4))
         await pilot.pause()
-        dragged = charts.lens
+        dragged = charts.viewport
         assert dragged.share == before.share and dragged.end is not None and dragged.end < 1 and dragged.cursor is None
         charts.query_one("#total", LossPanel).post_message(LossPanel.Panned(9.0))
         await pilot.pause()
-        assert charts.lens.end is None
+        assert charts.viewport.end is None
 
 
 async def test_a_log_axis_is_suggested_for_values_over_decades() -> None:
