@@ -70,7 +70,7 @@ def another_cut(data: PreparedSplit, random: np.random.Generator) -> PreparedSpl
 
 
 def another_film(data: PreparedSplit, random: np.random.Generator) -> PreparedSplit:
-    """Features that vary as the film's do and together as they do, at other times: their phases drawn anew."""
+    """Return features that vary as the film's do and together, at other times: with random phases."""
     turn_K = np.exp(2j * np.pi * random.random(data.split.n_trs // 2 + 1))
 
     def drawn(x_TF: Floats) -> Floats:
@@ -86,7 +86,7 @@ def swapped_runs(x_TF: Floats, scans: Sequence[int]) -> Floats:
 
 
 def noisier(factor: float) -> Change:
-    """So many times its own standard deviation of slow noise added to every voxel of every scan."""
+    """Add slow noise to every voxel of every scan, in units of the voxel's standard deviation."""
 
     def changed(data: PreparedSplit, random: np.random.Generator) -> PreparedSplit:
         def noisy(bold_TV: Floats) -> Floats:
@@ -112,7 +112,7 @@ def first_subject(change: Callable[[Floats, Sequence[int]], Floats]) -> Change:
 
 
 def with_bold(data: PreparedSplit, bold: Mapping[str, Floats]) -> PreparedSplit:
-    """Other scans, and the voxels that answer in them."""
+    """Return the split with other scans, and with the voxels that respond in them."""
     return replace(data, bold=bold, responsive_V=shared_response(bold, data.split.train).above_chance())
 
 

@@ -127,7 +127,7 @@ def watching(cluster: Cluster, folder: Path, runs: int = 8, seconds: float = 5.0
 
 
 def storm(cycles: int) -> Storm:
-    """Stops of five trees (trees.py) on tmux and screen in turn, each second one while it still grows."""
+    """Stop five kinds of trees (trees.py) on tmux and screen in turn, each second one while it still grows."""
     survivors, seconds = 0, []
     with ground_of_its_own() as ground:
         for cycle in range(cycles):
@@ -222,7 +222,7 @@ def fleet(cluster: Cluster, folder: Path, how: str) -> Fleet:
 
 
 def growth(node: Node, connects: int) -> Growth:
-    """File descriptors, threads and memory after many connections, less those after the first ten."""
+    """Return file descriptors, threads and memory after many connections, less those after the first ten."""
     from giblet_tui.connection.connect import connect
 
     def now() -> tuple[int, int, float]:

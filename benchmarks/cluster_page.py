@@ -78,7 +78,7 @@ class Figures:
 
 
 def broken_promises(figures: Figures) -> list[str]:
-    """Counts alone: times depend on the machine."""
+    """Return the promises that counts contradict; times depend on the machine."""
     cuts, grown = figures.cuts, figures.growth
     broken = [f"{verb.name}: exit code {verb.code}" for verb in figures.verbs if verb.code]
     broken += [f"{verb.name}: {verb.logins} logins" for verb in figures.verbs if verb.logins > MOST_LOGINS]

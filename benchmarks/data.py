@@ -182,7 +182,7 @@ def bench_brains(folder: Path, n_trs: int) -> None:
 
 
 def bench_ranks(folder: Path, n_trs: int) -> None:
-    """Private memory of a process that holds the study: memory maps against a pickle."""
+    """Measure the private memory of a process that holds the study: memory maps against a pickle."""
     import pickle
 
     for n_subjects in (2, 4):
@@ -202,7 +202,7 @@ def bench_ranks(folder: Path, n_trs: int) -> None:
 
 
 def bench_windows(folder: Path, n_trs: int) -> None:
-    """Random windows out of the memory map against copying memory of the same size."""
+    """Compare reading random windows of the memory map with copying memory of the same size."""
     stored = np.load(folder / "a.npy", mmap_mode="r")
     starts = np.random.default_rng(0).integers(0, len(stored) - WINDOW_TRS, 40)
     out = np.empty((WINDOW_TRS, stored.shape[1]), stored.dtype)
@@ -232,7 +232,7 @@ def bench_film(film: Path, n_trs: int, peers: Path | None, name: str) -> None:
 
 
 def keyframe_s(film: Path) -> float:
-    """Mean seconds between the frames that a seek can begin at."""
+    """Return the mean seconds between the frames that a seek can begin at."""
     import av
 
     with av.open(str(film)) as container:

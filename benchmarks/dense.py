@@ -63,7 +63,7 @@ class Racer:
 
     @classmethod
     def of(cls, name: str, config_path: Path, workdir: Path) -> Racer:
-        """Ready for its first step."""
+        """Build a training that is ready for its first step."""
         config = load(config_path, {}, [CONFIG.parent]).config
         data = load_split(config, workdir, narrate)
         set_threads(config, 1)
@@ -78,7 +78,7 @@ class Racer:
         return self.step >= self.experiment.learner.plan.total_steps
 
     def turn(self, seconds: float) -> None:
-        """Steps for so long; then a validation, which is not counted."""
+        """Train for some CPU seconds; then validate, which is not counted."""
         wall, cpu = time.perf_counter(), time.process_time()
         while not self.finished and time.perf_counter() - wall < seconds:
             self.experiment.learner.step(self.step, {})
@@ -94,17 +94,17 @@ class Racer:
         learner.keep_best(improved)
 
     def n_parameters(self) -> int:
-        """Trained numbers."""
+        """Return the number of trained parameters."""
         return sum(p.numel() for p in self.experiment.learner.model.parameters())
 
     def cpu_per_subject_tr(self) -> float:
-        """Seconds."""
+        """Return CPU seconds per subject and TR."""
         learner = self.experiment.learner
         trs_per_step = learner.config.batch_size * learner.windows.scored_trs
         return self.cpu_s / (self.step * trs_per_step * len(self.data.subjects))
 
     def reached(self) -> dict[str, Any]:
-        """Held-out figures of the best weights so far."""
+        """Return held-out figures of the best weights so far."""
         model = self.experiment.learner.average.model
         now = {n: t.clone() for n, t in model.state_dict().items()}
         model.load_state_dict(now | self.experiment.learner.best)
@@ -152,7 +152,7 @@ def main() -> None:
 
 
 def compared(ours: dict[str, Any], dense: dict[str, Any], when: str) -> list[tuple[str, str, str]]:
-    """Rows: held-out r and skill of both."""
+    """Return the rows of a table: held-out r and skill of both."""
     pairs = [(figures["encoding"], figures["skill"]) for figures in (ours, dense)]
     r_ours, r_dense = (f"{e['r_responsive']:.3f} (null {e['r_null']:+.3f})" for e, _ in pairs)
     skill_ours, skill_dense = (", ".join(f"{c} {s[c]:+.2f}" for c in ("video", "audio", "text")) for _, s in pairs)

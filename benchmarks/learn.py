@@ -138,7 +138,7 @@ def main() -> None:
 
 
 def banded(data: PreparedSplit) -> dict[str, CorrelationAccumulator]:
-    """Ridge with a penalty per modality and voxel by random search, for each subject and for the subjects' mean.
+    """Fit ridge with a penalty per modality and voxel by random search, for each subject and for the subjects' mean.
 
     Fitted and chosen on training and validation TRs, in INNER_FOLDS contiguous inner folds.
     """

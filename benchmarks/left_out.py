@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def r_of_each(run_dir: Path) -> dict[str, float]:
-    """subject -> mean held-out r over responsive voxels."""
+    """Return subject -> mean held-out r over responsive voxels."""
     run = load_run(run_dir, "best", load_split, narrate)
     rows, yes = run.data.split.test, run.data.responsive_V
     predicted = run.examiner.predicted(run.model)

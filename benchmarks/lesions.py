@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def table(mode: str, studies: list[dict[str, Any]]) -> str:
-    """Markdown: a row for each lesion."""
+    """Format a row for each lesion as Markdown."""
     before = " | ".join(f"{np.mean([s['before'][m]['skill'] for s in studies]):+.3f}" for m in MODALITIES)
     lines = [
         f"| {mode}: skill after | {' | '.join(MODALITIES)} | own p ≤ .05 | others p ≤ .05 |",
@@ -90,7 +90,7 @@ def table(mode: str, studies: list[dict[str, Any]]) -> str:
 
 
 def cell(studies: list[dict[str, Any]], region: str, modality: str, *, bold: bool) -> str:
-    """Skill after the lesion, and after random sets."""
+    """Format the skill after the lesion, and after random sets."""
     skill_changes = [changes(s, region)[modality]["skill"] for s in studies]
     after = f"{np.mean([c['after'] for c in skill_changes]):+.3f}"
     random = np.mean([c["after"] + c["lost"] - c["random_lost"] for c in skill_changes])

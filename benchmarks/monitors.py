@@ -121,7 +121,7 @@ def percent_of_core(terminal: Terminal, each_second: Callable[[], None], seconds
 
 
 def flood(write: Callable[..., None], stop: threading.Event, written: dict[int, float]) -> None:
-    """FLOOD_PER_S numbered lines a second until told to stop; `written` tells when each was."""
+    """Write FLOOD_PER_S numbered lines a second until `stop` is set; `written` has the time of each."""
     number, began = 0, time.monotonic()
     while not stop.is_set():
         fresh = range(number, number + BATCH)
@@ -132,7 +132,7 @@ def flood(write: Callable[..., None], stop: threading.Event, written: dict[int, 
 
 
 def flooded(terminal: Terminal, write: Callable[..., None]) -> tuple[list[float], float]:
-    """Lag of the newest line of each repaint, and percent of a core, while the log grows fast."""
+    """Measure the lag of each repaint's newest line, and percent of a core, while the log grows fast."""
     stop, written = threading.Event(), dict[int, float]()
     writer = threading.Thread(target=flood, args=(write, stop, written))
     writer.start()
@@ -192,7 +192,7 @@ def _tree_cpu(pid: int) -> float:
 
 
 def reconnected(terminal: Terminal, node: LoopbackNode, live: Live, number: int) -> float:
-    """Seconds from the moment that sshd listens again until what was written meanwhile is drawn."""
+    """Return the seconds from the moment that sshd listens again until what was written meanwhile is drawn."""
     sessions = node.sessions()
     node.stop()
     for pid in sessions:
@@ -273,7 +273,7 @@ def toolong(peers: Path, folder: Path) -> Figures:
 
 
 def leet(peers: Path, folder: Path) -> Figures:
-    """LEET draws curves, so what is waited for is the title of the curve of a new name."""
+    """Measure LEET: it draws curves, so the title of a new curve is waited for."""
     environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
     logger = subprocess.Popen(
         [str(peers / "bin" / "python"), "-c", LOGGER, str(folder)],

@@ -42,13 +42,13 @@ def month(seed: int, every: int) -> tuple[int, int, Counter[str]]:
 
 
 def steady(rng: random.Random) -> Iterator[float]:
-    """Steps of one pace, ten percent apart."""
+    """Draw steps of one pace, ten percent apart."""
     while True:
         yield math.exp(rng.gauss(0, 0.1))
 
 
 def loaded(rng: random.Random) -> Iterator[float]:
-    """Others' jobs come and go: the pace wanders by a fifth over some fifty steps."""
+    """Draw steps next to others' jobs: the pace wanders by a fifth over some fifty steps."""
     load = rng.gauss(0, 0.2)
     while True:
         load += -load / 50 + rng.gauss(0, 0.2 * math.sqrt(2 / 50))
@@ -56,7 +56,7 @@ def loaded(rng: random.Random) -> Iterator[float]:
 
 
 def nightly(rng: random.Random) -> Iterator[float]:
-    """Slower by half for a third of every 300 steps, from a random hour on: what the past does not always show."""
+    """Draw steps that are slower by half for a third of every 300, from a random one on."""
     hour = rng.randrange(300)
     while True:
         yield (1.5 if hour % 300 < 100 else 1.0) * math.exp(rng.gauss(0, 0.1))

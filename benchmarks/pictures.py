@@ -20,7 +20,7 @@ CUT, DIED = 180, 220
 
 
 def trouble() -> tuple[Fleet, str]:
-    """Several nodes, one of them lost; a run that is flat because its rate never rose, at the scale of raw units."""
+    """Return several nodes, one of them lost; a run that is flat because its rate never rose, in raw units."""
     fleet = fleets.several()
     return fleet, fleet.nodes[0].runs[1].run.run_id
 

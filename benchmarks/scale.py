@@ -160,13 +160,13 @@ class Memory:
         self._thread.join()
 
     def mark(self) -> float:
-        """GiB at most since the last mark."""
+        """Return the most GiB in use since the last mark."""
         most, self._most = self._most, self.now()
         return most
 
     @staticmethod
     def now() -> float:
-        """GiB."""
+        """Return the GiB in use."""
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 2**20
 

@@ -43,7 +43,7 @@ class Terminal:
         return [chunk for chunk in list(self.chunks) if chunk[0] >= moment]
 
     def wait(self, text: str, since: float, limit_s: float = 30.0) -> float:
-        """Seconds from `since` until the text was drawn; infinite when it was not within the limit."""
+        """Return the seconds from `since` until the text was drawn; infinite if it was not within the limit."""
         pattern, deadline = text.encode(), time.monotonic() + limit_s
         while time.monotonic() < deadline:
             drawn = b""
@@ -55,7 +55,7 @@ class Terminal:
         return float("inf")
 
     def cpu_s(self) -> float:
-        """CPU seconds of the program and all that it started, those that ended included."""
+        """Return the CPU seconds of the program and all that it started, also of what has ended."""
         parents = {pid: parent for pid, parent, _ in processes()}
         ours = [pid for pid in parents if pid == self._pid or self._pid in _ancestors(pid, parents)]
         return sum(map(_spent, ours))

@@ -82,7 +82,7 @@ class Feed:
 
 
 def frame() -> dict[str, float]:
-    """Milliseconds of CPU to draw five panels of half a million points: nothing new, and one new point each."""
+    """Return the CPU milliseconds to draw five panels of half a million points: nothing new, and one new point each."""
     random_of = np.random.default_rng(0)
     x_N = np.arange(POINTS, dtype=np.float64)
     y_N = 1 / (1 + x_N / 1e5) + random_of.normal(0, 0.05, POINTS)
@@ -109,7 +109,7 @@ def frame() -> dict[str, float]:
 
 
 async def live(n_nodes: int, runs_per_node: int, seconds: float, steps_per_s: int = 1) -> float:
-    """Percent of a core while every run gains so many steps each second, in as many snapshots as a node sends."""
+    """Return the percent of a core while every run makes N steps per second, in as many snapshots as a node sends."""
     rounds_per_s = min(steps_per_s, round(1 / INTERVAL_S))
     full = fleets.run(steps=380)
     names = [f"tensor{i:02d}" for i in range(n_nodes)]
@@ -155,7 +155,7 @@ def _grown(full: RunSnapshot, node: str, index: int, steps: int) -> RunSnapshot:
 
 
 def first_screen_s() -> float:
-    """CPU seconds from a new process to the first screen, drawn from the cache of a node with one run."""
+    """Return the CPU seconds from a new process to the first screen, drawn from the cache of a node with one run."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         for node in fleets.healthy().nodes:
@@ -164,7 +164,7 @@ def first_screen_s() -> float:
 
 
 def start_up_ratios() -> dict[str, float]:
-    """CPU of commands that reach no node, over that of `python -c pass` in the same environment."""
+    """Return the CPU of commands that reach no node, over that of `python -c pass` in the same environment."""
     command = "import sys; sys.argv[1:] = {!r}; from giblet_tui.cli import main; main()"
     bare_s = min(cpu_s("pass") for _ in range(9))
     verbs = ("--help", "ps --cached", "config ls")
@@ -175,7 +175,7 @@ def start_up_ratios() -> dict[str, float]:
 
 
 def cpu_s(program: str) -> float:
-    """CPU seconds of a new process that runs this program, the interpreter's own start included."""
+    """Return the CPU seconds of a new process that runs this program, the interpreter's own start included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         [sys.executable, "-c", program],

@@ -58,7 +58,7 @@ class Tally:
 
     @property
     def in_time(self) -> int:
-        """Cases named within the limit."""
+        """Return the cases named within the limit."""
         limit = LIMIT_EPOCHS if self.kind == "log" else LIMIT_STEPS
         return sum(delay is not None and delay <= limit for delay in self.delays)
 

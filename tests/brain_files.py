@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 
 def brain_models() -> Any:
-    """Two hemispheres without some of their vertices, and a subcortical structure: N grayordinates."""
+    """Return two hemispheres without some of their vertices, and a subcortical structure: N grayordinates."""
     left = cifti2.BrainModelAxis.from_surface(np.arange(2, 2 + N_LEFT), 20, name="CortexLeft")
     right = cifti2.BrainModelAxis.from_surface(np.arange(0, 2 * N_RIGHT, 2), 20, name="CortexRight")
     inside = np.zeros((5, 6, 4), bool)
@@ -73,7 +73,7 @@ def write_npy(path: Path, values_TN: Array, tr_s: float = 1.5) -> Path:
 
 
 def write_h5(path: Path, values_TN: Array, tr_s: float = 1.5) -> Path:
-    """Two datasets, of which `film` is the series."""
+    """Write two datasets, of which `film` is the series."""
     import h5py
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ STUDY_TRS = 120
 
 
 def write_study(folder: Path, form: str, n_subjects: int = 2) -> dict[str, Any]:
-    """Two subjects who follow features of three modalities, in one format. Returns the `data:` section.
+    """Write two subjects who follow three modalities, in one format. Returns the `data:` section.
 
     The first half of the positions follows the features, the others are noise. Every format has the same numbers.
     """

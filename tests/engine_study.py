@@ -45,7 +45,7 @@ def config(**overrides: Any) -> Config:
 def split_data(
     n_trs: int = 300, n_voxels: int = 60, n_subjects: int = 3, seed: int = 0, signal: float = 0.6
 ) -> PreparedSplit:
-    """Two scans; the first third of the voxels follows the film through an HRF, alike in all subjects."""
+    """Return two scans; the first third of the voxels follows the film through an HRF, alike in all subjects."""
     rng = np.random.default_rng(seed)
     split = Split(n_trs, 0, 14, ((0, 90), (104, 150), (150, 200)), ((214, 240),), ((254, 300),))
     train = split.train

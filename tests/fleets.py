@@ -148,7 +148,7 @@ def warming_up() -> Fleet:
 
 
 def several() -> Fleet:
-    """Two live nodes and a lost one: running, flat at the lab's scale, NaN, stalled, finished, failed."""
+    """Return two live nodes and a lost one: running, flat at the lab's scale, NaN, stalled, finished, failed."""
     flat = run("flat", steps=300, flat=True, stuck_lr=1e-5, loss_scale=200_000.0, suffix="f1a7", alerts=(alert(),))
     finished = run("pilot", steps=400, state="finished", sentence="finished all its steps", suffix="d0ne")
     failed = run("broken", steps=90, nan_from=70, state="failed", sentence="audio is not finite", suffix="bad0")

@@ -85,7 +85,7 @@ def write_nifti(path: Path, volumes_XYZT: NDArray[Any], tr: float = 1.5, unit: s
 
 
 def made_volumes(seed: int = 0, shape: tuple[int, int, int] = (5, 6, 4), n_trs: int = 20) -> NDArray[np.int16]:
-    """Raw scanner units inside a block of voxels, zero outside."""
+    """Return raw scanner units inside a block of voxels, zero outside."""
     random = np.random.default_rng(seed)
     volumes = np.zeros((*shape, n_trs), np.int16)
     inner = volumes[1:, 1:, 1:]

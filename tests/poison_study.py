@@ -92,7 +92,7 @@ def write_film(path: Path, speed: float = 1.0) -> None:
 
 
 def film_features(folder: Path) -> dict[str, NDArray[np.float32]]:
-    """giblet's own features of the film, modality -> (T, F)."""
+    """Return giblet's own features of the film, modality -> (T, F)."""
     n_trs, film = sum(SCANS_TRS), folder / "film.mkv"
     return {
         "video": video_features(read_frames(film, TR_S, n_trs, 2.0, 36, 64)),

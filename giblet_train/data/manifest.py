@@ -60,12 +60,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def n_trs(self) -> int:
-        """T: TRs of all scans together."""
+        """Return T, the TRs of all scans together."""
         return sum(self.scan_lengths_trs)
 
     @property
     def bytes(self) -> int:
-        """Size of the arrays."""
+        """Return the size of the arrays."""
         return sum(self.files.values())
 
 

@@ -82,12 +82,12 @@ class Study:
 
     @property
     def n_trs(self) -> int:
-        """T: TRs of all scans together."""
+        """Return T, the TRs of all scans together."""
         return sum(self.scan_lengths_trs)
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """Subjects' labels, in order."""
+        """Return the subjects' labels, in order."""
         return tuple(self.bold)
 
     def present_T(self, subject: str) -> NDArray[np.bool_]:
@@ -125,5 +125,5 @@ class Study:
 
     @property
     def n_voxels(self) -> int:
-        """V: voxels of the store, before a split's mask."""
+        """Return V, the voxels of the store, before a split's mask."""
         return int(np.count_nonzero(self.mask))

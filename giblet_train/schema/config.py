@@ -461,7 +461,7 @@ class Config(Section, frozen=True, kw_only=True):
 
     @property
     def components(self) -> tuple[str, ...]:
-        """Components that the loss may have: the responses and all spaces that are reconstructed, in order."""
+        """Return the components that the loss may have, in order: the responses and all reconstructed spaces."""
         return ("fmri", *(m for m in self.data.space_names if self.reconstructs(m)))
 
     def component_weights(self, spaces: Sequence[str] | None = None) -> dict[str, float]:

@@ -101,7 +101,7 @@ def _read(
 def _read_new(
     descriptor: int, mark: dict[str, Any] | None, last_bytes: int | None, ended: bool, follows: bool
 ) -> dict[str, Any] | None:
-    """follows: the mark's file was read to its end, and this one comes after it."""
+    """Read as `read_new` does. follows: this file comes after the mark's, which was read to its end."""
     status = os.fstat(descriptor)
     reset = mark is None or follows or _is_another_file(descriptor, mark, status)
     if mark is None:

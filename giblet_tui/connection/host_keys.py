@@ -153,5 +153,5 @@ def _matches_hash(name: str, hosts: str) -> bool:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """Only * and ? are special: brackets stand for themselves, as in [host]:port."""
+    """Compile a pattern in which only * and ? are special; brackets are literal, as in [host]:port."""
     return re.compile("".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in text), re.DOTALL)

@@ -406,7 +406,7 @@ class JobResult(Answer, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Return the bytes of all files."""
         return sum(file.bytes for file in self.files)
 
 

@@ -177,7 +177,7 @@ class _ChannelPipe:
         self._channel.close()
 
     def await_end(self, limit_s: float) -> None:
-        """sshd counts a session until its command has ended, closed or not, and allows ten."""
+        """Wait for the end: sshd counts a session until its command has ended, closed or not, and allows ten."""
         self._channel.status_event.wait(limit_s)
 
     def exit_reason(self) -> str:

@@ -33,7 +33,7 @@ class DiskItem(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sentence(self) -> str:
-        """Line of a list of what is removed or stays."""
+        """Return the line for a list of what is removed or stays."""
         line = f"{self.kind} {self.name}: {format_bytes(self.bytes)}, unchanged for {self.idle_days:.0f} days"
         return f"{line}; stays: {self.kept}" if self.kept else line
 

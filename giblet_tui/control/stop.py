@@ -54,7 +54,7 @@ class StopResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sentence(self) -> str:
-        """Sentence that reports the outcome."""
+        """Return the sentence that reports the outcome."""
         if self.survivors:
             alive = ", ".join(describe_process(process) for process in self.survivors if not process.gone)
             sentences = [f"{self.run_id} cannot be ended: {alive} survives."] if alive else []

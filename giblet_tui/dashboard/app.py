@@ -105,7 +105,7 @@ class DashboardApp(RunActions):
         self._main.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
-        """After the first screen: observe, and collect garbage again, except what lives as long as the program."""
+        """Start observing after the first screen; collect garbage again, except what lives as long as the program."""
         if not gc.isenabled():
             gc.freeze()
             gc.enable()

@@ -46,7 +46,7 @@ def read_settings(path: Path) -> Settings:
 
 
 def check_keys(settings: Settings, binding_ids: frozenset[str]) -> None:
-    """Raises ConfigError if the key map names an action that does not exist."""
+    """Raise ConfigError if the key map names an action that does not exist."""
     unknown = sorted(set(settings.keys) - binding_ids)
     if unknown:
         raise ConfigError(

@@ -21,7 +21,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def mark(self) -> str:
-        """✔ well, ? not known, ! to be fixed some time, ✖ a launch fails."""
+        """Return ✔ for well, ? for not known, ! for to be fixed some time, ✖ if a launch fails."""
         if not self.known:
             return "?"
         return "✔" if self.well else "✖" if self.needed else "!"

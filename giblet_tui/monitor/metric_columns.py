@@ -35,7 +35,7 @@ class Range(NamedTuple):
 
     @property
     def span(self) -> float:
-        """Length of the window."""
+        """Return the length of the window."""
         return self.last - self.first
 
     def contains(self, value: float) -> bool:

@@ -77,12 +77,12 @@ class RunState(msgspec.Struct, frozen=True):
 
     @property
     def run_json_error(self) -> str:
-        """Reason why its run.json cannot be read; empty if it can."""
+        """Return the reason why its run.json cannot be read; empty if it can."""
         return self.snapshot.unread.get(layout.RUN, "")
 
     @property
     def is_final(self) -> bool:
-        """True if it has ended and nothing about it will change."""
+        """Return True if it has ended and nothing about it will change."""
         return self.snapshot.exit is not None and not self.run_json_error and not self.pending
 
 

@@ -116,7 +116,7 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
 
     @property
     def plan(self) -> LrSchedule | None:
-        """Planned learning-rate schedule; None until the engine has reported the steps per epoch."""
+        """Return the planned learning-rate schedule; None until the engine has reported the steps per epoch."""
         if self.config is None or self.plan_record is None:
             return None
         return lr_schedule(self.config, self.plan_record.steps_per_epoch)
@@ -129,7 +129,7 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at the pace of recent steps; None while unknown, not moving, or ended."""
+        """Return the seconds left at the pace of recent steps; None while unknown, not moving, or ended."""
         if self.heartbeat is not None and self.heartbeat.state in ("finished", "stopped", "ended", "failed"):
             return None  # the loop is over, though its processes may still be ending
         estimate = eta(self.steps_since_launch[-PACE_STEPS:], self.plan, self.health) if self.plan else None
@@ -137,7 +137,7 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
 
     @property
     def metrics(self) -> tuple[AnyMetric, ...]:
-        """Metrics of every kind, by sequence number: the input of the diagnosis rules."""
+        """Return the metrics of every kind, by sequence number: the input of the diagnosis rules."""
         first = [m for m in (self.plan_record, self.data) if m is not None]
         last = [self.evaluation] if self.evaluation else []
         return tuple(sorted([*first, *self.steps, *self.epochs, *self.events, *last], key=lambda m: m.seq))

@@ -34,7 +34,7 @@ def unavailable(reason: str) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Two nodes of this worker, tensor01 and tensor02, each with its own address and host key."""
+    """Yield two nodes of this worker, tensor01 and tensor02, each with its own address and host key."""
     missing_programs = missing()
     if missing_programs:
         unavailable("the test cluster cannot run here; missing: " + ", ".join(missing_programs))
@@ -45,7 +45,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def own_settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """giblet's files of this test, and the cluster's ssh config in place of the user's."""
+    """Give this test files of giblet's own, and the cluster's ssh config in place of the user's."""
     for variable, folder in (("XDG_CACHE_HOME", "cache"), ("XDG_CONFIG_HOME", "config"), ("GIBLET_HOME", "local")):
         monkeypatch.setenv(variable, str(tmp_path / folder))
     monkeypatch.delenv("GIBLET_NODES", raising=False)
@@ -76,7 +76,7 @@ def _proxy(cluster: Cluster) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def proxy(_proxy: FaultProxy) -> Iterator[FaultProxy]:
-    """tensor02 through a relay that can be silenced and cut."""
+    """Yield tensor02 through a relay that can be silenced and cut."""
     yield _proxy
     _proxy.resume()
     _proxy.cut()
@@ -103,7 +103,7 @@ def laptop(tmp_path: Path, cluster: Cluster) -> Iterator[Laptop]:
 
 @pytest.fixture
 def accounts() -> Iterator[list[Account]]:
-    """Three real accounts of this machine."""
+    """Yield three real accounts of this machine."""
     if reason := lacking_for_accounts():
         unavailable(reason)
     with made_accounts(3) as (users, _):

@@ -79,7 +79,7 @@ class Ground:
 
 @pytest.fixture(name="ground")
 def make_ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
-    """Short paths: a tmux socket's must stay under 108 bytes."""
+    """Make a folder with a short path: a tmux socket's must stay under 108 bytes."""
     with tempfile.TemporaryDirectory(prefix="gib-") as folder:
         base = Path(folder)
         for variable, name in (("TMUX_TMPDIR", "tmux"), ("SCREENDIR", "screen")):

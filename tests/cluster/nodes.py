@@ -104,7 +104,7 @@ class Cluster:
             file.write(f"[{address}]:{port} {kind} {encoded}\n")
 
     def node(self, name: str, home: Path, **values: Any) -> Node:
-        """giblet's view of a host of the ssh config."""
+        """Return giblet's view of a host of the ssh config."""
         settings = {"workdir": str(home / "giblet"), "python": sys.executable, "ssh_config": str(self.ssh_config)}
         return Node(name=name, host=name, **{**settings, **values})
 
@@ -168,7 +168,7 @@ class LoopbackNode:
         }
 
     def node(self, **values: Any) -> Node:
-        """giblet's view of it."""
+        """Return giblet's view of it."""
         return self.cluster.node(self.name, self.home, **values)
 
     def start(self) -> None:
@@ -274,7 +274,7 @@ class FaultProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def node(self, **values: Any) -> Node:
-        """giblet's view of the node through this proxy."""
+        """Return giblet's view of the node through this proxy."""
         return self.target.cluster.node(self.name, self.target.home, **values)
 
     def silence(self) -> None:
@@ -322,7 +322,7 @@ class FaultProxy:
 
 @contextlib.contextmanager
 def silent_server(greeting: bytes) -> Iterator[int]:
-    """Accepts, greets, and says nothing more."""
+    """Accept connections, greet, and send nothing more."""
     lines = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

@@ -19,7 +19,7 @@ SLEEPS = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
 def quietly(event: object) -> None:
-    """Nobody listens."""
+    """Discard an event."""
 
 
 def ended(ground: Ground, name: str = "old", days: float = 0.0, **record: object) -> str:

@@ -51,7 +51,7 @@ def gpus_of(ground: Ground, run_id: str) -> list[str]:
 
 
 def holders() -> dict[str, str]:
-    """UUID -> the run that claims it."""
+    """Return UUID -> the run that claims it."""
     return {uuid: claim["run_id"] for claim in gpu_claims.live_claims() for uuid in claim["gpus"]}
 
 
@@ -233,7 +233,7 @@ def test_a_directory_where_others_can_replace_files_is_not_used(
 
 @pytest.fixture
 def users(accounts: list[Account]) -> Iterator[list[UserConnection]]:
-    """Three real accounts, one recorded nvidia-smi of four GPUs, and one claim directory."""
+    """Yield three real accounts, one recorded nvidia-smi of four GPUs, and one claim directory."""
     with gpu_users(accounts, n_gpus=4) as connections:
         yield connections
 

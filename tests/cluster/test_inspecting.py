@@ -142,7 +142,7 @@ class Bench:
         return inspection.plan(EvaluationRequest(verb="evaluate", **question), [self.run], self.node, engine)
 
     def attend(self, planned: EvaluationJob) -> tuple[threading.Thread, list[Any]]:
-        """Attended to in a thread, whose list gets the result."""
+        """Wait for the evaluation in a thread, whose list gets the result."""
         results: list[Any] = []
         thread = threading.Thread(target=lambda: results.append(inspection.wait_for(planned, self.said.append)))
         thread.start()

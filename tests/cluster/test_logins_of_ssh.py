@@ -34,7 +34,7 @@ ALGORITHMS = [
 
 @pytest.fixture
 def reported() -> Iterator[list[str]]:
-    """Notices that a person would read."""
+    """Collect the notices that a person would read."""
     sentences: list[str] = []
     notices.set_notice_handler(sentences.append)
     yield sentences

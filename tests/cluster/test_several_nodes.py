@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture
 def pair(tensor01: LoopbackNode, tensor02: LoopbackNode, laptop: Laptop) -> tuple[LoopbackNode, LoopbackNode]:
-    """Two nodes with the same study: the second finds it in the first one's folders, as on a shared disk."""
+    """Yield two nodes with the same study: the second finds it in the first one's folders, as on a shared disk."""
     laptop.name_nodes("".join(f"{node.name}:\n  python: {sys.executable}\n" for node in (tensor01, tensor02)))
     (tensor02.home / "giblet").mkdir(exist_ok=True)
     for name in ("studies", "stores"):

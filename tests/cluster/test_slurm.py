@@ -47,7 +47,7 @@ def user(laptop: Laptop, login_node: LoopbackNode) -> Laptop:
 
 
 def steps_of(run_dir: Path) -> list[int]:
-    """The steps in the run's records."""
+    """Return the steps in the run's records."""
     metrics, _ = decode_metrics((run_dir / "metrics.jsonl").read_bytes().splitlines())
     return [metric.step for metric in metrics if isinstance(metric, StepMetric)]
 

@@ -238,7 +238,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def readers(node: LoopbackNode) -> list[Any]:
-    """Agents that run on a node."""
+    """Return the agents that run on a node."""
     pids = []
     for pid, _, command in processes():
         if "s.read(int(s.readline()))" in command and "sshd" not in command:

@@ -31,7 +31,7 @@ def argv(variant: str, tag: str) -> list[str]:
 
 
 def living(tag: str) -> dict[int, str]:
-    """pid -> command line of every living process that has the tag as one of its arguments."""
+    """Return pid -> command line of every living process that has the tag as one of its arguments."""
     processes = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():

@@ -125,7 +125,7 @@ def component_dominates(seed: int) -> Failing:
 
 
 def scale_mismatch(seed: int) -> Failing:
-    """Raw scanner units against z-scored everything else, with no division by the variance."""
+    """Simulate raw scanner units against z-scored other terms, with no division by the variance."""
     curves = draw(seed, losses__scale="none", data__normalize_fmri=False)
     sd = curves.rng.uniform(30, 2000)
     curves.scale["fmri"] = sd**2
@@ -137,7 +137,7 @@ def scale_mismatch(seed: int) -> Failing:
 
 
 def categorical_targets(seed: int) -> Failing:
-    """Integer codes regressed with a squared error."""
+    """Simulate integer codes regressed with a squared error."""
     curves = draw(seed, losses__scale="none")
     sd = curves.rng.uniform(280, 380)
     curves.scale["audio"] = sd**2
@@ -151,7 +151,7 @@ def categorical_targets(seed: int) -> Failing:
 
 
 def loss_not_unit_free(seed: int) -> Failing:
-    """MSE over the standard deviation still carries the unit: terms start at their sd, not at 1."""
+    """Simulate MSE over the standard deviation, which still has a unit: terms start at their sd, not at 1."""
     curves = draw(seed, losses__scale="std")
     for c in COMPONENTS:
         sd = 10 ** curves.rng.uniform(-0.6, 1.0)
@@ -169,7 +169,7 @@ def flat(seed: int) -> Failing:
 
 
 def plateau(seed: int) -> Failing:
-    """Learns, then stops far from where it could be while the rate is still high."""
+    """Learn, then stop far from where it could be while the rate is still high."""
     curves = draw(seed, num_epochs=[60, 80, 120][seed % 3], scheduler_type="none")
     curves.rate_per_epoch = dict.fromkeys(COMPONENTS, 0.15)
     stop = curves.rng.uniform(2.5, 5)
@@ -235,7 +235,7 @@ def overfit(seed: int) -> Failing:
 
 
 def leak(seed: int) -> Failing:
-    """Validation is the training data: its loss equals training's, with the regularisation taken away."""
+    """Validate on the training data: the loss equals training's, without the regularisation."""
     curves = draw(seed)
     weights = curves.config.component_weights()
     exact = seed // 2 % 2 == 0
@@ -275,7 +275,7 @@ def frozen_parameters(seed: int) -> Failing:
 
 
 def no_better_than_mean(seed: int) -> Failing:
-    """Training falls, but no held-out skill ever rises above that of the training mean."""
+    """Let training fall, but no held-out skill ever rises above that of the training mean."""
     curves = draw(seed, num_epochs=[20, 30, 50][seed % 3])
     curves.held_out_floor = {c: 1 + curves.rng.uniform(0.005, 0.08) for c in COMPONENTS}
     curves.overfit_per_epoch = 0.0

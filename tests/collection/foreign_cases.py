@@ -30,7 +30,7 @@ def plain(seed: int) -> Foreign:
 
 
 def late_drop(seed: int) -> Foreign:
-    """Learns, rests on a saddle for a third of the run, then falls again."""
+    """Learn, rest on a saddle for a third of the run, then fall again."""
     s = study(seed, epochs=60, scheduler_type="none")
     s.train = saddle(s.rng.uniform(0.2, 0.35), s.rng.uniform(0.6, 0.8), 3.0, s.rng.uniform(25, 40), 1.5)
     s.validation = lambda e: s.train(e) * 1.03
@@ -38,7 +38,7 @@ def late_drop(seed: int) -> Foreign:
 
 
 def double_descent(seed: int) -> Foreign:
-    """Validation rises by a tenth for a while, and falls below its first minimum later."""
+    """Let validation rise by a tenth for a while, and fall below its first minimum later."""
     s = study(seed, epochs=80)
     bump, at = s.rng.uniform(0.05, 0.15), s.rng.uniform(20, 30)
     train = s.train
@@ -47,7 +47,7 @@ def double_descent(seed: int) -> Foreign:
 
 
 def spikes(seed: int) -> Foreign:
-    """Spikes of 3 to 25 steps to several times the loss, each of which recovers."""
+    """Add spikes of 3 to 25 steps to several times the loss, each of which recovers."""
     s = study(seed)
     n, rng = s.plan.total_steps, s.rng
     starts = sorted(rng.sample(range(n // 4, n), 5))

@@ -62,7 +62,7 @@ def _live(tape: Tape, epochs: int) -> Iterator[Look]:
 
 
 def _resumed(tape: Tape, step: int) -> Iterator[Look]:
-    """Stopped in the evening, gone on with in the morning: the same directory, its first losses not measured again."""
+    """Continue in the morning what was stopped in the evening: the same directory, first losses not measured again."""
     tape.at += 9 * 3600.0
     yield _look(tape, "loading", "loading after a stop", 300.0)
     first = next(m for m in tape.metrics if isinstance(m, RunMetric))

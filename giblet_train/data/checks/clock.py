@@ -114,7 +114,7 @@ def _is_plausible(lag_s: float) -> bool:
 
 
 def check_subjects(study: Study) -> list[Finding]:
-    """Subjects that are copies of one another, shifted against the others, or alone among them."""
+    """Find subjects that are copies of one another, shifted against the others, or alone among them."""
     agreements = subject_agreements(study)
     findings = [
         Finding(

@@ -55,7 +55,7 @@ class FileFacts:
 def check_files(
     bold: Mapping[str, Sequence[Path]], data: DataConfig, mask: Path | None, progress: Progress
 ) -> tuple[dict[str, Volumes], dict[str, FileFacts], list[Finding]]:
-    """Headers and facts of the subjects whose files can be used, and what is wrong with them and with the others."""
+    """Return headers and facts of the subjects with usable files, and what is wrong with theirs and others' files."""
     findings: list[Finding] = []
     headers: dict[str, Volumes] = {}
     for subject, paths in bold.items():
@@ -118,7 +118,7 @@ def file_facts(volumes: Volumes, used: NDArray[np.bool_] | None = None) -> FileF
 
 
 def _on_the_common_grid(headers: dict[str, Volumes], findings: list[Finding]) -> dict[str, Volumes]:
-    """Only the headers on the grid that most subjects have."""
+    """Return the headers on the grid that most subjects have."""
     if not headers:
         return headers
     groups: list[list[Volumes]] = []

@@ -48,5 +48,5 @@ def format_number(number: float | None) -> str:
 
 
 def by_severity(findings: list[Finding]) -> list[Finding]:
-    """Errors first; otherwise in the order in which they were found."""
+    """Sort findings: errors first, otherwise in the order in which they were found."""
     return sorted(findings, key=lambda f: ORDER.index(f.severity))

@@ -28,7 +28,7 @@ OUTLIER_RATIO = 1000.0
 
 
 def check_features(study: Study) -> list[Finding]:
-    """Values that no feature should have: bytes not scaled, and codes that are names, not amounts."""
+    """Find values that no feature should have: bytes not scaled, and codes that are names, not amounts."""
     findings = []
     for modality, values_TF in study.features.items():
         values = np.asarray(values_TF, np.float64)
@@ -79,7 +79,7 @@ def _outliers(modality: str, values_TF: NDArray[np.float64]) -> list[Finding]:
 
 
 def check_scales(facts: dict[str, ModalityFacts], config: Config) -> list[Finding]:
-    """Components whose first loss will not be 1, and fMRI that was left in the scanner's units."""
+    """Find components whose first loss will not be 1, and fMRI that was left in the scanner's units."""
     findings = []
     if not config.data.normalize_fmri:
         fmri = facts["fmri"]
@@ -161,7 +161,7 @@ def _overlaps(segments: Sequence[Segment]) -> list[Finding]:
 
 
 def _annotations_off_cuts(study: Study, stimuli: Mapping[str, StimulusSource]) -> list[Finding]:
-    """Annotations begin where shots begin, so the picture changes more there than at times shifted a little."""
+    """Find annotations that do not begin at cuts, where the picture changes more than a little earlier or later."""
     if not study.has_pictures:
         return []
     per_tr = study.frames_TKHWC.shape[1]

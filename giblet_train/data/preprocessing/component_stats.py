@@ -19,7 +19,7 @@ from giblet_train.schema.records import ModalityFacts
 def feature_stats(
     raw_RF: NDArray[np.floating[Any]], scaled_RF: NDArray[np.float32], weight_F: NDArray[np.float32]
 ) -> ModalityFacts:
-    """Facts of one modality; mean and sd are those of the features that vary. weight_F: mean 1, as the loss weighs."""
+    """Return the facts of one modality; mean and sd are of the features that vary. weight_F: the loss's, of mean 1."""
     raw = raw_RF.astype(np.float64)
     scaled = scaled_RF.astype(np.float64)
     varies_F = scaled.std(axis=0) > 0
@@ -42,7 +42,7 @@ def feature_stats(
 
 
 def code_stats(shares_RF: NDArray[np.float32], unigram_BQ: NDArray[np.float32]) -> ModalityFacts:
-    """Facts of a modality whose targets are shares of codes, against how often each occurs, (B, Q)."""
+    """Return the facts of a modality whose targets are shares of codes, against how often each occurs, (B, Q)."""
     mean, sd = float(shares_RF.mean(dtype=np.float64)), float(shares_RF.std(dtype=np.float64))
     return ModalityFacts(
         n_targets=shares_RF.shape[1],
@@ -64,7 +64,7 @@ def bold_stats(
     voxels: NDArray[np.intp],
     scaled: Mapping[str, float],
 ) -> ModalityFacts:
-    """Facts of the fMRI over all subjects. scaled: "mean", "sd", "variance" and "constant" after normalisation."""
+    """Return the facts of all subjects' fMRI. scaled: "mean", "sd", "variance" and "constant" after normalisation."""
     totals = [_raw_totals(m, r, voxels) for m, r in zip(moments, references, strict=True)]
     mean = float(np.mean([t[0] for t in totals]))
     square = float(np.mean([t[1] for t in totals]))
@@ -86,7 +86,7 @@ def bold_stats(
 def _raw_totals(
     moments: ScanMoments, reference_V: NDArray[np.float32], voxels: NDArray[np.intp]
 ) -> tuple[float, float, float, float]:
-    """Mean, mean square, smallest and largest value of one subject in the file's own unit."""
+    """Return mean, mean square, smallest and largest value of one subject in the file's own unit."""
     n = moments.n_C.sum()
     reference = reference_V[voxels].astype(np.float64)
     mean_V = moments.sum_CV.sum(axis=0)[voxels] / n

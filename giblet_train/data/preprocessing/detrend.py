@@ -48,7 +48,7 @@ class Detrend:
         return np.asarray(courses_NK / np.linalg.norm(courses_NK, axis=0))
 
     def apply(self, series_TV: Floats, blocks: Sequence[Block]) -> Floats:
-        """Series over the TRs of `blocks`, one block after another, without the drift of each."""
+        """Return series over the TRs of `blocks`, one block after another, without the drift of each."""
         parts, start = [], 0
         for first, stop in blocks:
             part_NV = series_TV[start : start + stop - first]

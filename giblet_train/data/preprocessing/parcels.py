@@ -99,7 +99,7 @@ def _union(name: str, parts: Sequence[Parcel]) -> Parcel:
 
 
 def _true_shares(study: Path) -> dict[str, dict[str, float]]:
-    """region -> modality -> its share, out of a truth file; nothing where the brain is real."""
+    """Return region -> modality -> its share from a truth file; nothing if the brain is real."""
     if not (study / "truth.json").is_file():
         return {}
     regions = json.loads((study / "truth.json").read_text())["regions"]

@@ -84,7 +84,7 @@ class PreparedSplit:
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """Labels of the heads: every subject, or one "average" in cross_subject mode."""
+        """Return the labels of the heads: every subject, or one "average" in cross_subject mode."""
         return tuple(self.bold)
 
     def n_present_T(self) -> NDArray[np.intp]:
@@ -104,7 +104,7 @@ class PreparedSplit:
 
     @property
     def n_voxels(self) -> int:
-        """V: voxels that the split's mask keeps."""
+        """Return V, the voxels that the split's mask keeps."""
         return len(self.voxels_V)
 
     def in_grid_order(self, values_V: NDArray[Any]) -> NDArray[Any]:

@@ -40,7 +40,7 @@ class Split:
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """Blocks of all three parts."""
+        """Return the blocks of all three parts."""
         return (*self.train_blocks, *self.validation_blocks, *self.test_blocks)
 
     @property
@@ -55,17 +55,17 @@ class Split:
 
     @property
     def train(self) -> NDArray[np.intp]:
-        """Indices of the training TRs, ascending."""
+        """Return the indices of the training TRs, ascending."""
         return _indices(self.train_blocks)
 
     @property
     def validation(self) -> NDArray[np.intp]:
-        """Indices of the inner validation TRs, ascending."""
+        """Return the indices of the inner validation TRs, ascending."""
         return _indices(self.validation_blocks)
 
     @property
     def test(self) -> NDArray[np.intp]:
-        """Indices of the test TRs, ascending."""
+        """Return the indices of the test TRs, ascending."""
         return _indices(self.test_blocks)
 
 
@@ -247,7 +247,7 @@ def _fold(usable: int, borders: Sequence[int], config: SplitConfig) -> Block:
 
 
 def _blocks_around_test(usable: int, test: Block, borders: Sequence[int], config: SplitConfig) -> list[Block]:
-    """Stretches from the test block's gaps outwards, the longer side first; the first shares its gap with the test."""
+    """Return blocks outwards from the test block's gaps, the longer side first; the first shares the test's gap."""
     length = min(config.validation_trs, round(config.validation_fraction * (usable - (test[1] - test[0]))))
     before, after = test[0] - config.gap_trs, test[1] + config.gap_trs
     later = _cut_outwards(after, usable, 1, length, borders)

@@ -68,14 +68,14 @@ class ScanMoments:
     """Largest value."""
 
     def sd_V(self) -> NDArray[np.float64]:
-        """Standard deviation over all training TRs together: what the mask's vote looks at."""
+        """Return the standard deviation over all training TRs together, on which the mask's vote is based."""
         n = self.n_C.sum()
         mean_V = self.sum_CV.sum(axis=0) / n
         spread_V = np.sqrt(np.maximum(self.square_CV.sum(axis=0) / n - mean_V**2, 0.0))
         return _sd(spread_V, mean_V).astype(np.float64)
 
     def scale(self) -> BoldScale:
-        """Mean and sd of each scan; one with fewer than MIN_SCAN_TRS training TRs takes those of all of them."""
+        """Return mean and sd of each scan; those of all scans for one with fewer than MIN_SCAN_TRS training TRs."""
         n_C, sum_CV, square_CV = self.n_C.copy(), self.sum_CV.copy(), self.square_CV.copy()
         sparse_C = n_C < MIN_SCAN_TRS
         n_C[sparse_C] = self.n_C.sum()

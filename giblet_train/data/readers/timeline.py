@@ -33,7 +33,7 @@ class Timeline:
 
     @property
     def n_trs(self) -> int:
-        """T: TRs of all scans together."""
+        """Return T, the TRs of all scans together."""
         return sum(self.scan_lengths_trs)
 
     @property
@@ -50,7 +50,7 @@ class Timeline:
         return (film_s - self.stimulus_offset_s) / self.tr_s - self.first_tr
 
     def cropped(self, first: int, stop: int, note: str) -> Timeline:
-        """Only TRs `first` up to `stop` of this timeline."""
+        """Return the timeline of TRs `first` up to `stop`."""
         lengths, start = [], 0
         for length in self.scan_lengths_trs:
             n_shared = min(stop, start + length) - max(first, start)

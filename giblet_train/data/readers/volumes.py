@@ -56,7 +56,7 @@ class Volumes:
 
     @property
     def run_lengths_trs(self) -> tuple[int, ...]:
-        """Volumes of each run."""
+        """Return the number of volumes of each run."""
         return (self.file_trs, *(run.file_trs for run in self.later_runs))
 
     def part(self, first: int, n_trs: int) -> Volumes:

@@ -86,18 +86,18 @@ def user_film(path: Path) -> Film:
 
 
 def demo_shot_list() -> tuple[Segment, ...]:
-    """Our annotations of the real film."""
+    """Return our annotations of the real film."""
     with as_file(files("giblet_train.data.simulation") / SHOTS) as path:
         return read_annotations(path, tr_s=1.0).segments
 
 
 def default_cache_dir() -> Path:
-    """$XDG_CACHE_HOME/giblet, or ~/.cache/giblet."""
+    """Return $XDG_CACHE_HOME/giblet, or ~/.cache/giblet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "giblet"
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hex. Raises OSError."""
+    """Return the SHA-256 of a file's bytes in hex. Raises OSError."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -164,7 +164,7 @@ def _scenes(seconds: float, rng: np.random.Generator) -> Iterator[Scene]:
 
 
 def _encode(path: Path, scenes: tuple[Scene, ...], seconds: float, form: Format, silent: bool) -> None:
-    """MPEG-4 and AAC or MP2, because every FFmpeg writes these, and on one thread the same bytes each time."""
+    """Encode as MPEG-4 and AAC or MP2: every FFmpeg writes these, and on one thread the same bytes each time."""
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         rate, block = form.frames_hz, form.frames_hz // 2
         video = container.add_stream("mpeg4", rate=rate, options={"qscale": "3", "flags": "+bitexact+qscale"})

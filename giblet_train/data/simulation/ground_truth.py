@@ -70,7 +70,7 @@ def feature_names() -> dict[str, tuple[str, ...]]:
 
 
 def standardized(x_TF: Floats) -> Floats:
-    """Mean 0 and variance 1 in every column, rounded so that another order of summation gives the same bytes."""
+    """Scale every column to mean 0 and variance 1, rounded so that any order of summation gives the same bytes."""
     x_TF = x_TF - x_TF.mean(axis=0)
     sd_F = x_TF.std(axis=0)
     unit_TF: Floats = np.where(sd_F > 1e-9, x_TF / np.maximum(sd_F, 1e-9), 0.0).round(DECIMALS)

@@ -37,7 +37,7 @@ class Noise:
 
 
 def draw_noise(rng: np.random.Generator, maps: SmoothMaps, n_trs: int, tr_s: float) -> Noise:
-    """Noise of one scan in every voxel of `maps`."""
+    """Draw the noise of one scan in every voxel of `maps`."""
     motion_TP = _head_motion(rng, n_trs)
     values_TV = AUTOREGRESSIVE * _autoregressive(rng, maps, n_trs)
     values_TV += WHITE * rng.standard_normal(values_TV.shape, np.float32)
@@ -50,7 +50,7 @@ def draw_noise(rng: np.random.Generator, maps: SmoothMaps, n_trs: int, tr_s: flo
 
 
 def _autoregressive(rng: np.random.Generator, maps: SmoothMaps, n_trs: int) -> Single:
-    """Spatially smooth AR(1) of unit variance, its coefficient drawn per voxel from LAG_ONE."""
+    """Draw spatially smooth AR(1) noise of unit variance; each voxel's coefficient is drawn from LAG_ONE."""
     values_TV = maps.draw(rng, n_trs)
     coefficient_V = rng.uniform(*LAG_ONE, size=values_TV.shape[1:]).astype(np.float32)
     innovation_V = np.sqrt(1.0 - coefficient_V**2)

@@ -97,7 +97,7 @@ def ellipsoid_brain(grid: Grid) -> tuple[Mask, Mask]:
 
 
 def template_brain(grid: Grid) -> tuple[Mask, Mask]:
-    """nilearn's ICBM152 brain mask on `grid`, and a rim of one voxel around it.
+    """Return nilearn's ICBM152 brain mask on `grid`, and a rim of one voxel around it.
 
     Raises ConfigError when nilearn is not installed.
     """

@@ -115,7 +115,7 @@ def _to_units(values: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
 
 
 def _file_order(mask_XYZ: Mask) -> NDArray[np.intp]:
-    """Positions of the mask's voxels, in C order, in a NIfTI volume, whose first axis runs fastest."""
+    """Return the positions of the mask's voxels, in C order, in a NIfTI volume, whose first axis runs fastest."""
     return np.ravel_multi_index(np.nonzero(mask_XYZ), mask_XYZ.shape, order="F")
 
 

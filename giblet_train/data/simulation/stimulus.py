@@ -73,7 +73,7 @@ class SimulatedStimulus:
 
     @property
     def n_trs(self) -> int:
-        """T: TRs of all scans."""
+        """Return T, the TRs of all scans."""
         return sum(self.scan_lengths_trs)
 
     @property

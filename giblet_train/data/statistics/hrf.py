@@ -17,7 +17,7 @@ OVERSAMPLING = 50
 
 
 def glover(tr_s: float, length_s: float = KERNEL_LENGTH_S, oversampling: int = OVERSAMPLING) -> Floats:
-    """Glover's (1999) response on the TR grid, area 1. Returns (K,), K = round(length_s / tr_s).
+    """Return Glover's (1999) response on the TR grid, area 1: (K,), K = round(length_s / tr_s).
 
     Parameters as nilearn's `glover_hrf`: delay 6 s, undershoot 12 s, dispersions 0.9 s, ratio 0.48.
     """
@@ -25,7 +25,7 @@ def glover(tr_s: float, length_s: float = KERNEL_LENGTH_S, oversampling: int = O
 
 
 def spm(tr_s: float, length_s: float = KERNEL_LENGTH_S, oversampling: int = OVERSAMPLING) -> Floats:
-    """SPM's canonical response on the TR grid, area 1. Returns (K,), K = round(length_s / tr_s).
+    """Return SPM's canonical response on the TR grid, area 1: (K,), K = round(length_s / tr_s).
 
     Parameters as nilearn's `spm_hrf`: delay 6 s, undershoot 16 s, dispersions 1 s, ratio 0.167.
     """
@@ -35,7 +35,7 @@ def spm(tr_s: float, length_s: float = KERNEL_LENGTH_S, oversampling: int = OVER
 def double_gamma(
     peak_s: float, tr_s: float, length_s: float = KERNEL_LENGTH_S, oversampling: int = OVERSAMPLING
 ) -> Floats:
-    """SPM's shape with its peak moved to `peak_s` seconds, undershoot 10 s later, area 1. Returns (K,)."""
+    """Return SPM's shape (K,) with its peak at `peak_s` seconds, undershoot 10 s later, area 1."""
     delay_s = peak_s + 1.0  # a gamma density of unit scale peaks one second before its mean
     return on_tr_grid(fine_response(tr_s, length_s, oversampling, delay_s, delay_s + 10.0, 1.0, 0.167), oversampling)
 
@@ -76,7 +76,7 @@ def on_tr_grid(fine_N: Floats, oversampling: int) -> Floats:
 
 
 def convolve_causal(x_TF: Floats, kernel_K: Floats) -> Floats:
-    """y[t] = Σ_k kernel[k]·x[t - k] with nothing before the first TR; the length stays. Returns (T, F)."""
+    """Return y[t] = Σ_k kernel[k]·x[t - k], (T, F), with nothing before the first TR; the length stays."""
     y_TF = np.zeros_like(x_TF, dtype=np.float64)
     for lag, weight in enumerate(kernel_K[: len(x_TF)]):
         y_TF[lag:] += weight * x_TF[: len(x_TF) - lag]

@@ -220,7 +220,7 @@ def response_series(
 def filtered(
     response_RV: Floats, blocks: Sequence[tuple[int, int]], tr_s: float, period_s: float = DRIFT_S
 ) -> NDArray[np.float64]:
-    """High-pass filter each block of (R, V) responses."""
+    """Filter each block of (R, V) responses with a high pass."""
     edges = np.cumsum([0, *(stop - first for first, stop in blocks)])
     return np.concatenate([highpass(response_RV[a:b], tr_s, period_s) for a, b in pairwise(edges)])
 

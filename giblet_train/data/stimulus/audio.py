@@ -118,7 +118,7 @@ def mel_filters(n_mels: int) -> NDArray[np.float32]:
 
 
 def _hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Slaney's scale: linear up to BREAK_HZ, logarithmic above."""
+    """Convert mel to hertz by Slaney's scale: linear up to BREAK_HZ, logarithmic above."""
     break_mel = BREAK_HZ / LINEAR_HZ_PER_MEL
     hz: NDArray[np.float64] = np.where(
         mel < break_mel, mel * LINEAR_HZ_PER_MEL, BREAK_HZ * np.exp(LOG_STEP * (mel - break_mel))

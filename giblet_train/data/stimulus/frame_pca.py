@@ -43,7 +43,7 @@ def mean_frames(frames_TKHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def fit_frame_pca(frames_TKHWC: NDArray[np.uint8], train: NDArray[np.intp], width: int) -> FramePca:
-    """At most `width` components of the training TRs' mean frames, by the eigenvectors of their (R, R) Gram matrix.
+    """Fit at most `width` components of the training TRs' mean frames, by the eigenvectors of their (R, R) Gram matrix.
 
     Directions whose variance is below a millionth of the largest are rounding, and left out.
     """

@@ -80,7 +80,7 @@ def _spectrum(wave_S: Floats, n_frames: int) -> NDArray[np.complex64]:
 
 
 def _wave(spectrum_NQ: NDArray[np.complex64], n_samples: int) -> Floats:
-    """Overlap-add the windows and divide by the sum of the windows, (S,)."""
+    """Add the overlapping windows and divide by the sum of the windows, (S,)."""
     windows_NS = np.fft.irfft(spectrum_NQ, n=WINDOW, axis=1) * _window()
     quarters = windows_NS.reshape(len(windows_NS), -1, HOP)
     shares = (_window() ** 2).reshape(-1, HOP)

@@ -53,7 +53,7 @@ class Layout:
 
     @property
     def n_trs(self) -> int:
-        """T: rows of the study."""
+        """Return T, the rows of the study."""
         return sum(self.block_lengths_trs)
 
     @property

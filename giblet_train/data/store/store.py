@@ -199,7 +199,7 @@ def store_parameters(config: Config, sources: Sources) -> dict[str, Any]:
 
 
 def store_key(digest: dict[str, str], parameters: dict[str, Any]) -> str:
-    """16 hex digits over the content of all sources, the parameters, and the code that makes the arrays."""
+    """Return 16 hex digits over the content of all sources, the parameters, and the code that makes the arrays."""
     content = {"sources": digest, "parameters": parameters, "code": _code_digest()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

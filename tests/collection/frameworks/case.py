@@ -32,7 +32,7 @@ class Log:
 
     @property
     def faulty(self) -> bool:
-        """Whether the training failed."""
+        """Return True if the training failed."""
         return not self.answers & {HEALTHY, UNKNOWN}
 
     def save(self, folder: Path, seed: int = 0) -> Path:

@@ -74,14 +74,14 @@ def codes_as_floats(folder):
 
 
 def hrf_reversed(folder):
-    """Features blurred towards the past: the kernel was applied to the film turned round."""
+    """Blur features towards the past: the kernel is applied to the reversed film."""
     scans = {m: np.split(x.astype(float), [SCANS_TRS[0]]) for m, x in film_features(folder).items()}
     early = {m: [convolve_causal(part[::-1], glover(TR_S))[::-1] for part in parts] for m, parts in scans.items()}
     return accused(folder, features={m: save(folder, f"{m}.npy", np.concatenate(x)) for m, x in early.items()})
 
 
 def film_stretched(folder):
-    """25 frames a second shown as 24."""
+    """Show 25 frames a second as 24."""
     write_film(folder / "film.mkv", speed=24 / 25)
     return accused(folder)
 
@@ -182,7 +182,7 @@ def truncated(folder):
 
 
 def dummy_scans(folder):
-    """Four volumes that are zero at the start of every file, as scanners write them."""
+    """Add four volumes of zeros at the start of every file, as scanners write them."""
 
     def change(values, *rest):
         values[..., :4] = 0
@@ -194,7 +194,7 @@ def dummy_scans(folder):
 
 
 def bright_start(folder):
-    """Two volumes before the steady state."""
+    """Add two volumes before the steady state."""
 
     def change(values, *rest):
         values[..., :2] = (values[..., :2] * 1.7).astype(values.dtype)

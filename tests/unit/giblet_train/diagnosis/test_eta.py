@@ -23,7 +23,7 @@ def steady(rng: random.Random, n: int) -> list[float]:
 
 
 def loaded(rng: random.Random, n: int) -> list[float]:
-    """Another's jobs come and go: the pace wanders over some fifty steps, by a fifth."""
+    """Draw steps next to others' jobs: the pace wanders over some fifty steps, by a fifth."""
     load, durations_s = rng.gauss(0, 0.2), []
     for _ in range(n):
         load += -load / 50 + rng.gauss(0, 0.2 * math.sqrt(2 / 50))

@@ -125,7 +125,7 @@ def test_several_ranks_take_the_steps_of_one(runs_of, world_size, compress, loss
 
 
 def close(ours, theirs):
-    """Totals, every loss and the norm that clipping sees, step by step."""
+    """Compare totals, every loss and the norm that clipping uses, step by step."""
     for of in (lambda s: s.total, lambda s: s.gradient_norm, *(lambda s, c=c: s.loss[c] for c in ours[0].loss)):
         np.testing.assert_allclose([of(s) for s in theirs], [of(s) for s in ours], rtol=1e-4)
 

@@ -39,7 +39,7 @@ class Writer:
         self.begun, self.ticks, self.rest = 0, 0, b""
 
     def act(self) -> None:
-        """Perhaps the next piece of work."""
+        """Do the next piece of work, at random."""
         for _ in range(self.draw.randrange(4)):
             if self.rest:
                 self._write(self.rest)

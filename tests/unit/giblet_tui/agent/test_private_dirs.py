@@ -16,7 +16,7 @@ STRANGER = 65534
 
 
 def ignore(event):
-    """Progress that no one follows."""
+    """Discard an event."""
 
 
 @pytest.fixture

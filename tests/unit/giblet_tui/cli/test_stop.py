@@ -17,7 +17,7 @@ NODES = {name: Node(name=name, host=name) for name in ("far", "near")}
 
 @pytest.fixture
 def ended(monkeypatch):
-    """Ids of the stopped runs; `far` cannot be reached; a run called `stuck` survives."""
+    """Collect the ids of stopped runs; `far` cannot be reached; a run called `stuck` survives."""
     stopped_ids: list[str] = []
 
     def stop_on(node, run_id, grace, force, report):

@@ -18,7 +18,7 @@ LINE = step_line(0)
 
 
 def ignore(event):
-    """Progress that no one follows."""
+    """Discard an event."""
 
 
 def check(answer, kind):

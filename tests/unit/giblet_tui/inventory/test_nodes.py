@@ -14,7 +14,7 @@ from giblet_tui.inventory.ssh_hosts import hosts_of
 
 @pytest.fixture(autouse=True)
 def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Neither nodes.yaml nor the ssh config of whoever runs the tests."""
+    """Hide nodes.yaml and the ssh config of whoever runs the tests."""
     monkeypatch.setenv("GIBLET_NODES", str(tmp_path / "nodes.yaml"))
     monkeypatch.setenv("GIBLET_SSH_CONFIG", str(tmp_path / "ssh_config"))
     monkeypatch.delenv("GIBLET_HOME", raising=False)

@@ -15,7 +15,7 @@ SPACE = "MNI152NLin2009cAsym"
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """Two tasks, text labels, sessions, resolutions, CIFTI, surfaces and inherited sidecars."""
+    """Write two tasks, text labels, sessions, resolutions, CIFTI, surfaces and inherited sidecars."""
     root = tmp_path_factory.mktemp("pybids")
     made_by = {"DatasetType": "derivative", "GeneratedBy": [{"Name": "fMRIPrep"}]}
     description = {"Name": "made", "BIDSVersion": "1.8.0", **made_by}

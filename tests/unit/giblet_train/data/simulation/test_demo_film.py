@@ -23,7 +23,7 @@ from giblet_train.schema.errors import DataError
 
 @pytest.fixture
 def no_index(monkeypatch):
-    """pip reaches no index: nothing listens on the discard port."""
+    """Let pip reach no index: nothing listens on the discard port."""
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):

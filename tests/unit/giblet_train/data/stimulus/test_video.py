@@ -43,7 +43,7 @@ def noise(n):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """Ten seconds of H.264 with frames that no other frame needs."""
+    """Write ten seconds of H.264 with frames that no other frame needs."""
     return film(tmp_path_factory.mktemp("clip") / "clip.mp4", noise, bf="3", preset="veryfast", qp="12")
 
 
