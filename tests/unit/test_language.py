@@ -29,18 +29,25 @@ BANNED = re.compile(
 )
 IMPERATIVES = """
 Accept Acknowledge Add Adopt Agree All-gather All-reduce Allocate Allow Analyse Announce Answer Append Apply
-Arrange Ask Attend Average Become Begin Blur Break Bring Broadcast Build Call Cancel Carry Centre Check Choose
-Claim Clip Close Collect Combine Compare Compile Compute Concatenate Connect Continue Convert Convolve Copy
-Correlate Count Create Crop Cut Decide Decode Decompose Defer Delay Describe Diagnose Discard Divide Do Download
-Draw Encode End Estimate Evaluate Exchange Expand Explain Filter Find Finish Fit Follow Forget Format Forward
-Gather Give Have Hide Hold Import Infer Install Interpolate Join Judge KILL Keep Kill Launch Lay Learn Leave Let
-Limit List Load Log Look Lower Make Map Match Measure Merge Monitor Move Multiply Name Normalise Note Observe
-Offer Open Order Pack Paint Parse Pass Permute Place Plan Play Poll Predict Prepare Print Process Project
-Propose Publish Put Quote Raise Read Reap Rebuild Reconstruct Record Refresh Refuse Register Regress Release
-Remember Remove Rename Repeat Replace Report Require Reserve Reset Restore Resume Retry Return Rewrite Rotate
-Round Run Sanitise Save Scale Score Select Send Serve Set Shard Share Shift Show Shuffle Signal Simulate Skip
-Sleep Sort Split Start Step Stop Store Stream Stretch Sum Summarise Supervise Take Talk Train Try Turn Undo
-Unpack Update Use Validate Wait Warn Watch Whiten Withdraw Write Yield Z-score
+Arrange Ask Assign Attach Attend Average Avoid Become Begin Bind Blur Break Bring Broadcast Build Calculate
+Calibrate Call Cancel Carry Centre Check Choose Claim Clear Clip Close Collect Combine Commit Compare Compile
+Compute Concatenate Configure Confirm Connect Construct Continue Convert Convolve Copy Correct Correlate Count
+Create Crop Cut Decide Decode Decompose Defer Delay Derive Describe Detach Detect Determine Detrend Diagnose
+Disable Discard Discover Divide Do Download Draw Drop Dump Emit Enable Encode End Ensure Enter Estimate Evaluate
+Exchange Exclude Execute Expand Explain Export Extend Extract Fetch Fill Filter Find Finish Fit Fix Flatten
+Flush Follow Forget Format Forward Freeze Gather Generate Get Give Handle Hash Have Hide Hold Identify Ignore
+Import Include Infer Insert Inspect Install Interpolate Interrupt Join Judge KILL Keep Kill Launch Lay Learn
+Leave Let Limit List Load Lock Log Look Lower Make Map Mark Match Measure Merge Monitor Move Multiply Name
+Normalise Note Notify Observe Offer Open Order Override Pack Pad Paint Parse Pass Pause Permute Pick Place Plan
+Play Poll Pool Predict Prefer Prefix Prepare Prevent Print Probe Process Project Promote Propose Protect Prune
+Publish Pull Push Put Quantise Quote Raise Reach Read Reap Rebuild Receive Reconnect Reconstruct Record Reduce
+Refit Refresh Refuse Register Regress Reject Release Reload Remember Remove Rename Render Reopen Repeat Replace
+Report Request Require Resample Reserve Reset Resolve Restore Resume Retry Return Reuse Rewrite Rotate Round Run
+Sanitise Save Scale Score Search Select Send Serve Set Shard Share Shift Shorten Show Shuffle Signal Simplify
+Simulate Skip Sleep Smooth Solve Sort Split Standardise Start Step Stop Store Stream Stretch Subtract Suggest
+Sum Summarise Supervise Swap Switch Take Talk Toggle Train Transfer Transform Translate Transpose Trim Truncate
+Try Turn Undo Unlock Unpack Update Use Validate Verify Wait Warn Watch Weigh Whiten Withdraw Wrap Write Yield
+Z-score
 """
 VERBS = frozenset(IMPERATIVES.split())
 """First words of the docstrings of functions. Add another imperative if it fits better."""
