@@ -192,7 +192,7 @@ class WholeFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stamp: tuple[float, int] | None = None
-        self._changed = time.monotonic()
+        self._changed = self._looked_at = time.monotonic()
         self.result = TrainingLog()
 
     @property
@@ -202,11 +202,12 @@ class WholeFile:
 
     @property
     def is_silent(self) -> bool:
-        """Return True if the file has not changed for so long that its last epoch counts as complete."""
-        return time.monotonic() - self._changed >= SETTLE_S
+        """Return True if at the last look it had not changed for so long that its last epoch counts as complete."""
+        return self._looked_at - self._changed >= SETTLE_S
 
     def new_epochs(self, ended: bool = False) -> None:
         """Read the file if it has changed. A file that is being written may be incomplete: it is read again later."""
+        self._looked_at = time.monotonic()
         stamp = (_modified(self._path), _size(self._path))
         if stamp == self._stamp or stamp[1] > MAX_JSON or not self._path.is_file():
             return

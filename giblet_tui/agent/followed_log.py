@@ -33,6 +33,7 @@ class FollowedLog:
         self._path = path
         self._offset, self._inode, self._rest = offset, -1, b""
         self._grew_at: float | None = None
+        self._looked_at = 0.0
         self._silences: list[float] = []
         self._restart()
 
@@ -70,6 +71,7 @@ class FollowedLog:
         some programs print an epoch in several lines.
         """
         rows: list[EpochRow] = []
+        self._looked_at = time.monotonic()
         try:
             with open(open_regular(str(self._path)), "rb") as file:
                 status = os.fstat(file.fileno())
@@ -134,8 +136,11 @@ class FollowedLog:
 
     @property
     def is_silent(self) -> bool:
-        """Return True if the log has been silent for so long that the epoch being read counts as complete."""
-        return self._grew_at is not None and time.monotonic() - self._grew_at >= SETTLE_S
+        """Return True if the log has been silent for so long that the epoch being read counts as complete.
+
+        It was silent up to the last look: nobody knows what was written since, however long ago that is.
+        """
+        return self._grew_at is not None and self._looked_at - self._grew_at >= SETTLE_S
 
     def _note_growth(self) -> None:
         now = time.monotonic()

@@ -13,10 +13,10 @@ import pytest
 
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.schema.config import WatchConfig
-from giblet_train.schema.health import Signals, health_of
+from giblet_train.schema.health import Signals, health_of, stall_after_s
 from giblet_train.schema.records import EpochMetric, Heartbeat, decode, decode_metrics
 from giblet_tui.agent import followed_log
-from giblet_tui.agent.command_monitor import CommandMonitor
+from giblet_tui.agent.command_monitor import CommandMonitor, Sources
 from giblet_tui.connection.agent_bundle import command_monitor_script
 from tests.cluster.nodes import wait_until
 from tests.collection.log_ends import epochs
@@ -191,9 +191,27 @@ def test_silence_counts_only_once_the_pace_of_an_epoch_is_known(
         assert has_pace == (number >= 5), number
     beat = run.heartbeat()
     assert beat.at == 1006.0
-    signals = Signals(now=1006.0 + 121.0, launched_at=0.0, process=True, heartbeat=beat)
-    health = health_of(signals, WatchConfig())
+    watch = WatchConfig()
+    now = 1006.0 + stall_after_s(beat.step_s, watch) + 1.0
+    health = health_of(Signals(now=now, launched_at=0.0, process=True, heartbeat=beat), watch)
     assert health.state == "stalled" and diagnose(None, run.metrics(), health=health).causes[0].cause == "stalled"
+
+
+def test_a_monitor_that_is_held_up_takes_no_log_for_silent(run: CommandRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, read = [0.0], Sources.read
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+
+    def read_and_pause(self: Sources, ended: bool) -> None:
+        read(self, ended)
+        clock[0] += 10.0
+
+    monkeypatch.setattr(Sources, "read", read_and_pause)
+    monitor = CommandMonitor(run.path)
+    run.prints("Epoch 1/3 | Train Loss: 2.0", "Epoch 2/3 | Train Loss: 1.5")
+    monitor.look()
+    assert run.losses() == [(1, 2.0)]
+    monitor.look()
+    assert run.losses() == [(1, 2.0), (2, 1.5)]
 
 
 def test_a_file_that_never_ends_or_answers_is_not_read(tmp_path: Path) -> None:
