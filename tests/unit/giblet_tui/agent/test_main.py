@@ -166,10 +166,10 @@ class Scripted:
         return "status 1"
 
 
-def talk(*pieces: bytes | None, timeout_s: float = 0.3) -> list[dict[str, Any]]:
+def talk(*pieces: bytes | None) -> list[dict[str, Any]]:
     spoken = AgentSession(Scripted(*pieces), "tensor01", lambda: None)
     spoken.begin("", "op", {})
-    return list(spoken.messages(timeout_s))
+    return list(spoken.messages(60.0))
 
 
 def test_messages_in_pieces_after_noise() -> None:
@@ -181,14 +181,14 @@ def test_messages_in_pieces_after_noise() -> None:
 
 
 def test_what_is_not_the_protocol_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_protocol, "START_LIMIT_S", 0.3)
     monkeypatch.setattr(agent_protocol, "MAX_NOISE_BYTES", 10_000)
     monkeypatch.setattr(agent_protocol, "MAX_MESSAGE_BYTES", 10_000)
     with pytest.raises(Unreachable, match=r"ended before giblet's agent began .*status 1.*go away"):
         talk(b"go away", b"")
     with pytest.raises(Unreachable, match="prints without end"):
         talk(*[b"x" * 1000] * 20)
-    with pytest.raises(TimedOut):
+    with monkeypatch.context() as limits, pytest.raises(TimedOut):
+        limits.setattr(agent_protocol, "START_LIMIT_S", 0.1)
         talk(b"noise", None)
     with pytest.raises(Unreachable, match="broke off"):
         talk(b"\nTOKEN\n", b"")
