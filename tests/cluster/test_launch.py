@@ -42,9 +42,11 @@ def step():
     run.metrics.write_bytes(encode(metric) + b"\\n")
 print("the stand-in trains", flush=True)
 """
-STEPS = "beat('training'); step()\nwhile not run.stop.exists(): time.sleep(0.02)\nbeat('stopped')"
+UNTIL_STOPPED = "\nwhile not run.stop.exists(): time.sleep(0.02)\nbeat('stopped')"
+STEPS = "beat('training'); step()" + UNTIL_STOPPED
 FAILS = "beat('failed', 'sub-02.nii.gz is 3-D.'); print('error: sub-02.nii.gz is 3-D.'); sys.exit(2)"
-LOADS_THEN_STEPS = "beat('loading'); time.sleep(1.5); " + STEPS
+LOADS_THEN_STEPS = "beat('loading'); time.sleep(1.5); step(); beat('training')" + UNTIL_STOPPED
+"""Whoever looks between the end of loading and the first step would begin to count."""
 HANGS = "beat('training'); time.sleep(600)"
 
 
