@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from tests.collection.frameworks import BATCHES, HEALTHY, UNKNOWN, Log
 
 ACCUSED = 0.5
 MIN_READ = 5
+BEGINNINGS = (0.2, 0.4, 0.6, 0.8)
 N_SEEDS = 5
 FOLDERS = ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "GIBLET_HOME")
 
@@ -58,7 +59,18 @@ class Verdict:
 
 def judge(log: Log, seed: int, folder: Path) -> Verdict:
     """Write a log, run `giblet why` on it and compare the answers."""
-    path = log.save(folder, seed)
+    return _judge(log, seed, log.save(folder, seed))
+
+
+def judge_beginning(log: Log, share: float, folder: Path) -> Verdict:
+    """Judge the first part of a log, as it is while the training still runs."""
+    path = log.save(folder)
+    text = path.read_bytes()
+    path.write_bytes(text[: int(share * len(text)) // 4 * 4])
+    return _judge(log, 0, path)
+
+
+def _judge(log: Log, seed: int, path: Path) -> Verdict:
     result = CliRunner().invoke(app, ["why", str(path), "--json"])
     if result.exit_code not in (0, 1, 2) or (result.exception and not isinstance(result.exception, SystemExit)):
         return Verdict(log, seed, repr(result.exception), "error")
@@ -110,20 +122,35 @@ def verdicts(batch: str, n_seeds: int = 1) -> list[Verdict]:
         return [judge(log, seed, folder) for log in BATCHES[batch] for seed in range(n_seeds)]
 
 
+def accused_early(batch: str, shares: Sequence[float] = BEGINNINGS) -> list[Verdict]:
+    """Return the accusations of healthy logs at some shares of their length."""
+    with own_folders() as folder:
+        judged = [
+            judge_beginning(log, share, folder)
+            for log in BATCHES[batch]
+            if not log.faulty
+            for share in shares
+            if share >= log.clear_from
+        ]
+    return [v for v in judged if v.outcome in ("accused", "error")]
+
+
 def page(n_seeds: int = N_SEEDS) -> str:
     """Return the table and the failures as Markdown."""
     lines = [
-        f"| batch | logs | {' | '.join(OUTCOMES.values())} |",
-        f"| --- | ---: |{' ---: |' * len(OUTCOMES)}",
+        f"| batch | logs | {' | '.join(OUTCOMES.values())} | healthy, accused before its end |",
+        f"| --- | ---: |{' ---: |' * (len(OUTCOMES) + 1)}",
     ]
     failures: list[str] = []
     for batch in BATCHES:
         judged = verdicts(batch, n_seeds)
         print(batch, file=sys.stderr)
         counts = [sum(v.outcome == outcome for v in judged) for outcome in OUTCOMES]
-        lines.append(f"| {batch} | {len(judged)} | {' | '.join(map(str, counts))} |")
+        early = accused_early(batch)
+        lines.append(f"| {batch} | {len(judged)} | {' | '.join(map(str, counts))} | {len(early)} |")
         for log in BATCHES[batch]:
             wrong = [v for v in judged if v.log is log and v.outcome != "right"]
             if wrong:
                 failures.append(f"- {batch}: {wrong[0]} ({len(wrong)} of {n_seeds})")
+        failures += [f"- {batch}, before its end: {v}" for v in early]
     return "\n".join([*lines, "", "Failures:", "", *(failures or ["- none"])])

@@ -7,7 +7,8 @@ before `giblet why` was tried on it.
 from tests.collection.frameworks.case import HEALTHY, UNKNOWN, Batch, Log
 from tests.collection.frameworks.first import FIRST
 from tests.collection.frameworks.second import SECOND
+from tests.collection.frameworks.third import THIRD
 
-BATCHES: dict[str, Batch] = {"first": FIRST, "second": SECOND}
+BATCHES: dict[str, Batch] = {"first": FIRST, "second": SECOND, "third": THIRD}
 
 __all__ = ["BATCHES", "HEALTHY", "UNKNOWN", "Batch", "Log"]

@@ -21,7 +21,8 @@ Write = Callable[[Random], Lines | dict[str, Lines]]
 class Log:
     """A log, or a folder of logs if `write` returns several by name.
 
-    `answers` are the causes that are right if named first, HEALTHY, or UNKNOWN if nothing can be concluded.
+    `answers` are the causes that are right if named first, HEALTHY, or UNKNOWN if nothing can be concluded. A person
+    could not know before the share `clear_from` of the log that nothing is wrong.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Log:
     write: Write
     suffix: str = ".log"
     encoding: str = "utf-8"
+    clear_from: float = 0.0
 
     @property
     def faulty(self) -> bool:
@@ -52,11 +54,13 @@ class Log:
 class Batch(list[Log]):
     """Logs that were made together, before any of them was tried."""
 
-    def case(self, *answers: str, suffix: str = ".log", encoding: str = "utf-8") -> Callable[[Write], Write]:
+    def case(
+        self, *answers: str, suffix: str = ".log", encoding: str = "utf-8", clear_from: float = 0.0
+    ) -> Callable[[Write], Write]:
         """Return a decorator that adds a function as a log with its acceptable answers."""
 
         def add(write: Write) -> Write:
-            self.append(Log(write.__name__, frozenset(answers), write, suffix, encoding))
+            self.append(Log(write.__name__, frozenset(answers), write, suffix, encoding, clear_from))
             return write
 
         return add

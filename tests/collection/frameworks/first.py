@@ -601,7 +601,7 @@ def own_warm_restarts(rng: Random) -> Lines:
     return own(train, above(rng, train, 1.05, 0.008), 100, rates)
 
 
-@case(HEALTHY)
+@case(HEALTHY, clear_from=0.6)
 def own_double_descent(rng: Random) -> Lines:
     train = falling(rng, 300, 2.2, 0.02, 0.02, 25)
     valid = [
@@ -718,7 +718,7 @@ def deepspeed_first_overflows(rng: Random) -> Lines:
     return deepspeed(rng, falling(rng, 180, 8.8, 2.6, 0.02), notes)
 
 
-@case(HEALTHY)
+@case(HEALTHY, clear_from=0.75)
 def own_late_drop(rng: Random) -> Lines:
     train = [
         math.log(2) * (1 - 0.93 / (1 + math.exp(-(i - 145) / 7))) * math.exp(rng.gauss(0, 0.004)) for i in range(220)

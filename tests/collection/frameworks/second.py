@@ -960,7 +960,7 @@ def longer_sequences_halfway(rng: Random) -> Lines:
     return lines
 
 
-@case(HEALTHY)
+@case(HEALTHY, clear_from=0.6)
 def requeued_job(rng: Random) -> Lines:
     train = falling(rng, 60, 1.3, 0.6, 0.006)
     valid = above(rng, train, 1.05, 0.006)
@@ -974,7 +974,7 @@ def requeued_job(rng: Random) -> Lines:
     ]
 
 
-@case(HEALTHY)
+@case(HEALTHY, clear_from=0.5)
 def restarted_after_crash(rng: Random) -> Lines:
     train = falling(rng, 50, 1.3, 0.6, 0.006)
     lines = own(train, above(rng, train, 1.05, 0.006), 50)
