@@ -70,7 +70,7 @@ All models but one use the same TRs: training TRs fit and validation TRs select,
 - **product ridge**: knows the form of the truth (`benchmarks/product_ridge.py`).
 
 r on the test block, mean over the seeds; preset `tiny`, {epochs} epochs. Intervals: 95 %, paired, over all test TRs of
-these seeds. The table is what fits into 20 CPU minutes: {plan}. `--cells 3000:1 10000:1` also measures longer studies.
+these seeds. {left_out}`--cells 3000:1 10000:1` measures longer studies.
 
 | training TRs | truth | seeds | {columns} | ceiling | {gains} | runs with an addition |
 |{rule}
@@ -105,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=training_trs_and_seeds, nargs="+", default=[(300, 2), (1000, 1)])
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--minutes", type=float, default=20.0, help="CPU minutes after which no further study is begun")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -116,7 +117,7 @@ def main() -> None:
     ]
     figures: dict[str, Any] = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     for cell in cells:
-        if cell.name not in figures:
+        if cell.name not in figures and cpu_minutes(figures) < options.minutes:
             figures[cell.name] = measure(cell, options.epochs)
             print(
                 cell.name,
@@ -126,13 +127,18 @@ def main() -> None:
             )
             if options.json:
                 options.json.write_text(json.dumps(figures))
-    print(page(figures, options.epochs))
+    print(page(figures, options.epochs, [cell for cell in cells if cell.name not in figures]))
 
 
 def training_trs_and_seeds(text: str) -> tuple[int, int]:
     """Return training TRs and the number of seeds of `300:2`."""
     n_trs, n_seeds = text.split(":")
     return int(n_trs), int(n_seeds)
+
+
+def cpu_minutes(figures: Mapping[str, Any]) -> float:
+    """Return the CPU minutes that the cells took."""
+    return float(sum(measured["cpu_s"] for measured in figures.values())) / 60
 
 
 def measure(cell: Cell, epochs: int) -> dict[str, Any]:
@@ -215,26 +221,24 @@ def _series(data: PreparedSplit, predicted: Mapping[str, NDArray[np.float32]]) -
     )
 
 
-def page(figures: Mapping[str, Any], epochs: int) -> str:
-    """Format the page of all measured cells."""
-    seeds: dict[int, set[str]] = {}
+def page(figures: Mapping[str, Any], epochs: int, unmeasured: Sequence[Cell] = ()) -> str:
+    """Format the page of all measured cells. unmeasured: cells that were left out for want of time."""
     groups: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
     for name, measured in figures.items():
-        n_trs, *words, seed = name.split()
-        seeds.setdefault(int(n_trs), set()).add(seed)
+        n_trs, *words, _ = name.split()
         groups.setdefault((int(n_trs), " ".join(words)), []).append(measured)
-    cpu_min = sum(measured["cpu_s"] for measured in figures.values()) / 60
+    names = ", ".join(f"{cell.label} with {cell.n_trs:,} training TRs (seed {cell.seed})" for cell in unmeasured)
     return PAGE.format(
         n_subjects=3,
         epochs=epochs,
-        plan=", ".join(f"{len(own)} seed(s) with {n:,} training TRs" for n, own in sorted(seeds.items())),
+        left_out=f"Left out for want of time: {names}. " if names else "",
         n_edges=sum(bool(measured.get("expert_at_edge")) for measured in figures.values()),
         n_experts=sum("expert_at_edge" in measured for measured in figures.values()),
         columns=" | ".join(MODELS),
         gains=" | ".join(f"network − {other}" for other in COMPARED),
         rule="---|" * (len(MODELS) + len(COMPARED) + 5),
         rows="\n".join(_row(n_trs, label, measured) for (n_trs, label), measured in sorted(groups.items())),
-        machine=f"one thread of a shared two-core machine, {cpu_min:.0f} CPU minutes",
+        machine=f"one thread of a shared two-core machine, {cpu_minutes(figures):.0f} CPU minutes",
     ).rstrip()
 
 
