@@ -70,8 +70,8 @@ All models but one use the same TRs: training TRs fit and validation TRs select,
 - **product ridge**: knows the form of the truth (`benchmarks/product_ridge.py`).
 
 r on the test block, mean over the seeds; preset `tiny`, {epochs} epochs. Intervals: 95 %, paired, over all test TRs of
-these seeds. {left_out}`--cells 3000:1 10000:1` measures longer studies.
-
+these seeds. `--cells 3000:1 10000:1` measures longer studies.
+{left_out}
 | training TRs | truth | seeds | {columns} | ceiling | {gains} | runs with an addition |
 |{rule}
 {rows}
@@ -227,11 +227,11 @@ def page(figures: Mapping[str, Any], epochs: int, unmeasured: Sequence[Cell] = (
     for name, measured in figures.items():
         n_trs, *words, _ = name.split()
         groups.setdefault((int(n_trs), " ".join(words)), []).append(measured)
-    names = ", ".join(f"{cell.label} with {cell.n_trs:,} training TRs (seed {cell.seed})" for cell in unmeasured)
+    names = ", ".join(cell.name for cell in unmeasured)
     return PAGE.format(
         n_subjects=3,
         epochs=epochs,
-        left_out=f"Left out for want of time: {names}. " if names else "",
+        left_out=f"\nNot measured, for want of time (training TRs, truth, seed): {names}.\n" if names else "",
         n_edges=sum(bool(measured.get("expert_at_edge")) for measured in figures.values()),
         n_experts=sum("expert_at_edge" in measured for measured in figures.values()),
         columns=" | ".join(MODELS),
