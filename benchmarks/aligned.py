@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from benchmarks.demo_runs import CONFIG, narrate
+from benchmarks.demo_runs import CONFIG, report_progress
 from giblet_train.data.preprocessing.film_alignment import alignment_of
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.simulation.demo_study import simulate_study
@@ -158,7 +158,7 @@ def main() -> None:
             for i, (case, change) in enumerate(CASES.items()):
                 facts = alignment_of(change(data, np.random.default_rng([seed, fold, i])))
                 verdict_counts[case].update(verdicts(facts, data.study.tr_s))
-            narrate(f"seed {seed}, fold {fold}: {verdict_counts['as it is']}")
+            report_progress(f"seed {seed}, fold {fold}: {verdict_counts['as it is']}")
     print(f"| of {n} folds of {len(options.seeds)} studies | what is said in minute one |\n| --- | --- |")
     for case, counts in verdict_counts.items():
         print(f"| {case} | {', '.join(f'{what} {k}' for what, k in counts.most_common())} |")

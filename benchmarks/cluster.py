@@ -241,21 +241,21 @@ def growth(node: Node, connects: int) -> Growth:
     return Growth(connects, after[0] - before[0], after[1] - before[1], after[2] - before[2])
 
 
-def measure(share: float, folder: Path, say: Callable[[str], None]) -> Figures:
-    """Return all of it. share: of the full counts. say: told what is measured."""
+def measure(share: float, folder: Path, write_line: Callable[[str], None]) -> Figures:
+    """Return all of it. share: of the full counts. write_line: receives what is measured."""
     cluster = Cluster(tuple(f"n{n}" for n in range(1, NODES + 1)))
     try:
-        say("verbs")
+        write_line("verbs")
         verb_figures = [*verbs(cluster, _made(folder / "verbs")), watching(cluster, _made(folder / "watch"))]
-        say("cuts")
+        write_line("cuts")
         cut = cuts(cluster.nodes["n2"], _made(folder / "cuts"), max(3, round(LINK_CUTS * share)))
-        say("ps")
+        write_line("ps")
         fleets = [fleet(cluster, _made(folder / how), how) for how in ("refusing", "silent")]
-        say("growth")
+        write_line("growth")
         grown = growth(cluster.nodes["n3"].node(), max(10, round(CONNECTS * share)))
     finally:
         cluster.close()
-    say("stops")
+    write_line("stops")
     stopped = storm(max(10, round(STOP_CYCLES * share)))
     return Figures(tuple(verb_figures), cut, tuple(fleets), grown, stopped)
 

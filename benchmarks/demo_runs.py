@@ -33,6 +33,6 @@ def demo_run(workdir: Path, changes: Mapping[str, Any], config: Path = CONFIG) -
     return run_dir.path
 
 
-def narrate(sentence: str, fraction: float = 0.0) -> None:
+def report_progress(sentence: str, fraction: float = 0.0) -> None:
     """Talk on stderr."""
     print(sentence, file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.demo_runs import CONFIG, narrate
+from benchmarks.demo_runs import CONFIG, report_progress
 from giblet_train.components.build import TrainingSetup
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.distributed.process_group import ProcessGroup, set_threads
@@ -52,9 +52,9 @@ class Racer:
     """
 
     name: str
-    experiment: TrainingSetup
+    setup: TrainingSetup
     data: PreparedSplit
-    examiner: Evaluator
+    evaluator: Evaluator
     before_cpu_s: float
     wall_s: float
     step: int = 0
@@ -65,23 +65,23 @@ class Racer:
     def of(cls, name: str, config_path: Path, workdir: Path) -> Racer:
         """Build a training that is ready for its first step."""
         config = load(config_path, {}, [CONFIG.parent]).config
-        data = load_split(config, workdir, narrate)
+        data = load_split(config, workdir, report_progress)
         set_threads(config, 1)
         wall, cpu = time.perf_counter(), time.process_time()
-        experiment = TrainingSetup.build(config, data, ProcessGroup(0, 1, torch.device("cpu")))
+        setup = TrainingSetup.build(config, data, ProcessGroup(0, 1, torch.device("cpu")))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        return cls(name, experiment, data, Evaluator.of(experiment, data), cpu, wall)
+        return cls(name, setup, data, Evaluator.of(setup, data), cpu, wall)
 
     @property
     def finished(self) -> bool:
         """Return whether the plan has no further step."""
-        return self.step >= self.experiment.learner.plan.total_steps
+        return self.step >= self.setup.train_step.plan.total_steps
 
     def turn(self, seconds: float) -> None:
         """Train for some CPU seconds; then validate, which is not counted."""
         wall, cpu = time.perf_counter(), time.process_time()
         while not self.finished and time.perf_counter() - wall < seconds:
-            self.experiment.learner.step(self.step, {})
+            self.setup.train_step.step(self.step, {})
             self.step += 1
         self.wall_s += time.perf_counter() - wall
         self.cpu_s += time.process_time() - cpu
@@ -89,27 +89,27 @@ class Racer:
 
     def validate(self) -> None:
         """Keep the averaged weights if they are the best so far, as the trainer does."""
-        learner, self.state.step = self.experiment.learner, self.step
-        improved = self.state.record_validation(self.examiner.validation(learner.average.model), 0.0)
-        learner.keep_best(improved)
+        train_step, self.state.step = self.setup.train_step, self.step
+        improved = self.state.record_validation(self.evaluator.validation(train_step.average.model), 0.0)
+        train_step.keep_best(improved)
 
     def n_parameters(self) -> int:
         """Return the number of trained parameters."""
-        return sum(p.numel() for p in self.experiment.learner.model.parameters())
+        return sum(p.numel() for p in self.setup.train_step.model.parameters())
 
     def cpu_per_subject_tr(self) -> float:
         """Return CPU seconds per subject and TR."""
-        learner = self.experiment.learner
-        trs_per_step = learner.config.batch_size * learner.windows.scored_trs
+        train_step = self.setup.train_step
+        trs_per_step = train_step.config.batch_size * train_step.windows.scored_trs
         return self.cpu_s / (self.step * trs_per_step * len(self.data.subjects))
 
     def reached(self) -> dict[str, Any]:
         """Return held-out figures of the best weights so far."""
-        model = self.experiment.learner.average.model
+        model = self.setup.train_step.average.model
         now = {n: t.clone() for n, t in model.state_dict().items()}
-        model.load_state_dict(now | self.experiment.learner.best)
+        model.load_state_dict(now | self.setup.train_step.best)
         model.share = self.state.best_share
-        figures = self.examiner.evaluation(model, lambda: None)
+        figures = self.evaluator.evaluation(model, lambda: None)
         model.load_state_dict(now)
         return figures
 
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("workdir", type=Path)
     workdir = parser.parse_args().workdir.resolve()
     ours, dense = Racer.of("giblet", CONFIG, workdir), Racer.of("dense", DENSE, workdir)
-    begun = ours.examiner.validation(ours.experiment.learner.average.model).r
+    begun = ours.evaluator.validation(ours.setup.train_step.average.model).r
     while not ours.finished:
         ours.turn(TURN_S)
         dense.turn(max(0.0, ours.wall_s - dense.wall_s))
@@ -137,7 +137,7 @@ def main() -> None:
         dense.turn(TURN_S)
     rows += compared(own, dense.reached(), f"dense after {LONGER} times as long")
     start = "starts from nothing"
-    if ours.experiment.start_signal is not None:
+    if ours.setup.start_signal is not None:
         ridge = "starts from ridge, which is solved before the first step"
         start = f"{ridge} (validation r {begun:.3f} by itself)"
     print(

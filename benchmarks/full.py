@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.demo_runs import CONFIG, narrate
+from benchmarks.demo_runs import CONFIG, report_progress
 from giblet_train.data.store.prepare import read_data_request
 from giblet_train.data.store.store import study_folder
 from giblet_train.schema.config import dump
@@ -82,7 +82,7 @@ def main() -> None:
     workdir = parser.parse_args().workdir.resolve()
     runs = [written(workdir, preset) for preset in PRESETS]
     config = load(CONFIG, {"data.simulate": "full"}).config
-    study_folder(config, read_data_request(runs[0].path, None).data_dir, workdir, narrate)
+    study_folder(config, read_data_request(runs[0].path, None).data_dir, workdir, report_progress)
     shutil.rmtree(workdir / "stores", ignore_errors=True)
     prepare = measured("-m", "giblet_train", "prepare", str(runs[0].path))
     trains = [measured("-m", "giblet_train", "train", str(run.path)) for run in runs]

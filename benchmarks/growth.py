@@ -102,21 +102,21 @@ def measure(n_trs: int, way: str) -> dict[str, float]:
     config = config_of_seed(0, 2)
     with ranks_of(config) as ranks:
         began = time.process_time()
-        experiment = TrainingSetup.build(config, study.data, ranks)
+        setup = TrainingSetup.build(config, study.data, ranks)
         prepared = time.process_time()
-        experiment.learner.average.model.share = 0.0
-        again = refit(experiment, study.data)
+        setup.train_step.average.model.share = 0.0
+        again = refit(setup, study.data)
         evaluator = Evaluator.of(again, study.data)
-        encoding = evaluator.evaluation(again.learner.average.model, lambda: None)["encoding"]
+        encoding = evaluator.evaluation(again.train_step.average.model, lambda: None)["encoding"]
         evaluated = time.process_time()
         for step in range(N_STEPS):
-            experiment.learner.step(step, {})
+            setup.train_step.step(step, {})
         ended = time.process_time()
     return {
         "prepare_s": prepared - began,
         "evaluate_s": evaluated - prepared,
         "step_s": (ended - evaluated) / N_STEPS,
-        "steps_per_epoch": experiment.learner.plan.steps_per_epoch,
+        "steps_per_epoch": setup.train_step.plan.steps_per_epoch,
         "rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "r_start": encoding["r_responsive"],
         "r_pooled": encoding["r_ridge_pooled"],

@@ -18,7 +18,7 @@ from himalaya.kernel_ridge import MultipleKernelRidgeCV
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
-from benchmarks.demo_runs import demo_run, narrate
+from benchmarks.demo_runs import demo_run, report_progress
 from giblet_train.analysis.ensemble import (
     BOTH,
     ENSEMBLE,
@@ -129,9 +129,9 @@ def main() -> None:
         for n in range(arguments.members)
     ]
     paths = [demo_run(workdir, changes) for changes in variants]
-    folds = score_folds(paths, "best", load_split, narrate)
+    folds = score_folds(paths, "best", load_split, report_progress)
     for fold in folds:
-        narrate(f"banded ridge, fold {fold.fold}")
+        report_progress(f"banded ridge, fold {fold.fold}")
         dict.update(fold.scores, banded(fold.data))
     judged = [_evaluation(workdir / "runs" / fold.members[0]) for fold in folds]
     print(page(folds, judged), end="")
@@ -307,13 +307,13 @@ def _contains(bounds: dict[str, float]) -> str:
 
 def _evaluation(path: Path) -> dict[str, Any]:
     """Return a run's test figures, and each TR's contribution to r over voxels outside every true region."""
-    run = load_run(path, "best", load_split, narrate)
+    run = load_run(path, "best", load_split, report_progress)
     data, outside_V = run.data, ~_in_regions(run.data)
     products = [
         contributions_of(predicted_TV[:, outside_V], data.bold[subject][data.split.test][:, outside_V])
-        for subject, predicted_TV in run.examiner.predicted(run.model)
+        for subject, predicted_TV in run.evaluator.predicted(run.model)
     ]
-    return run.examiner.evaluation(run.model, lambda: None) | {"outside_T": np.mean(products, axis=0)}
+    return run.evaluator.evaluation(run.model, lambda: None) | {"outside_T": np.mean(products, axis=0)}
 
 
 if __name__ == "__main__":

@@ -151,25 +151,25 @@ def measure(cell: Cell, epochs: int) -> dict[str, Any]:
     product = dict.fromkeys(data.subjects, product_ridge.predict(data, cell.form))
     linear = TrainingSetup.build(config_of_seed(cell.seed, epochs, start_nonlinear=False), data, _alone(config))
     trainer = train(config, study)
-    network = trainer.experiment.learner.average.model
+    network = trainer.setup.train_step.average.model
     predicted = {
         "pooled ridge": pooled,
         "expert ridge": expert.predicted,
         "product ridge": product,
         "linear start": _predicted(data, refit(linear, data)),
-        "network before refit": _predicted(data, trainer.keeper.experiment),
-        "network": _predicted(data, trainer.experiment),
+        "network before refit": _predicted(data, trainer.checkpoints.setup),
+        "network": _predicted(data, trainer.setup),
     }
     network.share = 0.0
-    selected = predicted["selected start"] = _predicted(data, trainer.experiment)
+    selected = predicted["selected start"] = _predicted(data, trainer.setup)
     predicted["start + pooled ridge"] = {s: (x_TV + pooled[s]) / 2.0 for s, x_TV in selected.items()}
-    network.limit_start(trainer.experiment.shape.bottleneck_dim)
-    predicted["start"] = _predicted(data, trainer.experiment)
+    network.limit_start(trainer.setup.shape.bottleneck_dim)
+    predicted["start"] = _predicted(data, trainer.setup)
     r = {name: _series(data, responses) for name, responses in predicted.items()}
     return {
         "r": {name: series_T.tolist() for name, series_T in r.items()},
         "ceiling": study.ceiling(),
-        "share": trainer.standing.best_share,
+        "share": trainer.state.best_share,
         "expert_at_edge": expert.alpha_at_edge,
         "cpu_s": time.process_time() - began,
     }
@@ -202,7 +202,7 @@ def _alone(config: Config) -> ProcessGroup:
 
 def _predicted(data: PreparedSplit, setup: TrainingSetup) -> dict[str, NDArray[np.float32]]:
     """Return subject -> responses (T, V) on the test TRs as the averaged model of a setup predicts them."""
-    return dict(Evaluator.of(setup, data).predicted(setup.learner.average.model))
+    return dict(Evaluator.of(setup, data).predicted(setup.train_step.average.model))
 
 
 def _pooled(data: PreparedSplit) -> dict[str, NDArray[np.float32]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.demo_runs import demo_run, narrate
+from benchmarks.demo_runs import demo_run, report_progress
 from giblet_train.analysis.load_run import load_run
 from giblet_train.evaluation.metrics import pearson
 from giblet_train.schema.records import EvaluationMetric, decode_metrics
@@ -65,9 +65,9 @@ def main() -> None:
 
 def r_of_each(run_dir: Path) -> dict[str, float]:
     """Return subject -> mean held-out r over responsive voxels."""
-    run = load_run(run_dir, "best", load_split, narrate)
+    run = load_run(run_dir, "best", load_split, report_progress)
     rows, yes = run.data.split.test, run.data.responsive_V
-    predicted = run.examiner.predicted(run.model)
+    predicted = run.evaluator.predicted(run.model)
     return {s: float(pearson(p_TV, run.data.bold[s][rows])[yes].mean()) for s, p_TV in predicted}
 
 

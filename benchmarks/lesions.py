@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.demo_runs import demo_run, narrate
+from benchmarks.demo_runs import demo_run, report_progress
 from giblet_train.analysis.lesions import lesion_study
 from giblet_train.analysis.load_run import load_run
 from giblet_train.schema.config import MODALITIES
@@ -53,11 +53,13 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200)
     arguments = parser.parse_args()
     runs = [demo_run(arguments.workdir.resolve(), {"split.fold": fold}) for fold in FOLDS]
-    opened = [load_run(run, "best", load_split, narrate) for run in runs]
+    opened = [load_run(run, "best", load_split, report_progress) for run in runs]
     tables, right, wrong = [], 0, 0
     for mode in ("missing", "silence"):
         studies = [
-            lesion_study(run, run.parcels(list(LESIONS), None, None), "measured", mode, arguments.draws, narrate)
+            lesion_study(
+                run, run.parcels(list(LESIONS), None, None), "measured", mode, arguments.draws, report_progress
+            )
             for run in opened
         ]
         tables.append(table(mode, studies))

@@ -32,7 +32,7 @@ def main() -> None:
     folder = study_folder(run.config, run.workdir / run.config.data.data_dir, run.workdir, lambda *_: None)[0]
     truth = np.load(folder / "truth.npz")
     region_V = run.data.from_grid(truth["region_XYZ"].astype(int))
-    posterior, maps = run.experiment.posterior, held_out_maps(run)
+    posterior, maps = run.setup.posterior, held_out_maps(run)
     assert posterior is not None
     signal_V = region_V > 0
     shares = [dict.fromkeys(posterior.spaces, 0.0) for _ in REGIONS]

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.demo_runs import narrate
+from benchmarks.demo_runs import report_progress
 from giblet_train.schema.config import content_hash
 from giblet_train.schema.config_loader import load
 from giblet_train.schema.run_dir import RunDir
@@ -177,7 +177,7 @@ def finished(node: Path, name: str, changes: Mapping[str, Any]) -> RunDir | None
 def launched(laptop: Laptop, node: Path, name: str, changes: Mapping[str, Any]) -> RunDir:
     """Launch a configuration and follow it to its end."""
     words = [word for key, value in changes.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    narrate(f"giblet launch {NODE} {name} {' '.join(words)}")
+    report_progress(f"giblet launch {NODE} {name} {' '.join(words)}")
     with subprocess.Popen(
         [GIBLET, "launch", NODE, name, *words, "--follow", "--again"],
         env=laptop.environment,
@@ -188,7 +188,7 @@ def launched(laptop: Laptop, node: Path, name: str, changes: Mapping[str, Any]) 
         assert process.stdout is not None
         run_id = process.stdout.readline().strip()
         for line in process.stdout:
-            narrate(line.rstrip())
+            report_progress(line.rstrip())
     return RunDir(node / "runs" / run_id)
 
 

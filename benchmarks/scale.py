@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.demo_runs import narrate
+from benchmarks.demo_runs import report_progress
 from giblet_train.components.build import TrainingSetup
 from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.data.preprocessing.split_data import PreparedSplit
@@ -77,7 +77,7 @@ def _page() -> None:
         for subject in range(N_SUBJECTS):
             np.save(_bold(Path(folder), subject), _noise(subject))
         for n_ranks, heads in CASES:
-            narrate(f"{n_ranks} rank(s), heads {heads}", 0.0)
+            report_progress(f"{n_ranks} rank(s), heads {heads}", 0.0)
             figures = _case(heads, Path(folder), n_ranks)
             gib, sent, cpu_s = (figures[name] for name in ("gib", "sent", "cpu_s"))
             rows.append(
@@ -116,22 +116,22 @@ def _rank(heads: str, folder: Path, n_ranks: int) -> None:
     cfg = config(model=own, distributed={"world_size": n_ranks}, threads=1)
     with ranks_of(cfg) as ranks, Memory() as memory:
         gib = {"torch": memory.now()}
-        experiment = TrainingSetup.build(cfg, _data(folder), ranks)
-        learner = experiment.learner
-        learner.step(0, {})
+        setup = TrainingSetup.build(cfg, _data(folder), ranks)
+        train_step = setup.train_step
+        train_step.step(0, {})
         began, sent = time.process_time(), ranks.wire.n_bytes
         memory.mark()
         for step in range(1, N_STEPS + 1):
-            learner.step(step, {})
+            train_step.step(step, {})
         cpu_s, sent = (time.process_time() - began) / N_STEPS, (ranks.wire.n_bytes - sent) // N_STEPS
         gib["step"] = memory.mark()
         gib["rest"] = memory.now()
-        tensors = learner.tensors()
-        series = ranks.tensors_at_first(tensors, {n: t for n, t in tensors.items() if experiment.shards.is_local(n)})
+        tensors = train_step.tensors()
+        series = ranks.tensors_at_first(tensors, {n: t for n, t in tensors.items() if setup.shards.is_local(n)})
         if ranks.is_first:
             save_file(series, Path("/dev/null"), {})
         gib["save"] = memory.mark()
-        _tell(ranks, gib, sent, cpu_s, learner.n_parameters)
+        _tell(ranks, gib, sent, cpu_s, train_step.n_parameters)
 
 
 def _tell(ranks: ProcessGroup, gib: Mapping[str, float], sent: int, cpu_s: float, n_parameters: int) -> None:

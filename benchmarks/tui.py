@@ -60,7 +60,7 @@ from giblet_tui.dashboard.app import DashboardApp
 class Silent:
     def start(self, post): pass
     def close(self): pass
-    def stop(self, run_id, say): return ""
+    def stop(self, run_id, report): return ""
 
 async def first():
     app = DashboardApp(Silent(), Silent(), cache.load())

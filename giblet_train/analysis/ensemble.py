@@ -75,16 +75,16 @@ def _score(fold: int, paths: Sequence[Path], role: str, load: DataLoaderFn, narr
         run = first if n == 0 else load_run(path, role, load, narrate)
         narrate(f"fold {fold}: member {n + 1} of {len(paths)}", n / len(paths))
         scores[path.name] = CorrelationAccumulator(data.responsive_V, data.null_V)
-        for subject, own_TV in run.examiner.predicted(run.model):
+        for subject, own_TV in run.evaluator.predicted(run.model):
             predicted_TV = to_voxels_of(run.data, data, own_TV)
             own_T = data.present[subject][rows] if data.present else None
             scores[path.name].add(np.nan_to_num(predicted_TV), data.bold[subject][rows], own_T)
             total[subject].add(predicted_TV)
         film = {
             source: {m: to_features_of(run.data, data, m, own_TF) for m, own_TF in features.items()}
-            for source, features in run.examiner.rebuilt(run.model).items()
+            for source, features in run.evaluator.rebuilt(run.model).items()
         }
-        skills.append({m: d["skill"] for m, d in first.examiner.decoding(film)["predicted"].items()})
+        skills.append({m: d["skill"] for m, d in first.evaluator.decoding(film)["predicted"].items()})
         for source, features in film.items():
             into = rebuilt.setdefault(source, {})
             for m, x_TF in features.items():
@@ -92,7 +92,7 @@ def _score(fold: int, paths: Sequence[Path], role: str, load: DataLoaderFn, narr
     members = tuple(path.name for path in paths)
     scores |= _score_with_baselines(data, {subject: mean.value_TV for subject, mean in total.items()})
     mean_skill = {m: float(np.mean([skill[m] for skill in skills])) for m in skills[0]}
-    return FoldScores(fold, members, scores, rebuilt, first.examiner.decoding(rebuilt), mean_skill, data)
+    return FoldScores(fold, members, scores, rebuilt, first.evaluator.decoding(rebuilt), mean_skill, data)
 
 
 def _score_with_baselines(data: PreparedSplit, total: Mapping[str, Floats]) -> dict[str, CorrelationAccumulator]:

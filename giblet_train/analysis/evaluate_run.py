@@ -25,7 +25,7 @@ def evaluate_checkpoint(run: LoadedRun, maps: HeldOutMaps, narrate: Narrate) -> 
     maps: held-out maps of the run.
     """
     narrate("evaluating the weights on the test block", 0.5)
-    figures = run.examiner.evaluation(run.model, lambda: None)
+    figures = run.evaluator.evaluation(run.model, lambda: None)
     r_V = maps.group_r_V
     figures["encoding"] |= {
         "r_mean": float(r_V.mean()),

@@ -54,7 +54,7 @@ def evaluate_into(
     lines = evaluation_lines(figures)
     if folder is not None:
         write_results("evaluation", figures, lines, folder, as_json=False)
-        write_maps(run.data, maps, run.experiment.posterior, folder)
+        write_maps(run.data, maps, run.setup.posterior, folder)
         write_series(run.data, maps, folder / "series.tsv")
         write_regions(run, maps, folder / "regions.tsv")
         verdict = verdict_of(
@@ -111,7 +111,7 @@ def write_regions(run: LoadedRun, maps: HeldOutMaps, path: Path) -> None:
     regions = [p for p in run.regions() if p.voxels_V.any()]
     if not regions:
         return
-    posterior = run.experiment.posterior
+    posterior = run.setup.posterior
     spaces = () if posterior is None else posterior.spaces
     columns = ["region", "subject", "n_voxels", "r", "ceiling", "r_over_ceiling", "share_significant", "explained"]
     columns += [*(f"share_{space}" for space in spaces), "memory_s"]

@@ -81,14 +81,14 @@ def _within_limit(value: float, limit: float, text: str) -> tuple[Status, str]:
     return ("pass" if value <= limit else "fail"), f"{text} {value:.2g} (limit {limit:g})"
 
 
-def _learner(device: torch.device, config: Config | None = None) -> TrainStep:
+def _train_step(device: torch.device, config: Config | None = None) -> TrainStep:
     config = config or check_config()
     set_threads(config, 1)
     return build_step(config, ProcessGroup(0, 1, device))
 
 
-def _steps(learner: TrainStep, first: int, stop: int) -> list[dict[str, float]]:
-    return [learner.step(step, {}).loss for step in range(first, stop)]
+def _steps(train_step: TrainStep, first: int, stop: int) -> list[dict[str, float]]:
+    return [train_step.step(step, {}).loss for step in range(first, stop)]
 
 
 def _largest_difference(first: Sequence[dict[str, float]], second: Sequence[dict[str, float]]) -> float:
@@ -96,7 +96,7 @@ def _largest_difference(first: Sequence[dict[str, float]], second: Sequence[dict
 
 
 def _cpu_against_gpu(device: torch.device) -> tuple[Status, str]:
-    losses = [_steps(_learner(d), 0, 50) for d in (CPU, device)]
+    losses = [_steps(_train_step(d), 0, 50) for d in (CPU, device)]
     return _within_limit(_largest_difference(*losses), LOSS_TOLERANCE, "largest relative difference of a loss")
 
 
@@ -116,22 +116,22 @@ def _readout(device: torch.device) -> tuple[Status, str]:
 
 def _repeated(device: torch.device) -> tuple[Status, str]:
     config = check_config(deterministic=True)
-    first, second = (_trained(_learner(device, config), 0, 20) for _ in range(2))
+    first, second = (_trained(_train_step(device, config), 0, 20) for _ in range(2))
     return _equal(first, second)
 
 
 def _resumed(device: torch.device) -> tuple[Status, str]:
     config = check_config(deterministic=True)
-    straight = _trained(_learner(device, config), 0, 20)
-    half = _trained(_learner(device, config), 0, 10)
-    resumed = _learner(device, config)
+    straight = _trained(_train_step(device, config), 0, 20)
+    half = _trained(_train_step(device, config), 0, 10)
+    resumed = _train_step(device, config)
     resumed.load(half.items())
     return _equal(straight, _trained(resumed, 10, 20))
 
 
-def _trained(learner: TrainStep, first: int, stop: int) -> dict[str, torch.Tensor]:
-    _steps(learner, first, stop)
-    return {name: tensor.clone() for name, tensor in learner.tensors().items()}
+def _trained(train_step: TrainStep, first: int, stop: int) -> dict[str, torch.Tensor]:
+    _steps(train_step, first, stop)
+    return {name: tensor.clone() for name, tensor in train_step.tensors().items()}
 
 
 def _equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> tuple[Status, str]:
@@ -144,29 +144,29 @@ def _mixed_precision(device: torch.device) -> tuple[Status, str]:
     for mixed in (False, True):
         config = check_config(use_mixed_precision=mixed, model={"start": "zero"})
         data = check_data()
-        experiment = TrainingSetup.build(config, data, ProcessGroup(0, 1, device))
-        _steps(experiment.learner, 0, 100)
-        r.append(Evaluator.of(experiment, data).validation(experiment.learner.average.model).r or 0.0)
+        setup = TrainingSetup.build(config, data, ProcessGroup(0, 1, device))
+        _steps(setup.train_step, 0, 100)
+        r.append(Evaluator.of(setup, data).validation(setup.train_step.average.model).r or 0.0)
     return _within_limit(abs(r[1] - r[0]), R_TOLERANCE, f"r {r[0]:.3f} in float32, {r[1]:.3f} in bfloat16; difference")
 
 
 def _stage_times(device: torch.device) -> tuple[Status, str]:
-    learner = _learner(device)
-    _steps(learner, 0, 5)
+    train_step = _train_step(device)
+    _steps(train_step, 0, 5)
     synchronize(device)
     began = time.perf_counter()
-    seconds = sum(learner.step(step, {}).seconds for step in range(5, 25))
+    seconds = sum(train_step.step(step, {}).seconds for step in range(5, 25))
     synchronize(device)
     wall = time.perf_counter() - began
     return _within_limit(abs(seconds / wall - 1.0), TIME_TOLERANCE, f"{50 * wall:.1f} ms per step; relative difference")
 
 
 def _kernels(device: torch.device) -> tuple[Status, str]:
-    learner = _learner(device)
-    _steps(learner, 0, 5)
+    train_step = _train_step(device)
+    _steps(train_step, 0, 5)
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
-        learner.step(5, {})
+        train_step.step(5, {})
     events = {event.key: event.count for event in profile.key_averages()}
     kernels = sum(
         n for key, n in events.items() if key in ("cudaLaunchKernel", "cuLaunchKernel", "cudaLaunchKernelExC")
@@ -177,14 +177,14 @@ def _kernels(device: torch.device) -> tuple[Status, str]:
 
 def _peak_memory(device: torch.device) -> tuple[Status, str]:
     torch.cuda.reset_peak_memory_stats(device)
-    _steps(_learner(device), 0, 5)
+    _steps(_train_step(device), 0, 5)
     return "measured", f"{torch.cuda.max_memory_allocated(device) / 2**20:.0f} MiB"
 
 
 def _two_ranks(device: torch.device) -> tuple[Status, str]:
     if device.type == "cuda" and torch.cuda.device_count() < 2:
         return "not run", "needs two GPUs"
-    single_rank = _steps(_learner(device), 0, N_STEPS)
+    single_rank = _steps(_train_step(device), 0, N_STEPS)
     answer = _run_ranks("equal")
     return _within_limit(
         _largest_difference(single_rank, answer["losses"]),

@@ -36,21 +36,21 @@ def check_data() -> PreparedSplit:
 
 def build_step(config: Config, ranks: ProcessGroup) -> TrainStep:
     """Build the training step."""
-    return TrainingSetup.build(config, check_data(), ranks).learner
+    return TrainingSetup.build(config, check_data(), ranks).train_step
 
 
 def main(mode: str, out: Path) -> None:
     """Train a few steps as one of two ranks; rank 1 dies or hangs if the mode says so. Rank 0 writes what happened."""
     config = check_config(distributed={"world_size": int(os.environ["WORLD_SIZE"])})
     with ranks_of(config, timedelta(seconds=HANG_TIMEOUT_S)) as ranks:
-        learner, losses = build_step(config, ranks), []
+        train_step, losses = build_step(config, ranks), []
         began = time.monotonic()
         try:
             for step in range(N_STEPS):
                 if mode != "equal" and ranks.rank == 1 and step == FAULT_STEP:
                     _fault(mode)
                 began = time.monotonic()
-                losses.append(learner.step(step, {}).loss)
+                losses.append(train_step.step(step, {}).loss)
         except RunFailed as error:
             out.write_text(json.dumps({"error": error.message, "after_s": time.monotonic() - began}))
             os._exit(error.exit_code)  # the process group cannot be closed without the other rank

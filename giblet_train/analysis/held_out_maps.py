@@ -64,7 +64,7 @@ def held_out_maps(run: LoadedRun) -> HeldOutMaps:
     data, rows = run.data, run.data.split.test
     blocks = data.split.other_blocks
     stretches = stretches_of(blocks, len(rows))
-    series = zip(run.examiner.predicted(run.model), run.examiner.predicted(run.model, blocks), strict=True)
+    series = zip(run.evaluator.predicted(run.model), run.evaluator.predicted(run.model, blocks), strict=True)
     r, p, group_null_NV = {}, {}, None
     for (subject, predicted_TV), (_, other_TV) in series:
         own_T = data.present[subject][rows] if data.present else np.ones(len(rows), bool)
@@ -93,12 +93,12 @@ def held_out_maps(run: LoadedRun) -> HeldOutMaps:
 
 def _lost_without(run: LoadedRun, group_r_V: Floats) -> dict[str, Floats]:
     """Predict again with each modality at its training mean, which is 0."""
-    targets = run.examiner.objective.targets
+    targets = run.evaluator.objective.targets
     lost: dict[str, Floats] = {}
     for modality in targets.inputs if len(targets.inputs) > 1 else ():
         silent = {**targets.inputs, modality: torch.zeros_like(targets.inputs[modality])}
-        examiner = replace(run.examiner, objective=LossTerms(replace(targets, inputs=silent), run.config))
-        r = [_r_of(run, subject, predicted_TV) for subject, predicted_TV in examiner.predicted(run.model)]
+        evaluator = replace(run.evaluator, objective=LossTerms(replace(targets, inputs=silent), run.config))
+        r = [_r_of(run, subject, predicted_TV) for subject, predicted_TV in evaluator.predicted(run.model)]
         without_V = np.mean([r_V for r_V in r if r_V is not None], axis=0)
         lost[modality] = _explained(group_r_V) - _explained(without_V)
     return lost
@@ -127,7 +127,7 @@ def _series(run: LoadedRun, group_r_V: Floats) -> tuple[dict[str, Floats], dict[
     n_T = np.maximum(1, run.data.n_present_T()[rows])
     measured: dict[str, Floats] = {name: np.zeros(len(rows)) for name in sets}
     predicted: dict[str, Floats] = {name: np.zeros(len(rows)) for name in sets}
-    for subject, predicted_TV in run.examiner.predicted(run.model):
+    for subject, predicted_TV in run.evaluator.predicted(run.model):
         own_T1 = run.data.present[subject][rows][:, None] if run.data.present else np.ones((len(rows), 1), bool)
         for name, voxels_V in sets.items():
             measured[name] += (run.data.bold[subject][rows][:, voxels_V] * own_T1).mean(axis=1) / n_T

@@ -49,9 +49,9 @@ class LesionContext:
                 "Use a run with model.kind: trunk.",
             )
         rows, data = run.data.split.test, run.data
-        predicted = run.examiner.predicted(run.model)
+        predicted = run.evaluator.predicted(run.model)
         bold = dict(predicted) if source == "predicted" else {s: data.bold[s][rows] for s in data.subjects}
-        readout = VoxelReadout.of(run.model, run.examiner.compression, bold)
+        readout = VoxelReadout.of(run.model, run.evaluator.compression, bold)
         return cls(run, run.model, readout, mode, {m: x_TF[rows] for m, x_TF in data.targets.items()})
 
     def figures(self, lost_V: NDArray[np.bool_]) -> Figures:
@@ -66,7 +66,7 @@ class LesionContext:
     @torch.no_grad()
     def film(self, lost_V: NDArray[np.bool_]) -> dict[str, NDArray[np.float32]]:
         """Return modality -> reconstructed features (T, F), or probabilities of codes, block by block."""
-        model, targets = self.model.eval(), self.run.experiment.learner.objective.targets
+        model, targets = self.model.eval(), self.run.setup.train_step.objective.targets
         z_TK = self.readout.latents(lost_V, self.mode).to(next(model.parameters()).device)
         ends = accumulate((stop - start for start, stop in self.run.data.split.test_blocks), initial=0)
         blocks = [model.decoders(z_TK[None, first:stop], None) for first, stop in pairwise(ends)]

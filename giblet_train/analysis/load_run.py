@@ -44,9 +44,9 @@ class LoadedRun:
     config: Config
     record: CheckpointRecord
     data: PreparedSplit
-    experiment: TrainingSetup
+    setup: TrainingSetup
     model: Network
-    examiner: Evaluator
+    evaluator: Evaluator
 
     def parcels(self, names: Sequence[str], atlas: Path | None, mask: Path | None) -> tuple[Parcel, ...]:
         """Return the named parcels of an atlas, and a mask's voxels. Raises ConfigError, DataError."""
@@ -115,15 +115,15 @@ def load_run(path: Path, role: str, load: DataLoaderFn, narrate: Narrate, workdi
         )
     device = device_of(alone, 0)
     narrate(f"{record.file} (step {record.step}, epoch {record.epoch}), on {_named(device)}", 0.0)
-    experiment = TrainingSetup.build(alone, data, ProcessGroup(0, 1, device))
-    model = experiment.learner.average.model
+    setup = TrainingSetup.build(alone, data, ProcessGroup(0, 1, device))
+    model = setup.train_step.average.model
     prefix = "best." if role == checkpoint_files.BEST else "average."
     model.load_state_dict(with_prefix("model.", saved.tensors) | with_prefix(prefix, saved.tensors))
     model.share = saved.state["best_share" if role == checkpoint_files.BEST else "last_share"]
     if role == checkpoint_files.BEST and record.refit_trs is not None:  # otherwise the run has not ended
-        experiment = refit(experiment, data, lambda sentence: narrate(sentence, 0.2))
-        model = experiment.learner.average.model
-    return LoadedRun(run_dir, where, config, record, data, experiment, model, Evaluator.of(experiment, data))
+        setup = refit(setup, data, lambda sentence: narrate(sentence, 0.2))
+        model = setup.train_step.average.model
+    return LoadedRun(run_dir, where, config, record, data, setup, model, Evaluator.of(setup, data))
 
 
 def _named(device: torch.device) -> str:

@@ -89,26 +89,26 @@ def _run_trial_steps(config: Config, data: Any, n_steps: int) -> tuple[TrialStep
     """Train a run's first steps on one process with a short warm-up; also return the run's own schedule."""
     set_threads(config, 1)
     ranks = ProcessGroup(0, 1, device_of(config, 0))
-    plan = TrainingSetup.build(config, data, ranks).learner.plan
+    plan = TrainingSetup.build(config, data, ranks).train_step.plan
     balance = msgspec.structs.replace(config.balance, every_steps=1)
     short = msgspec.structs.replace(config, warmup_steps=WARM_UP_STEPS, balance=balance)
-    experiment = TrainingSetup.build(short, data, ranks)
-    learner, examiner = experiment.learner, Evaluator.of(experiment, data)
-    first, start = examiner.initial_loss(learner.model), examiner.training_loss(learner.model)
-    steps: list[StepResult] = [learner.step(n, {}) for n in range(min(n_steps, learner.plan.total_steps))]
-    last, shares = examiner.training_loss(learner.model), steps[-1].gradient_share or {}
+    setup = TrainingSetup.build(short, data, ranks)
+    train_step, evaluator = setup.train_step, Evaluator.of(setup, data)
+    first, start = evaluator.initial_loss(train_step.model), evaluator.training_loss(train_step.model)
+    steps: list[StepResult] = [train_step.step(n, {}) for n in range(min(n_steps, train_step.plan.total_steps))]
+    last, shares = evaluator.training_loss(train_step.model), steps[-1].gradient_share or {}
     components = {
-        c: Component(_mean_square(data.facts[c]), first[c], start[c], last[c], learner.base_weight[c], shares.get(c))
-        for c in learner.components
+        c: Component(_mean_square(data.facts[c]), first[c], start[c], last[c], train_step.base_weight[c], shares.get(c))
+        for c in train_step.components
     }
     return (
         TrialSteps(
             components=components,
-            n_parameters=learner.n_parameters,
+            n_parameters=train_step.n_parameters,
             n_steps=len(steps),
             step_s=sorted(s.seconds for s in steps)[len(steps) // 2],
             gib=resident_gib(),
-            idle=tuple(learner.unused_parameters),
+            idle=tuple(train_step.unused_parameters),
             not_finite=tuple(sorted({c for step in steps for c, _ in step.not_finite})),
         ),
         plan,

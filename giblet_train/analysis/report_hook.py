@@ -33,39 +33,39 @@ class ReportHook(TrainerHook):
         self._is_broken = False
 
     def on_validated(self, trainer: Trainer) -> None:
-        if not trainer.ranks.is_first or trainer.examiner is None or trainer.experiment.shards.sharded:
+        if not trainer.ranks.is_first or trainer.evaluator is None or trainer.setup.shards.sharded:
             return
         if self._is_broken:
             return
         try:
             if self._grid is None:
                 self._grid = CoarseGrid(trainer.data)
-                self._fixed = fixed_maps(self._grid, trainer.data, trainer.experiment.posterior)
-            r_V = trainer.examiner.validation_map(trainer.learner.average.model)
+                self._fixed = fixed_maps(self._grid, trainer.data, trainer.setup.posterior)
+            r_V = trainer.evaluator.validation_map(trainer.train_step.average.model)
             r = self._grid.values("r on the validation block, responsive voxels", r_V)
-            record = self._grid.record(trainer.standing.step, {"r": r, **self._fixed}, held_out=False)
+            record = self._grid.record(trainer.state.step, {"r": r, **self._fixed}, held_out=False)
             write_record(trainer.run_dir.brain, record)
         except Exception as error:
             self._is_broken = True
             why = error.message if isinstance(error, GibletError) else f"{type(error).__name__}: {error}"
-            trainer.recorder.log_event("brain_map", "warning", f"Maps for the terminal could not be written: {why}")
+            trainer.logger.log_event("brain_map", "warning", f"Maps for the terminal could not be written: {why}")
 
     def on_finished(self, trainer: Trainer) -> None:
-        if not trainer.ranks.is_first or trainer.examiner is None:
+        if not trainer.ranks.is_first or trainer.evaluator is None:
             return
-        recorder = trainer.recorder
-        if trainer.experiment.shards.sharded:
-            recorder.log_event("report", "info", "Heads are sharded, so no report was written: giblet evaluate RUN.")
+        logger = trainer.logger
+        if trainer.setup.shards.sharded:
+            logger.log_event("report", "info", "Heads are sharded, so no report was written: giblet evaluate RUN.")
             return
         try:
             self._write(trainer)
         except Exception as error:
             why = error.message if isinstance(error, GibletError) else f"{type(error).__name__}: {error}"
-            recorder.log_event("report", "warning", f"The report could not be written: {why}")
+            logger.log_event("report", "warning", f"The report could not be written: {why}")
 
     def _write(self, trainer: Trainer) -> None:
         record = checkpoint_files.newest(trainer.run_dir.checkpoints, checkpoint_files.BEST)
-        if record is None or trainer.examiner is None:
+        if record is None or trainer.evaluator is None:
             return
         run = LoadedRun(
             run_dir=trainer.run_dir,
@@ -73,16 +73,16 @@ class ReportHook(TrainerHook):
             config=trainer.config,
             record=record,
             data=trainer.data,
-            experiment=trainer.experiment,
-            model=trainer.learner.average.model,
-            examiner=trainer.examiner,
+            setup=trainer.setup,
+            model=trainer.train_step.average.model,
+            evaluator=trainer.evaluator,
         )
         aside = trainer.run_dir.report.with_name(".report.part")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
 
         def narrate(sentence: str, fraction: float = 0.0) -> None:
-            trainer.recorder.heartbeat("validating", f"report: {sentence}")
+            trainer.logger.heartbeat("validating", f"report: {sentence}")
 
         health = Health(state="finished", sentence="finished all its steps", since=time.time())
         maps = held_out_maps(run)
@@ -92,4 +92,4 @@ class ReportHook(TrainerHook):
             write_record(trainer.run_dir.brain, self._grid.record(record.step, brain, held_out=True))
         shutil.rmtree(trainer.run_dir.report, ignore_errors=True)
         aside.rename(trainer.run_dir.report)
-        trainer.recorder.log_event("report", "info", f"Wrote {trainer.run_dir.report.name}/{PAGE}.")
+        trainer.logger.log_event("report", "info", f"Wrote {trainer.run_dir.report.name}/{PAGE}.")

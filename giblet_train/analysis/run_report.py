@@ -174,7 +174,7 @@ def _maps(parts: ReportParts) -> str:
 
 def _posterior_maps(parts: ReportParts, canvas: BrainCanvas, at_mm: NDArray[np.float64]) -> str:
     """Return the maps of what drives each voxel and for how long; nothing without a ridge start."""
-    posterior, data = parts.run.experiment.posterior, parts.run.data
+    posterior, data = parts.run.setup.posterior, parts.run.data
     if posterior is None or not posterior.driven_V.any():
         return ""
     preferred_V = posterior.preferred_V
@@ -374,7 +374,7 @@ def _methods(parts: ReportParts) -> str:
 
 def _refit(parts: ReportParts) -> str:
     """Return a sentence about the ridge initialisation that was fitted again; empty if it was not."""
-    trs = parts.run.experiment.refit_trs
+    trs = parts.run.setup.refit_trs
     if not trs:
         return ""
     return (

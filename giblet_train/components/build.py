@@ -44,7 +44,7 @@ class TrainingSetup:
     config: Config
     shards: HeadSharding
     shape: ModelSize
-    learner: TrainStep
+    train_step: TrainStep
     compression: VoxelBasis | None
     """Basis of the local subjects, on the ranks that evaluate."""
     start_signal: Mapping[str, float] | None = None
@@ -92,8 +92,8 @@ class TrainingSetup:
         plan = lr_schedule(config, steps)
         model = network_of(config, shape, targets, data.study.tr_s, start).to(ranks.device)
         objective = LossTerms(targets, config)
-        learner = TrainStep(model, objective, windows, plan, config, shards)
-        return cls(config, shards, shape, learner, compression, signal, posterior)
+        train_step = TrainStep(model, objective, windows, plan, config, shards)
+        return cls(config, shards, shape, train_step, compression, signal, posterior)
 
     @property
     def n_latents(self) -> int:
@@ -107,11 +107,11 @@ class TrainingSetup:
 
     def total_of(self, loss: Mapping[str, float]) -> float:
         """Return the total loss with the configured weights, without balancing."""
-        return sum(self.learner.base_weight[c] * value for c, value in loss.items())
+        return sum(self.train_step.base_weight[c] * value for c, value in loss.items())
 
     def lr_at(self, step: int) -> float:
         """Return the learning rate of a step."""
-        return lr_at(step, self.learner.plan)
+        return lr_at(step, self.train_step.plan)
 
 
 def _with_compression(config: Config, data: PreparedSplit) -> Config:
@@ -143,15 +143,15 @@ def windows_in(data: PreparedSplit, config: Config, shape: ModelSize, blocks: tu
 
 
 def log_run_metadata(
-    experiment: TrainingSetup, data: PreparedSplit, first: Mapping[str, float], recorder: RunLogger, resumed: int | None
+    setup: TrainingSetup, data: PreparedSplit, first: Mapping[str, float], logger: RunLogger, resumed: int | None
 ) -> DataMetric:
     """Write the data and run records; return the data record.
 
     first: each component's initial loss over all training TRs, on the ranks that measured it.
     """
-    learner, plan, config = experiment.learner, experiment.learner.plan, experiment.config
+    train_step, plan, config = setup.train_step, setup.train_step.plan, setup.config
     split = data.split
-    facts = recorder.log_metric(
+    facts = logger.log_metric(
         DataMetric,
         store_key=data.study.key,
         subjects=data.subjects,
@@ -164,33 +164,33 @@ def log_run_metadata(
         stimulus_offset_s=data.study.stimulus_offset_s,
         shared_trs=len(shared_trs(split)),
         components=dict(data.facts),
-        alignment=alignment_of(data) if experiment.ranks.is_first else None,
+        alignment=alignment_of(data) if setup.ranks.is_first else None,
     )
-    n_parameters = learner.n_parameters
-    recorder.log_metric(
+    n_parameters = train_step.n_parameters
+    logger.log_metric(
         RunMetric,
         steps_per_epoch=plan.steps_per_epoch,
         total_steps=plan.total_steps,
         warmup_steps=plan.warmup_steps,
-        start_total=sum(learner.base_weight.values()),
+        start_total=sum(train_step.base_weight.values()),
         first_loss=dict(first),
-        world_size=experiment.ranks.world_size,
+        world_size=setup.ranks.world_size,
         threads=torch.get_num_threads(),
-        device=experiment.ranks.device.type,
+        device=setup.ranks.device.type,
         n_parameters=n_parameters,
-        heads="sharded" if experiment.shards.sharded else "replicated",
-        scored_trs_per_step=config.batch_size * learner.windows.scored_trs,
+        heads="sharded" if setup.shards.sharded else "replicated",
+        scored_trs_per_step=config.batch_size * train_step.windows.scored_trs,
         torch_version=str(torch.__version__),
         resumed_from_step=resumed,
     )
-    recorder.print_line(
+    logger.print_line(
         f"{len(data.subjects)} subjects × {data.n_voxels} voxels; TRs: {len(split.train)} train, "
         f"{len(split.validation)} validation, {len(split.test)} test; {n_parameters / 1e6:.2f} M parameters; "
         f"{config.num_epochs} epochs × {plan.steps_per_epoch} steps of {config.batch_size} windows × "
-        f"{learner.windows.scored_trs} scored TRs; warm-up {plan.warmup_steps} steps."
+        f"{train_step.windows.scored_trs} scored TRs; warm-up {plan.warmup_steps} steps."
     )
-    if config.use_mixed_precision and not learner.model.mixed_precision:
-        recorder.log_event("mixed_precision", "warning", "use_mixed_precision has no effect on a CPU.")
+    if config.use_mixed_precision and not train_step.model.mixed_precision:
+        logger.log_event("mixed_precision", "warning", "use_mixed_precision has no effect on a CPU.")
     return facts
 
 

@@ -46,7 +46,7 @@ def refit(
         data: the split of the run.
         say: receives progress, because this may take as long as the first fit.
     """
-    trained = setup.learner.average.model
+    trained = setup.train_step.average.model
     if not isinstance(trained, BrainModel) or trained.linear_path is None:
         return setup
     assert setup.compression is not None
@@ -65,9 +65,11 @@ def refit(
     model.share = trained.share
     model.reading_ZZ = _in_terms_of(model.heads, trained.heads, shards)
     model = model.to(device)
-    learner = TrainStep(model, LossTerms(targets, config), setup.learner.windows, setup.learner.plan, config, shards)
+    train_step = TrainStep(
+        model, LossTerms(targets, config), setup.train_step.windows, setup.train_step.plan, config, shards
+    )
     return TrainingSetup(
-        config, shards, setup.shape, learner, compression, ridge.signal, ridge.posterior, len(both.split.train)
+        config, shards, setup.shape, train_step, compression, ridge.signal, ridge.posterior, len(both.split.train)
     )
 
 

@@ -69,7 +69,7 @@ class Evaluator:
     Its methods are collective over the ranks that have one, with the weights of the same step.
     """
 
-    experiment: TrainingSetup
+    setup: TrainingSetup
     data: PreparedSplit
     objective: LossTerms
     shards: HeadSharding
@@ -77,12 +77,12 @@ class Evaluator:
     validation_responses: ValidationResponses
 
     @classmethod
-    def of(cls, experiment: TrainingSetup, data: PreparedSplit) -> Evaluator:
+    def of(cls, setup: TrainingSetup, data: PreparedSplit) -> Evaluator:
         """Build it, and keep the validation responses of responsive voxels, which every epoch needs."""
-        assert experiment.compression is not None
-        shards = experiment.shards
-        responses = ValidationResponses.of(data, experiment.compression, shards.local_subjects, shards.ranks.device)
-        return cls(experiment, data, experiment.learner.objective, shards, experiment.compression, responses)
+        assert setup.compression is not None
+        shards = setup.shards
+        responses = ValidationResponses.of(data, setup.compression, shards.local_subjects, shards.ranks.device)
+        return cls(setup, data, setup.train_step.objective, shards, setup.compression, responses)
 
     def initial_loss(self, model: Network) -> dict[str, float]:
         """Return component -> loss over all training TRs of predicting the training mean, which is 1.
@@ -90,7 +90,7 @@ class Evaluator:
         It measures the scale of the data, so the ridge initialisation is left out.
         """
         passes = self._predict_blocks(model, self.data.split.train_blocks)
-        if self.experiment.start_signal is not None:
+        if self.setup.start_signal is not None:
             passes = [(batch, forward.with_mean_prediction()) for batch, forward in passes]
         return self._loss(passes)
 
@@ -103,12 +103,12 @@ class Evaluator:
         model.share, r = self._select_share(model)
         passes = self._predict_blocks(model, self.data.split.validation_blocks)
         loss = self._loss(passes)
-        total = self.experiment.total_of(loss)
+        total = self.setup.total_of(loss)
         part = SplitLoss(total=total, loss=dict(loss), skill=self._skill(loss, passes))
-        if not self.experiment.learner.is_split:
+        if not self.setup.train_step.is_split:
             return Validation(part, r, model.share, {ENCODING: -total})
         scores = {ENCODING: -loss["fmri"] if r is None else r}
-        weight = self.experiment.learner.base_weight
+        weight = self.setup.train_step.base_weight
         scores |= {modality: -weight[modality] * value for modality, value in loss.items() if modality != ENCODING}
         return Validation(part, r, model.share, scores)
 
@@ -134,7 +134,7 @@ class Evaluator:
     def _start_latents(self, path: LinearEncoder, blocks: tuple[tuple[int, int], ...]) -> Floats:
         """Return the latents (T, Z) of the ridge start over some blocks."""
         parts = []
-        for batch in windows_in(self.data, self.experiment.config, self.experiment.shape, blocks).sequential():
+        for batch in windows_in(self.data, self.setup.config, self.setup.shape, blocks).sequential():
             z_BWZ = path(*self.objective.targets.masked_inputs(batch))
             parts.append(z_BWZ[torch.from_numpy(batch.scored_BW)].cpu().numpy())
         return np.concatenate(parts)
@@ -144,7 +144,7 @@ class Evaluator:
 
         The share is 0, unless another one is reliably better there.
         """
-        blocks, fixed = self.data.split.validation_blocks, self.experiment.config.model.learnt_share
+        blocks, fixed = self.data.split.validation_blocks, self.setup.config.model.learnt_share
         model.share = 1.0
         passes = self._predict_blocks(model, blocks)
         scores_TR = _scores_of(passes)
@@ -197,7 +197,7 @@ class Evaluator:
                 encoding["left_out"] = left_out_figures(self.data, view)
         if encoding and isinstance(model, BrainModel) and model.linear_path is not None:
             encoding |= {"start_latents": float(model.start_gate_Z.sum()), "learnt_share": model.share}
-            encoding["refit_trs"] = float(self.experiment.refit_trs)
+            encoding["refit_trs"] = float(self.setup.refit_trs)
         decoding = self.decoding(self._rebuilt(passes))
         ridge = {m: self._reconstruction(m, x_TF) for m, x_TF in ridge_decoded(self.data, self.shards).items()}
         decoding |= {RIDGE_DECODER: ridge} if ridge else {}
@@ -234,7 +234,7 @@ class Evaluator:
     def _predict_blocks(self, model: Network, blocks: tuple[tuple[int, int], ...]) -> list[tuple[Batch, Forward]]:
         """Run the network over whole blocks without dropout, and detrend its predictions as the responses were."""
         model.eval()
-        config, shape = self.experiment.config, self.experiment.shape
+        config, shape = self.setup.config, self.setup.shape
         batches = windows_in(self.data, config, shape, blocks).sequential()
         forwards = (self.objective.forward(model, self.shards.whole(batch), None) for batch in batches)
         return [(batch, self._detrended(forward, batch)) for batch, forward in zip(batches, forwards, strict=True)]
@@ -269,7 +269,7 @@ class Evaluator:
     def _film_view(self, model: Network) -> StimulusPrediction:
         """Predict every part of the split, in one series; context before a block may reach into its gap."""
         split = self.data.split
-        z_TK = np.zeros((split.n_trs, self.experiment.n_latents), np.float32)
+        z_TK = np.zeros((split.n_trs, self.setup.n_latents), np.float32)
         scores_TR = np.zeros((split.n_trs, self.compression.n_columns), np.float32)
         for blocks in (split.train_blocks, split.validation_blocks, split.test_blocks):
             for (start, stop), (batch, forward) in zip(blocks, self._predict_blocks(model, blocks), strict=True):

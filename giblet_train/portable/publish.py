@@ -95,7 +95,7 @@ def publish(
 
 def evaluated(run: LoadedRun) -> dict[str, Any]:
     """Return the held-out figures of a run: encoding, decoding, baselines, skill."""
-    figures = run.examiner.evaluation(run.model, lambda: None)
+    figures = run.evaluator.evaluation(run.model, lambda: None)
     record = EvaluationMetric(seq=0, step=run.record.step, epoch=run.record.epoch, at=run.record.at, **figures)
     finite = msgspec.json.decode(encode(record))
     return {key: finite[key] for key in ("step", "epoch", "folds", "encoding", "decoding", "baselines", "skill")}
@@ -140,7 +140,7 @@ def _labels(data: PreparedSplit, subjects: Sequence[str]) -> list[str]:
 def _heads(run: LoadedRun, network: BrainModel, labels: Sequence[str]) -> Iterator[tuple[str, Singles]]:
     """Yield the average subject's head (K, V), and those of the labels."""
     weight_KR = network.heads.weight_KR.detach().cpu().numpy()
-    basis = run.examiner.compression
+    basis = run.evaluator.compression
     if len(run.data.subjects) >= FEWEST_FOR_AVERAGE or run.data.subjects == (AVERAGE,):
         average_KV = basis.expand_average(weight_KR)
         if average_KV is None or len(run.data.subjects) == 1:
@@ -158,7 +158,7 @@ def _is_head(name: str) -> bool:
 def _figures_of_heads(run: LoadedRun, network: BrainModel, heads: Mapping[str, Singles]) -> dict[str, HeadFigures]:
     """Return the held-out and training correlation of each head over responsive voxels."""
     split = run.data.split
-    test_TK, train_TK = (run.examiner.latents(network, blocks) for blocks in (split.test_blocks, split.train_blocks))
+    test_TK, train_TK = (run.evaluator.latents(network, blocks) for blocks in (split.test_blocks, split.train_blocks))
     figures = {}
     for label, head_KV in heads.items():
         people = run.data.subjects if label == AVERAGE else (label,)
@@ -237,7 +237,7 @@ def _settings(run: LoadedRun) -> Settings:
 
 
 def _shape(run: LoadedRun, network: BrainModel) -> Shape:
-    size, path = run.experiment.shape, network.linear_path
+    size, path = run.setup.shape, network.linear_path
     expansion = path.expansion if path is not None else None
     longest = max(stop - start for start, stop in run.data.split.test_blocks)
     return Shape(
@@ -251,7 +251,7 @@ def _shape(run: LoadedRun, network: BrainModel) -> Shape:
         fir_trs=size.fir_trs,
         decoder_width=size.decoder_width,
         has_start=path is not None,
-        n_latents=run.experiment.n_latents,
+        n_latents=run.setup.n_latents,
         n_inputs={m: x.shape[1] for m, x in run.data.inputs.items()},
         n_targets={m: x.shape[1] for m, x in run.data.targets.items()},
         learnt_share=network.share,
@@ -287,7 +287,7 @@ def _card(run: LoadedRun, figures: Mapping[str, Any], heads: dict[str, HeadFigur
             "n_subjects": len(study.subjects),
             "n_trs": study.n_trs,
             "n_training_trs": len(run.data.split.train),
-            "n_refit_trs": run.experiment.refit_trs,
+            "n_refit_trs": run.setup.refit_trs,
             "tr_s": study.tr_s,
             "stimuli": sorted({span.stimulus for span in study.spans}),
             "checkpoint": run.record.file,
@@ -307,7 +307,7 @@ def _card(run: LoadedRun, figures: Mapping[str, Any], heads: dict[str, HeadFigur
 
 def _limitations(run: LoadedRun, heads: Mapping[str, HeadFigures]) -> Iterator[str]:
     data = run.data
-    minutes = (run.experiment.refit_trs or len(data.split.train)) * data.study.tr_s / 60.0
+    minutes = (run.setup.refit_trs or len(data.split.train)) * data.study.tr_s / 60.0
     yield f"It was trained on {minutes:.0f} min of film; films unlike it are predicted less well."
     yield "Predictions have no unit of signal change: they are in standard deviations of each voxel."
     if len(data.split.test) * data.study.tr_s < 300:

@@ -46,17 +46,17 @@ class CheckpointManager:
         self,
         run_dir: RunDir,
         config: Config,
-        experiment: TrainingSetup,
+        setup: TrainingSetup,
         store_key: str,
-        recorder: RunLogger,
+        logger: RunLogger,
         hook: TrainerHook,
     ) -> None:
         """Open the checkpoint folder. Raises PreflightRefused on rank 0 if no checkpoint can be written.
 
         config: the run's own, which is saved; that of the setup has values in place of `auto`.
         """
-        self.run_dir, self.experiment, self.store_key, self.recorder = run_dir, experiment, store_key, recorder
-        self.config, self.ranks, self.learner = config, experiment.ranks, experiment.learner
+        self.run_dir, self.setup, self.store_key, self.logger = run_dir, setup, store_key, logger
+        self.config, self.ranks, self.train_step = config, setup.ranks, setup.train_step
         self.hook = hook
         self.last_save_error = ""
         """Why the last checkpoint could not be written; empty if it was."""
@@ -69,8 +69,8 @@ class CheckpointManager:
 
     def save(self, state: TrainState, roles: tuple[str, ...], validation_total: float | None = None) -> bool:
         """Save on rank 0. Returns False if the disk is full; earlier checkpoints are then unchanged."""
-        self.recorder.heartbeat("saving")
-        tensors, is_local = self.learner.tensors(), self.experiment.shards.is_local
+        self.logger.heartbeat("saving")
+        tensors, is_local = self.train_step.tensors(), self.setup.shards.is_local
         series = self.ranks.tensors_at_first(tensors, {n: t for n, t in tensors.items() if is_local(n)})
         if self._checkpoints is None:
             return True
@@ -83,7 +83,7 @@ class CheckpointManager:
                 config_hash=content_hash(self.config),
                 store_key=self.store_key,
                 step=state.step,
-                epoch=self.learner.plan.epoch_of(max(0, state.step - 1)),
+                epoch=self.train_step.plan.epoch_of(max(0, state.step - 1)),
                 validation_total=validation_total,
                 roles=self._with_best(state, roles),
             )
@@ -91,8 +91,8 @@ class CheckpointManager:
             self._report_save_failure(state.step, error)
             return False
         self.last_save_error = ""
-        self.recorder.set_last_checkpoint(saved.file, saved.step)
-        self.recorder.log_event(
+        self.logger.set_last_checkpoint(saved.file, saved.step)
+        self.logger.log_event(
             "checkpoint", "info", f"Saved {saved.file}.", file=saved.file, roles=list(saved.roles), bytes=saved.bytes
         )
         return True
@@ -121,14 +121,14 @@ class CheckpointManager:
         point = self.ranks.broadcast(chosen_on_rank_0 and replace(chosen_on_rank_0, tensors={}))
         if point is None:
             return None
-        self.learner.load(self.ranks.tensors_from_first(chosen_on_rank_0.tensors if chosen_on_rank_0 else {}))
+        self.train_step.load(self.ranks.tensors_from_first(chosen_on_rank_0.tensors if chosen_on_rank_0 else {}))
         state = TrainState(**point.state)
-        self.recorder.step = state.step
+        self.logger.step = state.step
         if point.path.parent != self.run_dir.checkpoints:
-            self.recorder.copy_history(RunDir(point.path.parent.parent), state.step)
+            self.logger.copy_history(RunDir(point.path.parent.parent), state.step)
         for sentence in point.damaged:
-            self.recorder.log_event("checkpoint_damaged", "error", sentence)
-        self.recorder.log_event("resumed", "info", f"Resumed from {point.path}, step {state.step}.{point.note}")
+            self.logger.log_event("checkpoint_damaged", "error", sentence)
+        self.logger.log_event("resumed", "info", f"Resumed from {point.path}, step {state.step}.{point.note}")
         return state
 
     def _with_best(self, state: TrainState, roles: tuple[str, ...]) -> tuple[str, ...]:
@@ -183,7 +183,7 @@ class CheckpointManager:
     def _report_save_failure(self, step: int, error: OSError) -> None:
         self.last_save_error = _reason_of(error)
         fallback = f"step {self.last.step} remains the last one" if self.last else "there is none before it"
-        self.recorder.log_event(
+        self.logger.log_event(
             "checkpoint_failed",
             "error",
             f"No checkpoint at step {step}: {self.last_save_error}; {fallback}. Training continues.",

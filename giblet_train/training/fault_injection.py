@@ -80,11 +80,11 @@ class EngineFault(TrainerHook):
 
     def _announce(self) -> None:
         fault = self.fault
-        self.trainer.recorder.log_event(EVENT, "info", f"Drill: {fault.says}.", step=fault.step, drill=fault.name)
+        self.trainer.logger.log_event(EVENT, "info", f"Drill: {fault.says}.", step=fault.step, drill=fault.name)
 
     @property
     def _model(self) -> nn.Module:
-        return self.trainer.learner.model
+        return self.trainer.train_step.model
 
 
 class LearningRatePerEpoch(EngineFault):
@@ -125,7 +125,7 @@ class NanTargets(EngineFault):
 
     def begin(self) -> None:
         """Replace the targets."""
-        objective = self.trainer.learner.objective
+        objective = self.trainer.train_step.objective
         audio_TF = torch.full_like(objective.targets.features["audio"], torch.nan)
         objective.targets = replace(objective.targets, features={**objective.targets.features, "audio": audio_TF})
 
@@ -135,7 +135,7 @@ class FrozenParameters(EngineFault):
 
     def begin(self) -> None:
         """Register the hooks that zero the gradients."""
-        for parameter in self.trainer.learner.trained.parameters():
+        for parameter in self.trainer.train_step.trained.parameters():
             parameter.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
 
 
@@ -145,7 +145,7 @@ class Rounding(EngineFault):
     def on_start(self, trainer: Trainer) -> None:
         """Round the initial weights and their average."""
         super().on_start(trainer)
-        for model in (trainer.learner.model, trainer.learner.average.model):
+        for model in (trainer.train_step.model, trainer.train_step.average.model):
             _round_to_8_bits(model)
 
     def after_optimizer(self, step: int) -> None:

@@ -40,12 +40,12 @@ def train(path: Path, load: DataLoaderFn, hook: TrainerHook | None = None) -> in
     config = run_dir.read_config()
     with (
         ranks_of(config) as ranks,
-        _run_logger(run_dir, ranks) as recorder,
+        _run_logger(run_dir, ranks) as logger,
         StopSignals(run_dir, ranks) as stop_signals,
     ):
-        _warn_of_shared_cores(ranks, recorder)
-        data = _load_data_on_all_ranks(load, config, run_dir, ranks, recorder)
-        return Trainer(run_dir, config, data, ranks, recorder, stop_signals, hook).fit()
+        _warn_of_shared_cores(ranks, logger)
+        data = _load_data_on_all_ranks(load, config, run_dir, ranks, logger)
+        return Trainer(run_dir, config, data, ranks, logger, stop_signals, hook).fit()
 
 
 def train_with_error_file(path: Path, load: DataLoaderFn, hook: TrainerHook | None = None) -> int:
@@ -70,24 +70,24 @@ def train_with_error_file(path: Path, load: DataLoaderFn, hook: TrainerHook | No
 @contextmanager
 def _run_logger(run_dir: RunDir, ranks: ProcessGroup) -> Iterator[RunLogger]:
     """Open the run logger, and record the cause if training ends with an exception."""
-    recorder = ranks.on_rank_0(lambda: RunLogger(run_dir)) or RunLogger(run_dir, active=False)
+    logger = ranks.on_rank_0(lambda: RunLogger(run_dir)) or RunLogger(run_dir, active=False)
     try:
-        yield recorder
+        yield logger
     except Preempted as error:
-        recorder.log_event("preempted", "warning", error.message)
-        recorder.heartbeat("stopped", "preempted", why=error.message)
+        logger.log_event("preempted", "warning", error.message)
+        logger.heartbeat("stopped", "preempted", why=error.message)
         raise
     except BaseException as error:
         why = error.message if isinstance(error, GibletError) else f"{type(error).__name__}: {error}"
         refusal = {"error": type(error).__name__, "remedy": error.remedy} if isinstance(error, GibletError) else {}
-        recorder.log_event("failed", "error", why, **refusal)
-        recorder.heartbeat("failed", why=why)
+        logger.log_event("failed", "error", why, **refusal)
+        logger.heartbeat("failed", why=why)
         raise
     finally:
-        recorder.close()
+        logger.close()
 
 
-def _warn_of_shared_cores(ranks: ProcessGroup, recorder: RunLogger) -> None:
+def _warn_of_shared_cores(ranks: ProcessGroup, logger: RunLogger) -> None:
     """Warn if this node has more CPU ranks than cores: they only wait for one another."""
     n_local, n_cores = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), len(os.sched_getaffinity(0))
     if ranks.device.type == "cpu" and n_local > n_cores:
@@ -95,22 +95,22 @@ def _warn_of_shared_cores(ranks: ProcessGroup, recorder: RunLogger) -> None:
             f"{n_local} processes share {n_cores} CPU core(s), so each step takes longer than with {n_cores}; "
             f"set distributed.world_size to at most {n_cores}."
         )
-        recorder.log_event("ranks_share_cores", "warning", sentence)
-        recorder.print_line(f"note: {sentence}")
+        logger.log_event("ranks_share_cores", "warning", sentence)
+        logger.print_line(f"note: {sentence}")
 
 
 def _load_data_on_all_ranks(
-    load: DataLoaderFn, config: Config, run_dir: RunDir, ranks: ProcessGroup, recorder: RunLogger
+    load: DataLoaderFn, config: Config, run_dir: RunDir, ranks: ProcessGroup, logger: RunLogger
 ) -> PreparedSplit:
     """Load the split; rank 0 builds a missing store while the others wait."""
     last_sentence = ""
 
     def progress(sentence: str, fraction: float = 0.0) -> None:
         nonlocal last_sentence
-        recorder.heartbeat("loading", f"{sentence} ({fraction:.0%})" if fraction else sentence)
+        logger.heartbeat("loading", f"{sentence} ({fraction:.0%})" if fraction else sentence)
         if sentence != last_sentence:
-            recorder.log_event("loading", "info", sentence)
-            recorder.print_line(sentence)
+            logger.log_event("loading", "info", sentence)
+            logger.print_line(sentence)
         last_sentence = sentence
 
     progress("reading the study")
@@ -124,6 +124,6 @@ def _load_data_on_all_ranks(
             "Every node of a run needs the same study: copy it, or let each simulate it.",
         )
     for note in data.notes:
-        recorder.log_event("data_note", "warning", note)
-        recorder.print_line(f"note: {note}")
+        logger.log_event("data_note", "warning", note)
+        logger.print_line(f"note: {note}")
     return data

@@ -21,42 +21,42 @@ ONE_BATCH_STEPS = 10
 
 
 def run_sanity_checks(
-    experiment: TrainingSetup, data: DataMetric, first: Mapping[str, float], recorder: RunLogger, run_dir: RunDir
+    setup: TrainingSetup, data: DataMetric, first: Mapping[str, float], logger: RunLogger, run_dir: RunDir
 ) -> None:
     """Run the checks made before step 0. Raises RunFailed on every rank if one fails.
 
     first: each component's initial loss over all training TRs, on the ranks that measured it.
     """
     messages: list[str] = []
-    one_batch = overfit_one_batch(experiment.learner, ONE_BATCH_STEPS)
-    checkpoint_bytes = experiment.learner.checkpoint_bytes()
-    if experiment.ranks.is_first:
+    one_batch = overfit_one_batch(setup.train_step, ONE_BATCH_STEPS)
+    checkpoint_bytes = setup.train_step.checkpoint_bytes()
+    if setup.ranks.is_first:
         begun = SanityInputs(
-            config=experiment.config,
-            plan=experiment.learner.plan,
+            config=setup.config,
+            plan=setup.train_step.plan,
             data=data,
             first=dict(first),
-            machine=_machine(experiment, run_dir, checkpoint_bytes),
+            machine=_machine(setup, run_dir, checkpoint_bytes),
             one_batch=one_batch,
         )
         messages = failures(begun)
         lines = report_lines(begun)
-        recorder.log_event("minute_one", "info", "Minute one: " + "; ".join(lines) + ".")
+        logger.log_event("minute_one", "info", "Minute one: " + "; ".join(lines) + ".")
         for line in lines:
-            recorder.print_line(f"minute one: {line}")
+            logger.print_line(f"minute one: {line}")
     # Only rank 0 has measured, and every rank must reach the same conclusion.
-    messages = experiment.ranks.broadcast(messages)
+    messages = setup.ranks.broadcast(messages)
     for message in messages:
-        recorder.log_event("sanity", "warning", message)
-    if messages and experiment.config.on_sanity_fail == "stop":
+        logger.log_event("sanity", "warning", message)
+    if messages and setup.config.on_sanity_fail == "stop":
         raise RunFailed(
             "Minute one: " + " ".join(messages), "Fix the data, or set `on_sanity_fail: warn` to train anyway."
         )
 
 
-def _machine(experiment: TrainingSetup, run_dir: RunDir, checkpoint_bytes: int) -> Machine:
+def _machine(setup: TrainingSetup, run_dir: RunDir, checkpoint_bytes: int) -> Machine:
     """Measure memory and disk space. Called after the one-batch test, which uses as much memory as a step."""
-    device = experiment.ranks.device
+    device = setup.ranks.device
     on_gpu = device.type == "cuda"
     pages = os.sysconf("SC_PAGE_SIZE") / GIB
     return Machine(

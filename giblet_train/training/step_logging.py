@@ -12,12 +12,12 @@ from giblet_train.schema.records import EpochMetric, Number, SplitLoss, StepMetr
 from giblet_train.training.train_state import TrainState
 
 
-def log_step(experiment: TrainingSetup, recorder: RunLogger, stepped: StepResult) -> float:
+def log_step(setup: TrainingSetup, logger: RunLogger, stepped: StepResult) -> float:
     """Record a step; return its total loss."""
     weighted = {c: stepped.weight[c] * value for c, value in stepped.loss.items()}
     all_weighted = sum(weighted.values())
-    total = experiment.total_of(stepped.loss)
-    recorder.log_metric(
+    total = setup.total_of(stepped.loss)
+    logger.log_metric(
         StepMetric,
         lr=stepped.lr,
         total=total,
@@ -30,64 +30,64 @@ def log_step(experiment: TrainingSetup, recorder: RunLogger, stepped: StepResult
         step_s=stepped.seconds,
         times=stepped.times,
         rss_gib=resident_gib(),
-        gpu_gib=torch.cuda.max_memory_allocated() / 2**30 if experiment.ranks.device.type == "cuda" else None,
+        gpu_gib=torch.cuda.max_memory_allocated() / 2**30 if setup.ranks.device.type == "cuda" else None,
         slowest_rank=stepped.slowest_rank,
     )
-    recorder.heartbeat("training", step_s=stepped.seconds)
+    logger.heartbeat("training", step_s=stepped.seconds)
     return total
 
 
-def warn_unused_parameters(experiment: TrainingSetup, recorder: RunLogger) -> None:
+def warn_unused_parameters(setup: TrainingSetup, logger: RunLogger) -> None:
     """Warn of parameters without a gradient on any rank."""
-    names_by_rank = experiment.ranks.all_gather(experiment.learner.unused_parameters)
+    names_by_rank = setup.ranks.all_gather(setup.train_step.unused_parameters)
     idle = list(dict.fromkeys(name for names in names_by_rank for name in names))
     if idle:
-        recorder.log_event("idle_parameters", "warning", f"No gradient reaches {', '.join(idle)}.")
+        logger.log_event("idle_parameters", "warning", f"No gradient reaches {', '.join(idle)}.")
 
 
 def log_epoch(
-    experiment: TrainingSetup,
-    recorder: RunLogger,
-    standing: TrainState,
+    setup: TrainingSetup,
+    logger: RunLogger,
+    state: TrainState,
     validation: Validation | None,
     *,
     epoch: int,
     best: bool,
 ) -> None:
     """Record an epoch that has just ended, and print its line in the format of the lab's logs."""
-    sums, n_steps = standing.epoch_sums, standing.epoch_steps
+    sums, n_steps = state.epoch_sums, state.epoch_steps
     total = sums["total"] / n_steps
     means: dict[str, Number] = {c: value / n_steps for c, value in sums.items() if c != "total"}
     skill: dict[str, Number] = {c: 1.0 - value for c, value in means.items() if value is not None}
-    rate = experiment.lr_at(standing.step - 1)
-    recorder.log_metric(
+    rate = setup.lr_at(state.step - 1)
+    logger.log_metric(
         EpochMetric,
-        step=standing.step,
+        step=state.step,
         epoch=epoch,
         lr=rate,
         train=SplitLoss(total=total, loss=means, skill=skill),
         validation=validation.loss if validation else None,
         fmri_r=validation.r if validation else None,
         best=best,
-        seconds=standing.epoch_seconds,
+        seconds=state.epoch_seconds,
     )
-    line = f"Epoch {epoch}/{experiment.config.num_epochs} | Train Loss: {total:.4f}"
+    line = f"Epoch {epoch}/{setup.config.num_epochs} | Train Loss: {total:.4f}"
     if validation is not None and validation.loss.total is not None:
         line += f" | Val Loss: {validation.loss.total:.4f}"
         line += f" | fMRI Corr: {validation.r:.4f}" if validation.r is not None else ""
-    recorder.print_line(f"{line} | LR: {rate:.2e} | " + " ".join(f"{c} {v:.4f}" for c, v in means.items()))
+    logger.print_line(f"{line} | LR: {rate:.2e} | " + " ".join(f"{c} {v:.4f}" for c, v in means.items()))
 
 
 def log_ridge_baseline(
-    experiment: TrainingSetup,
-    recorder: RunLogger,
+    setup: TrainingSetup,
+    logger: RunLogger,
     fitted: float,
     validation: SplitLoss,
     r: float | None,
     rank: int | None,
 ) -> None:
     """Record the losses of the ridge initialisation before the first step. fitted: fmri loss over training TRs."""
-    recorder.log_event(
+    logger.log_event(
         "ridge_start",
         "info",
         f"Starts from ridge: fmri {fitted:.3f} over training TRs, {validation.loss['fmri']:.3f} over validation TRs, "
@@ -95,6 +95,6 @@ def log_ridge_baseline(
         training_loss=fitted,
         validation_loss=validation.loss["fmri"],
         validation_r=r,
-        signal=dict(experiment.start_signal or {}),
+        signal=dict(setup.start_signal or {}),
         latents=rank,
     )

@@ -31,30 +31,30 @@ class Trainer:
         config: Config,
         data: PreparedSplit,
         ranks: ProcessGroup,
-        recorder: RunLogger,
+        logger: RunLogger,
         stop_signals: StopSignals,
         hook: TrainerHook | None = None,
     ) -> None:
         """hook: called around every step."""
-        self.run_dir, self.config, self.data, self.ranks, self.recorder = run_dir, config, data, ranks, recorder
+        self.run_dir, self.config, self.data, self.ranks, self.logger = run_dir, config, data, ranks, logger
         self.stop_signals, self.hook = stop_signals, hook or TrainerHook()
-        recorder.heartbeat("loading", "preparing the network")
-        self.experiment = TrainingSetup.build(config, data, ranks, self._report_preparation)
-        self.learner, self.plan = self.experiment.learner, self.experiment.learner.plan
-        self.learner.hook = self.hook
-        self.examiner = Evaluator.of(self.experiment, data) if self.experiment.shards.evaluates else None
-        self.keeper = CheckpointManager(run_dir, config, self.experiment, data.study.key, recorder, self.hook)
-        self.standing = TrainState()
+        logger.heartbeat("loading", "preparing the network")
+        self.setup = TrainingSetup.build(config, data, ranks, self._report_preparation)
+        self.train_step, self.plan = self.setup.train_step, self.setup.train_step.plan
+        self.train_step.hook = self.hook
+        self.evaluator = Evaluator.of(self.setup, data) if self.setup.shards.evaluates else None
+        self.checkpoints = CheckpointManager(run_dir, config, self.setup, data.study.key, logger, self.hook)
+        self.state = TrainState()
         self.hook.on_start(self)
 
     def fit(self) -> int:
         """Train, then evaluate on the test block. Returns the exit code: 0, or 75 if terminated."""
         resumed = self._resume()
         self._sync_logger_position()
-        first = self.examiner.initial_loss(self.learner.model) if self.examiner and not resumed else {}
-        facts = log_run_metadata(self.experiment, self.data, first, self.recorder, resumed)
+        first = self.evaluator.initial_loss(self.train_step.model) if self.evaluator and not resumed else {}
+        facts = log_run_metadata(self.setup, self.data, first, self.logger, resumed)
         if resumed is None:
-            sanity_check.run_sanity_checks(self.experiment, facts, first, self.recorder, self.run_dir)
+            sanity_check.run_sanity_checks(self.setup, facts, first, self.logger, self.run_dir)
             self._validate_start()
         self.stop_signals.defer_signals()
         exit_code = self._train_loop()
@@ -63,17 +63,17 @@ class Trainer:
         return OK if exit_code is None else exit_code
 
     def _report_preparation(self, sentence: str) -> None:
-        self.recorder.heartbeat("loading", sentence)
-        self.recorder.print_line(sentence)
+        self.logger.heartbeat("loading", sentence)
+        self.logger.print_line(sentence)
 
     def _train_loop(self) -> int | None:
         """Step until the schedule or early stopping ends training (None), or a stop request does (its exit code)."""
-        while self.standing.step < self.plan.total_steps and not self._should_stop_early():
-            result = self._step(self.standing.step)
+        while self.state.step < self.plan.total_steps and not self._should_stop_early():
+            result = self._step(self.state.step)
             self._log_step(result)
             self._check_finite(result)
-            self.standing.step += 1
-            if self.standing.step % self.plan.steps_per_epoch == 0:
+            self.state.step += 1
+            if self.state.step % self.plan.steps_per_epoch == 0:
                 self._end_epoch()
             if any(result.stop_requests.values()):
                 return self._save_and_exit(result)
@@ -81,66 +81,66 @@ class Trainer:
 
     def _step(self, step: int) -> StepResult:
         self.hook.before_step(step)
-        result = self.learner.step(step, self.stop_signals.poll() | self.hook.stop_requests(step))
+        result = self.train_step.step(step, self.stop_signals.poll() | self.hook.stop_requests(step))
         self.hook.after_step(step, result)
         return result
 
     def _should_stop_early(self) -> bool:
-        return self.standing.should_stop_early(self.config.early_stopping_patience)
+        return self.state.should_stop_early(self.config.early_stopping_patience)
 
     def _resume(self) -> int | None:
         """Resume from a checkpoint if there is one. Returns the step to continue from."""
-        resumed = self.keeper.resume()
+        resumed = self.checkpoints.resume()
         if resumed is None:
             return None
-        self.standing = resumed
-        return self.standing.step
+        self.state = resumed
+        return self.state.step
 
     def _validate_start(self) -> None:
         """Validate the untrained network, which is a candidate for the best weights; record a ridge initialisation."""
-        rank = self.ranks.broadcast(self.examiner.select_start_rank(self.learner.model) if self.examiner else None)
+        rank = self.ranks.broadcast(self.evaluator.select_start_rank(self.train_step.model) if self.evaluator else None)
         if rank is not None:
-            self.learner.model.limit_start(rank)
-            self.learner.average.model.limit_start(rank)
+            self.train_step.model.limit_start(rank)
+            self.train_step.average.model.limit_start(rank)
         validation = self._validate()
         if validation is None:
             return
         self._update_best_weights(validation)
-        if self.experiment.start_signal is not None and self.examiner is not None:
-            fitted = self.examiner.training_loss(self.learner.model)["fmri"]
-            log_ridge_baseline(self.experiment, self.recorder, fitted, validation.loss, validation.r, rank)
+        if self.setup.start_signal is not None and self.evaluator is not None:
+            fitted = self.evaluator.training_loss(self.train_step.model)["fmri"]
+            log_ridge_baseline(self.setup, self.logger, fitted, validation.loss, validation.r, rank)
 
     def _validate(self) -> Validation | None:
         """Validate the averaged weights, with the same result on every rank."""
-        self.recorder.heartbeat("validating")
-        validation = self.examiner.validation(self.learner.average.model) if self.examiner else None
+        self.logger.heartbeat("validating")
+        validation = self.evaluator.validation(self.train_step.average.model) if self.evaluator else None
         self.hook.on_validated(self)
         return self.ranks.broadcast(validation)
 
     def _sync_logger_position(self) -> None:
         """Set the step and epoch that the logger writes."""
-        step = min(self.standing.step, self.plan.total_steps - 1)
-        self.recorder.step, self.recorder.epoch = self.standing.step, self.plan.epoch_of(step)
+        step = min(self.state.step, self.plan.total_steps - 1)
+        self.logger.step, self.logger.epoch = self.state.step, self.plan.epoch_of(step)
 
     def _log_step(self, result: StepResult) -> None:
         """Record a step, and add it to its epoch's averages."""
         self._sync_logger_position()
-        total = log_step(self.experiment, self.recorder, result)
-        if self.standing.step == 0:
-            warn_unused_parameters(self.experiment, self.recorder)
-        self.standing.accumulate(result.loss | {"total": total}, result.seconds)
+        total = log_step(self.setup, self.logger, result)
+        if self.state.step == 0:
+            warn_unused_parameters(self.setup, self.logger)
+        self.state.accumulate(result.loss | {"total": total}, result.seconds)
 
     def _check_finite(self, result: StepResult) -> None:
         """Raise RunFailed naming component, step and rank. The weights are still those of the previous step."""
         if result.not_finite:
-            where = f"at step {self.standing.step}"
+            where = f"at step {self.state.step}"
             component, rank = result.not_finite[0]
             named = (
                 f"The gradient is not finite {where}, though every loss is"
                 if component == GRADIENT
                 else f"The loss of {component} is not finite {where} on rank {rank}"
             )
-            fallback = f"; the checkpoint of step {last.step} is good" if (last := self.keeper.last) else ""
+            fallback = f"; the checkpoint of step {last.step} is good" if (last := self.checkpoints.last) else ""
             raise RunFailed(
                 f"{named}{fallback}.",
                 "Check the step records before it; lower learning_rate, or run `python -m giblet_train data check`.",
@@ -148,68 +148,68 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         """Validate, record, save, and apply early stopping, the same on all ranks."""
-        standing = self.standing
-        epoch = standing.step // self.plan.steps_per_epoch
-        last = standing.step == self.plan.total_steps
+        state = self.state
+        epoch = state.step // self.plan.steps_per_epoch
+        last = state.step == self.plan.total_steps
         due = epoch % self.config.validate_every == 0 or last
         validation = self._validate() if due else None
         best = validation is not None and self._update_best_weights(validation)
-        log_epoch(self.experiment, self.recorder, standing, validation, epoch=epoch, best=best)
-        standing.begin_epoch()
+        log_epoch(self.setup, self.logger, state, validation, epoch=epoch, best=best)
+        state.begin_epoch()
         stops = due and not last and self._should_stop_early()
         periodic = epoch % self.config.save_every == 0
         if best or periodic or last or stops:
             roles = (LAST, *([BEST] if best else []), *([PERIODIC] if periodic else []))
             self._save(roles, validation.loss if validation else None)
-        self.recorder.heartbeat("training")  # if the next step hangs, the heartbeat must not say "saving"
+        self.logger.heartbeat("training")  # if the next step hangs, the heartbeat must not say "saving"
         if stops:
-            self.recorder.log_event("early_stop", "warning", f"{self._stopped_early()}.")
+            self.logger.log_event("early_stop", "warning", f"{self._stopped_early()}.")
 
     def _stopped_early(self) -> str:
         """Return why training ended early; empty if it did not."""
-        standing, patience = self.standing, self.config.early_stopping_patience
-        if standing.step == self.plan.total_steps:
+        state, patience = self.state, self.config.early_stopping_patience
+        if state.step == self.plan.total_steps:
             return ""
         return (
-            f"stopped early at step {standing.step}: the last {patience} validations were no better than that of "
-            f"step {standing.best_step}"
+            f"stopped early at step {state.step}: the last {patience} validations were no better than that of "
+            f"step {state.best_step}"
         )
 
     def _update_best_weights(self, validation: Validation) -> bool:
         """Keep the averaged weights of the encoding and of each modality that are the best so far; True if any are."""
-        improved = self.standing.record_validation(validation, self.config.early_stopping_delta)
-        self.learner.keep_best(improved)
+        improved = self.state.record_validation(validation, self.config.early_stopping_delta)
+        self.train_step.keep_best(improved)
         return bool(improved)
 
     def _save(self, roles: tuple[str, ...], validation: SplitLoss | None = None) -> bool:
         self._sync_logger_position()
-        return self.keeper.save(self.standing, roles, validation.total if validation else None)
+        return self.checkpoints.save(self.state, roles, validation.total if validation else None)
 
     def _save_and_exit(self, result: StepResult) -> int:
         """Save and exit after a stop request; the step is finished."""
         if not self._save((LAST,)):
             raise RunFailed(
-                f"Stop requested at step {self.standing.step}, but no checkpoint could be saved.",
+                f"Stop requested at step {self.state.step}, but no checkpoint could be saved.",
                 "Free space on the node.",
             )
         if result.stop_requests["stop"]:
-            self.recorder.log_event("stopped", "info", f"Stopped on request after step {self.standing.step}.")
-            self.recorder.heartbeat("stopped")
+            self.logger.log_event("stopped", "info", f"Stopped on request after step {self.state.step}.")
+            self.logger.heartbeat("stopped")
             return OK
-        self.recorder.log_event("preempted", "warning", f"Terminated; saved step {self.standing.step}.")
-        self.recorder.heartbeat("stopped", "preempted", why="terminated (SIGTERM or SIGINT)")
+        self.logger.log_event("preempted", "warning", f"Terminated; saved step {self.state.step}.")
+        self.logger.heartbeat("stopped", "preempted", why="terminated (SIGTERM or SIGINT)")
         return PREEMPTED
 
     def _refit(self) -> None:
         """Fit the ridge initialisation of the best weights again, on training and validation TRs.
 
-        The result replaces the setup, the learner and the evaluator of this trainer.
+        The result replaces the setup, the training step and the evaluator of this trainer.
         """
-        self.experiment = refit(self.experiment, self.data, lambda s: self.recorder.heartbeat("validating", s))
-        self.learner, trs = self.experiment.learner, self.experiment.refit_trs
+        self.setup = refit(self.setup, self.data, lambda s: self.logger.heartbeat("validating", s))
+        self.train_step, trs = self.setup.train_step, self.setup.refit_trs
         if trs:
-            self.examiner = Evaluator.of(self.experiment, self.data)
-            self.recorder.log_event(
+            self.evaluator = Evaluator.of(self.setup, self.data)
+            self.logger.log_event(
                 "refit",
                 "info",
                 f"Fitted the initialisation again on {trs} training and validation TRs, with the selected latents and "
@@ -220,24 +220,24 @@ class Trainer:
     def _final_evaluation(self) -> None:
         """Refit and evaluate the best weights on the test block; rank 0 records the result."""
         self._sync_logger_position()
-        if self.examiner is not None:
-            model = self.learner.average.model
-            model.load_state_dict(model.state_dict() | self.learner.best)
-            model.share = self.standing.best_share
+        if self.evaluator is not None:
+            model = self.train_step.average.model
+            model.load_state_dict(model.state_dict() | self.train_step.best)
+            model.share = self.state.best_share
             self._refit()
-            figures = self.examiner.evaluation(
-                self.learner.average.model,
-                lambda: self.recorder.heartbeat("validating", "evaluating the best weights on the test block"),
+            figures = self.evaluator.evaluation(
+                self.train_step.average.model,
+                lambda: self.logger.heartbeat("validating", "evaluating the best weights on the test block"),
             )
-            self.recorder.log_metric(EvaluationMetric, **figures)
-        self.keeper.record_refit(self.experiment.refit_trs)
-        if self.keeper.last_save_error:
-            which = f"since step {last.step} no" if (last := self.keeper.last) else "no"
+            self.logger.log_metric(EvaluationMetric, **figures)
+        self.checkpoints.record_refit(self.setup.refit_trs)
+        if self.checkpoints.last_save_error:
+            which = f"since step {last.step} no" if (last := self.checkpoints.last) else "no"
             raise RunFailed(
-                f"Training ended, but {which} checkpoint could be written: {self.keeper.last_save_error}.",
+                f"Training ended, but {which} checkpoint could be written: {self.checkpoints.last_save_error}.",
                 "Free space on the node, then continue: giblet launch NODE CONFIG --resume RUN",
             )
         self.hook.on_finished(self)
-        self.recorder.log_event("finished", "info", f"Finished after {self.standing.step} steps.")
-        self.recorder.heartbeat("finished", why=self._stopped_early())
+        self.logger.log_event("finished", "info", f"Finished after {self.state.step} steps.")
+        self.logger.heartbeat("finished", why=self._stopped_early())
         self.ranks.barrier()

@@ -156,9 +156,9 @@ def test_a_keeper_that_died_is_replaced_and_doubles_nothing(lab: Lab) -> None:
     adopted_run = lab.adopt("again")
     wait_until(lambda: len(lab.seen(adopted_run.run_id).epochs) == 3)
     run = run_processes.find(lab.node.workdir, adopted_run.run_id)
-    keeper = run.supervisor()
-    assert keeper
-    os.kill(keeper, 9)
+    checkpoints = run.supervisor()
+    assert checkpoints
+    os.kill(checkpoints, 9)
     wait_until(lambda: run.supervisor() is None)
     with connect(lab.node) as connection:
         (stale,) = find_stale(lab.node, probe_resources(lab.node, connection))

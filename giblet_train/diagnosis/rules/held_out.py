@@ -255,10 +255,10 @@ def _hardly_predicts(case: RunHistory) -> Finding | None:
     if len(r) < FEWEST_R or len(totals) < FEWEST_R or case.stopped_early:
         return None
     level = median(r[-third:])
-    standing = totals[len(totals) // 3 :]
-    half = len(standing) // 2
-    before, after = median(standing[:half]), median(standing[half:])
-    noise = 3 * math.sqrt(2) * median_error(jitter(standing), half)
+    state = totals[len(totals) // 3 :]
+    half = len(state) // 2
+    before, after = median(state[:half]), median(state[half:])
+    noise = 3 * math.sqrt(2) * median_error(jitter(state), half)
     falls = before - after > max(case.watch.flat_change * abs(before), noise)
     if not R_DOUBT < level < WEAK_R or level - median(r[third : 2 * third]) > WEAK_R / 10 or falls:
         return None
@@ -267,7 +267,7 @@ def _hardly_predicts(case: RunHistory) -> Finding | None:
         sentence=(
             f"The held-out r stays at {level:.3f} (median of the last {third} epochs): {level**2:.2%} of the variance "
             f"is explained, hardly more than by the mean. The training loss has been at {format_loss(after)} for "
-            f"{len(standing)} epochs."
+            f"{len(state)} epochs."
         ),
         evidence={"fmri_r": level, "train_total": after, "validations": len(r)},
         action="Check the film's alignment with the brain (`python -m giblet_train data lag`), then the learning rate.",

@@ -95,10 +95,10 @@ def test_an_ensemble_averages_members_that_learnt_from_other_trs(tmp_path):
     data, moved = first.data, to_features_of
     assert fold.data.split == data.split
     for modality in MODALITIES:
-        own_TF, other_TF = (run.examiner.rebuilt(run.model)["measured"][modality] for run in (first, second))
+        own_TF, other_TF = (run.evaluator.rebuilt(run.model)["measured"][modality] for run in (first, second))
         mean_TF = (own_TF + moved(second.data, data, modality, other_TF)) / 2
         np.testing.assert_allclose(fold.rebuilt["measured"][modality], mean_TF, atol=1e-4)
-    predicted = [dict(run.examiner.predicted(run.model)) for run in (first, second)]
+    predicted = [dict(run.evaluator.predicted(run.model)) for run in (first, second)]
     r = []
     for subject in data.subjects:
         mean_TV = np.nanmean([predicted[0][subject], to_voxels_of(second.data, data, predicted[1][subject])], axis=0)

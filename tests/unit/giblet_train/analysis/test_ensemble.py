@@ -66,7 +66,7 @@ def test_the_ensemble_is_the_mean_of_what_its_members_predict(members, folds):
     assert fold.members == ("seed-0", "seed-1")
     mean, runs = {}, [load_run(path, "best", load, quiet) for path in members]
     for run in runs:
-        for subject, predicted_TV in run.examiner.predicted(run.model):
+        for subject, predicted_TV in run.evaluator.predicted(run.model):
             mean[subject] = mean.get(subject, 0.0) + predicted_TV / 2
     data = runs[0].data
     r = [
@@ -74,7 +74,7 @@ def test_the_ensemble_is_the_mean_of_what_its_members_predict(members, folds):
         for s in data.subjects
     ]
     assert fold.scores[ENSEMBLE].r_responsive == pytest.approx(np.mean(r), abs=1e-4)
-    film = [run.examiner.rebuilt(run.model)["measured"]["text"] for run in runs]
+    film = [run.evaluator.rebuilt(run.model)["measured"]["text"] for run in runs]
     np.testing.assert_allclose(fold.rebuilt["measured"]["text"], (film[0] + film[1]) / 2, atol=1e-5)
 
 

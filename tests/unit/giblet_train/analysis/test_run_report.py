@@ -89,10 +89,10 @@ def test_a_report_that_fails_does_not_fail_the_run(finished, monkeypatch):
     events = []
     trainer = SimpleNamespace(
         ranks=SimpleNamespace(is_first=True),
-        experiment=SimpleNamespace(shards=SimpleNamespace(sharded=False)),
-        learner=SimpleNamespace(average=SimpleNamespace(model=None)),
-        recorder=SimpleNamespace(log_event=lambda *event: events.append(event)),
-        **dict.fromkeys(("examiner", "config", "data"), "any"),
+        setup=SimpleNamespace(shards=SimpleNamespace(sharded=False)),
+        train_step=SimpleNamespace(average=SimpleNamespace(model=None)),
+        logger=SimpleNamespace(log_event=lambda *event: events.append(event)),
+        **dict.fromkeys(("evaluator", "config", "data"), "any"),
         run_dir=finished,
     )
     ReportHook().on_finished(trainer)

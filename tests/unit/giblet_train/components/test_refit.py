@@ -18,7 +18,7 @@ from tests.engine_study import ALONE, config, split_data
 def trained(data, **model):
     """Return a setup whose averaged model has 4 selected latents, a share, learnt heads and decoders that decode."""
     setup = TrainingSetup.build(config(model=model), data, ALONE)
-    network = setup.learner.average.model
+    network = setup.train_step.average.model
     network.limit_start(4)
     network.share = 0.5
     generator = torch.Generator().manual_seed(0)
@@ -30,7 +30,7 @@ def trained(data, **model):
 
 def predicted(data, setup):
     """Return subject -> responses (T, V) on the test TRs, and the film decoded from measured brains."""
-    evaluator, network = Evaluator.of(setup, data), setup.learner.average.model
+    evaluator, network = Evaluator.of(setup, data), setup.train_step.average.model
     return dict(evaluator.predicted(network)), evaluator.rebuilt(network)["measured"]
 
 
@@ -81,10 +81,10 @@ def test_validation_trs_are_fitted_and_test_trs_never(study):
     setup = trained(data, **model)
     again = refit(setup, data)
     assert again.refit_trs == len(data.split.train) + len(data.split.validation)
-    network = again.learner.average.model
+    network = again.train_step.average.model
     assert int(network.start_gate_Z.sum()) == 4 and network.share == 0.5
-    with_test_noise = refit(setup, with_noise(data, data.split.test)).learner.average.model.state_dict()
-    with_validation_noise = refit(setup, with_noise(data, data.split.validation)).learner.average.model.state_dict()
+    with_test_noise = refit(setup, with_noise(data, data.split.test)).train_step.average.model.state_dict()
+    with_validation_noise = refit(setup, with_noise(data, data.split.validation)).train_step.average.model.state_dict()
     heads = [name for name in network.state_dict() if name.startswith("heads.start.")]
     for name, tensor in network.state_dict().items():
         assert torch.equal(with_test_noise[name], tensor), name
@@ -101,7 +101,7 @@ def test_the_learnt_addition_stays_as_it_was():
     again = refit(setup, data)
     additions = []
     for stage in (setup, again):
-        network = stage.learner.average.model
+        network = stage.train_step.average.model
         whole, _ = predicted(data, stage)
         network.share = 0.0
         start, _ = predicted(data, stage)
@@ -117,7 +117,7 @@ def test_more_trs_predict_better():
         data = split_data(seed=seed, signal=0.3)
         setup = TrainingSetup.build(config(), data, ALONE)
         for stage in (setup, refit(setup, data)):
-            figures = Evaluator.of(stage, data).evaluation(stage.learner.average.model, lambda: None)
+            figures = Evaluator.of(stage, data).evaluation(stage.train_step.average.model, lambda: None)
             r.append(figures["encoding"]["r_responsive"])
             assert figures["encoding"]["refit_trs"] == stage.refit_trs
     assert np.mean(r[1::2]) > np.mean(r[::2]) + 0.005

@@ -103,14 +103,14 @@ def _certain(evidence_VCH, prior, share):
 
 def test_the_network_equals_its_start_before_the_first_step():
     data = split_data()
-    experiment = TrainingSetup.build(config(), data, ALONE)
-    examiner, model = Evaluator.of(experiment, data), experiment.learner.model
-    batch = windows_in(data, experiment.config, experiment.shape, data.split.test_blocks).sequential()[0]
-    inputs, seen_BW = experiment.learner.objective.targets.masked_inputs(batch)
+    setup = TrainingSetup.build(config(), data, ALONE)
+    evaluator, model = Evaluator.of(setup, data), setup.train_step.model
+    batch = windows_in(data, setup.config, setup.shape, data.split.test_blocks).sequential()[0]
+    inputs, seen_BW = setup.train_step.objective.targets.masked_inputs(batch)
     model.eval()
     torch.testing.assert_close(model.heads(model(inputs, seen_BW)), model.start_scores(inputs, seen_BW))
-    assert examiner.training_loss(model)["fmri"] < 0.95
-    assert abs(examiner.initial_loss(model)["fmri"] - 1.0) < 1e-4
+    assert evaluator.training_loss(model)["fmri"] < 0.95
+    assert abs(evaluator.initial_loss(model)["fmri"] - 1.0) < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["per_subject", "none"])
@@ -118,8 +118,8 @@ def test_the_start_is_the_same_whatever_the_compression(kind):
     data, predicted = split_data(), {}
     for compression in ("joint", kind):
         cfg = config(model={"compress": compression})
-        experiment = TrainingSetup.build(cfg, data, ALONE)
-        predicted[compression] = dict(Evaluator.of(experiment, data).predicted(experiment.learner.model))
+        setup = TrainingSetup.build(cfg, data, ALONE)
+        predicted[compression] = dict(Evaluator.of(setup, data).predicted(setup.train_step.model))
     for subject in data.subjects:
         np.testing.assert_allclose(predicted[kind][subject], predicted["joint"][subject], atol=2e-3)
 
@@ -153,7 +153,7 @@ def test_one_subject_has_a_start_without_deviations():
 
 def test_a_share_of_what_is_learnt_counts_outside_training():
     data = split_data()
-    model = TrainingSetup.build(config(), data, ALONE).learner.model
+    model = TrainingSetup.build(config(), data, ALONE).train_step.model
     with torch.no_grad():
         for parameter in (*model.heads.parts.values(), model.trunk.direct.weight):
             parameter.normal_()
@@ -167,7 +167,7 @@ def test_a_share_of_what_is_learnt_counts_outside_training():
 
 def test_latents_of_the_start_can_be_left_out():
     data = split_data()
-    model = TrainingSetup.build(config(), data, ALONE).learner.model.eval()
+    model = TrainingSetup.build(config(), data, ALONE).train_step.model.eval()
     features = {m: torch.from_numpy(x[None, :30]) for m, x in data.inputs.items()}
     seen_BW = torch.ones(1, 30, dtype=torch.bool)
     model.limit_start(4)
@@ -198,7 +198,7 @@ def test_nonlinear_spaces_of_new_films_need_no_training_rows():
     """The network computes them from features alone, and equals the kernel prediction of the start."""
     study = simulate_learning_study("interaction", 300, 0, n_voxels=60)
     data = study.data
-    model = TrainingSetup.build(config(model={"bottleneck_dim": 24}), data, ALONE).learner.model.eval()
+    model = TrainingSetup.build(config(model={"bottleneck_dim": 24}), data, ALONE).train_step.model.eval()
     assert "video_x_audio" in model.linear_path.spaces
     rows = data.split.test
     features = {m: torch.from_numpy(x[rows][None]) for m, x in data.inputs.items()}

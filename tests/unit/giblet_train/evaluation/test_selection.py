@@ -23,8 +23,8 @@ from tests.engine_study import ALONE, config, split_data
 def evaluator_of(**model):
     """Return an evaluator of the synthetic study, and an untrained network."""
     data = split_data()
-    experiment = TrainingSetup.build(config(model=model), data, ALONE)
-    return Evaluator.of(experiment, data), experiment.learner.model
+    setup = TrainingSetup.build(config(model=model), data, ALONE)
+    return Evaluator.of(setup, data), setup.train_step.model
 
 
 def add_to_predictions(monkeypatch, added_TR):
@@ -99,7 +99,7 @@ def test_an_addition_of_noise_is_refused_although_its_r_is_higher(monkeypatch):
     fixed = {}
     for share in (None, 0.1, 0.25):
         other, _ = evaluator_of(learnt_share=share)
-        fixed[share] = replace(evaluator, experiment=other.experiment)._select_share(model)
+        fixed[share] = replace(evaluator, setup=other.setup)._select_share(model)
     assert fixed[0.25][1] > fixed[0.1][1] > fixed[None][1]
     assert fixed[None][0] == 0.0
 

@@ -13,18 +13,18 @@ DENSE = {"kind": "dense", "compress": "none", "start": "zero", "head_width": 24,
 
 
 @pytest.fixture(scope="module")
-def experiment():
+def setup():
     return TrainingSetup.build(config(model=DENSE, batch_size=2), split_data(), ALONE)
 
 
-def test_a_step_sees_two_trs_and_predicts_all_subjects_alike(experiment):
-    learner = experiment.learner
-    batch = learner.windows.sample(0, 0, 2)
+def test_a_step_sees_two_trs_and_predicts_all_subjects_alike(setup):
+    train_step = setup.train_step
+    batch = train_step.windows.sample(0, 0, 2)
     assert batch.n_scored == 2 and batch.index_BW.shape == (2, 1)
     for step in range(5):
-        learner.step(step, {})
-    portion = experiment.shards.whole(batch)
-    forward = LossTerms(learner.objective.targets, experiment.config).forward(learner.model, portion, None)
+        train_step.step(step, {})
+    portion = setup.shards.whole(batch)
+    forward = LossTerms(train_step.objective.targets, setup.config).forward(train_step.model, portion, None)
     subject_scores = forward.scores_BWR.detach().reshape(2, 3, 60)
     assert (
         subject_scores.abs().max() > 0
@@ -34,15 +34,15 @@ def test_a_step_sees_two_trs_and_predicts_all_subjects_alike(experiment):
     assert set(forward.rebuilt) == {"predicted"}, "it reads no brain"
 
 
-def test_its_losses_start_at_one(experiment):
-    fresh = TrainingSetup.build(experiment.config, split_data(), experiment.ranks)
-    first = Evaluator.of(fresh, split_data()).initial_loss(fresh.learner.model)
+def test_its_losses_start_at_one(setup):
+    fresh = TrainingSetup.build(setup.config, split_data(), setup.ranks)
+    first = Evaluator.of(fresh, split_data()).initial_loss(fresh.train_step.model)
     assert first == pytest.approx(dict.fromkeys(("fmri", "video", "audio", "text"), 1.0), rel=1e-4)
 
 
 def test_a_width_that_no_attention_could_have_is_built():
     odd = TrainingSetup.build(config(model=DENSE | {"width": 65, "bottleneck_dim": 3}), split_data(), ALONE)
-    assert odd.learner.model.maps["text"].in_features == 65
+    assert odd.train_step.model.maps["text"].in_features == 65
     with pytest.raises(ConfigError, match="attention heads"):
         TrainingSetup.build(config(model={"width": 65}), split_data(), ALONE)
 

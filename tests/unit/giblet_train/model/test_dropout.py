@@ -45,7 +45,7 @@ def test_a_window_always_keeps_a_modality():
 
 def test_training_with_dropout_compiles_into_one_graph_for_all_steps():
     config = check_config(model={"start": "zero", "preset": "lab", "n_layers": 1})
-    model = TrainingSetup.build(config, check_data(), ProcessGroup(0, 1, torch.device("cpu"))).learner.model.train()
+    model = TrainingSetup.build(config, check_data(), ProcessGroup(0, 1, torch.device("cpu"))).train_step.model.train()
     features = {m: torch.randn(2, 40, linear.in_features) for m, linear in model.encoders.maps.items()}
     seen_BW = torch.ones(2, 40, dtype=torch.bool)
     graphs = []

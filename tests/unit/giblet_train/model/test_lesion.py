@@ -12,12 +12,12 @@ from tests.engine_study import ALONE, config, split_data
 @pytest.fixture(scope="module")
 def brain():
     data = split_data()
-    experiment = TrainingSetup.build(config(), data, ALONE)
-    model = experiment.learner.model
+    setup = TrainingSetup.build(config(), data, ALONE)
+    model = setup.train_step.model
     with torch.no_grad():
         for part in model.heads.parts.values():
             part.normal_(generator=torch.Generator().manual_seed(0))
-    return data, model, experiment.compression
+    return data, model, setup.compression
 
 
 def solved(brain, subjects, lost_V, mode):

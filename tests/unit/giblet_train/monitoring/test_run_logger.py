@@ -20,14 +20,14 @@ def lines_of(run_dir):
 
 def test_records_count_on_and_carry_the_position_of_the_run(tmp_path):
     run_dir = RunDir(tmp_path)
-    recorder = RunLogger(run_dir)
-    recorder.log_event("one", "info", "First.")
-    recorder.step, recorder.epoch = 7, 2
-    recorder.log_event("two", "info", "Second.", bytes=3)
-    recorder.close()
-    recorder = RunLogger(run_dir)
-    recorder.log_event("three", "info", "After a restart.")
-    recorder.close()
+    logger = RunLogger(run_dir)
+    logger.log_event("one", "info", "First.")
+    logger.step, logger.epoch = 7, 2
+    logger.log_event("two", "info", "Second.", bytes=3)
+    logger.close()
+    logger = RunLogger(run_dir)
+    logger.log_event("three", "info", "After a restart.")
+    logger.close()
     metrics = lines_of(run_dir)
     assert [(m.seq, m.step, m.epoch, m.name) for m in metrics] == [
         (0, 0, 1, "one"),
@@ -39,14 +39,14 @@ def test_records_count_on_and_carry_the_position_of_the_run(tmp_path):
 
 def test_a_torn_last_line_is_cut_off(tmp_path):
     run_dir = RunDir(tmp_path)
-    recorder = RunLogger(run_dir)
-    recorder.log_event("whole", "info", "Stays.")
-    recorder.close()
+    logger = RunLogger(run_dir)
+    logger.log_event("whole", "info", "Stays.")
+    logger.close()
     whole = run_dir.metrics.read_bytes()
     run_dir.metrics.write_bytes(whole + b'{"kind":"event","seq":1,"st')
-    recorder = RunLogger(run_dir)
-    recorder.log_event("next", "info", "Follows.")
-    recorder.close()
+    logger = RunLogger(run_dir)
+    logger.log_event("next", "info", "Follows.")
+    logger.close()
     assert [(m.seq, m.name) for m in lines_of(run_dir)] == [(0, "whole"), (1, "next")]
 
 
@@ -60,49 +60,49 @@ def test_what_a_full_disk_refuses_is_written_later_in_order(tmp_path, monkeypatc
             return write(file, data[:5])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    recorder = RunLogger(run_dir)
+    logger = RunLogger(run_dir)
     monkeypatch.setattr("giblet_train.monitoring.run_logger.os.write", failing)
-    recorder.log_event("torn", "info", "Half of it fits.")
+    logger.log_event("torn", "info", "Half of it fits.")
     assert run_dir.metrics.read_bytes() == b""
-    recorder.log_event("refused", "info", "None of it fits.")
+    logger.log_event("refused", "info", "None of it fits.")
     full = False
-    recorder.log_event("later", "info", "There is space again.")
-    recorder.close()
+    logger.log_event("later", "info", "There is space again.")
+    logger.close()
     assert [m.name for m in lines_of(run_dir)] == ["torn", "refused", "later"]
 
 
 def test_a_log_without_room_ends_nothing(tmp_path, monkeypatch):
     """/dev/full is a disk without room: what the run prints goes to a file beside its records."""
-    recorder = RunLogger(RunDir(tmp_path))
+    logger = RunLogger(RunDir(tmp_path))
     with open("/dev/full", "w") as full:
         monkeypatch.setattr("sys.stdout", full)
         monkeypatch.setattr(
             "giblet_train.monitoring.run_logger.write_record", lambda *_: full.write("x") and full.flush()
         )
-        recorder.print_line("A line.")
-        recorder.log_event("told", "warning", "A warning is said too.")
-        recorder.heartbeat("training")
+        logger.print_line("A line.")
+        logger.log_event("told", "warning", "A warning is said too.")
+        logger.heartbeat("training")
         monkeypatch.undo()
         with contextlib.suppress(OSError):
             full.close()
-    recorder.close()
+    logger.close()
     assert [m.name for m in lines_of(RunDir(tmp_path))] == ["told"]
 
 
 def test_the_heartbeat_says_who_and_where(tmp_path):
     run_dir = RunDir(tmp_path)
-    recorder = RunLogger(run_dir)
-    recorder.step, recorder.epoch = 12, 3
-    recorder.set_last_checkpoint("step-00000010.safetensors", 10)
-    recorder.heartbeat("training", step_s=0.25)
+    logger = RunLogger(run_dir)
+    logger.step, logger.epoch = 12, 3
+    logger.set_last_checkpoint("step-00000010.safetensors", 10)
+    logger.heartbeat("training", step_s=0.25)
     beat = decode(run_dir.heartbeat.read_bytes(), Heartbeat)
     assert (beat.state, beat.step, beat.epoch, beat.step_s, beat.pid) == ("training", 12, 3, 0.25, os.getpid())
     assert (beat.last_checkpoint, beat.last_checkpoint_step) == ("step-00000010.safetensors", 10)
     assert beat.start_ticks > 0 and beat.boot_id
-    recorder.step = 13
-    recorder.heartbeat("training")
+    logger.step = 13
+    logger.heartbeat("training")
     assert decode(run_dir.heartbeat.read_bytes(), Heartbeat).step == 12, "within a second it is not written again"
-    recorder.heartbeat("failed", why="The disk melted.")
+    logger.heartbeat("failed", why="The disk melted.")
     beat = decode(run_dir.heartbeat.read_bytes(), Heartbeat)
     assert (beat.state, beat.step, beat.why) == ("failed", 13, "The disk melted.")
     assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".tmp")] == []
@@ -118,17 +118,17 @@ def test_two_processes_never_write_one_runs_records(tmp_path):
 
 
 def test_other_ranks_write_nothing(tmp_path, capsys):
-    recorder = RunLogger(RunDir(tmp_path), active=False)
-    recorder.log_metric(EventMetric, name="n", level="info", sentence="s")
-    recorder.log_event("warned", "warning", "Not here.")
-    recorder.heartbeat("training")
-    recorder.print_line("Nothing.")
-    recorder.close()
+    logger = RunLogger(RunDir(tmp_path), active=False)
+    logger.log_metric(EventMetric, name="n", level="info", sentence="s")
+    logger.log_event("warned", "warning", "Not here.")
+    logger.heartbeat("training")
+    logger.print_line("Nothing.")
+    logger.close()
     assert list(tmp_path.iterdir()) == [] and capsys.readouterr().out == ""
 
 
 def test_warnings_are_also_reported(tmp_path, capsys):
-    recorder = RunLogger(RunDir(tmp_path))
-    recorder.log_event("w", "warning", "Mind this.")
-    recorder.close()
+    logger = RunLogger(RunDir(tmp_path))
+    logger.log_event("w", "warning", "Mind this.")
+    logger.close()
     assert capsys.readouterr().out == "warning: Mind this.\n"

@@ -34,7 +34,7 @@ def latents(model, pair):
 def test_rows_of_the_film_are_predicted_as_by_the_run(loaded, model, latents):
     split = loaded.data.split
     [(start, stop)] = split.test_blocks
-    for subject, own_TV in loaded.examiner.predicted(loaded.model):
+    for subject, own_TV in loaded.evaluator.predicted(loaded.model):
         predicted_TV = Inference.of(model).predict(latents["first"][start:stop], subject)
         predicted_TV = loaded.data.drift.apply(predicted_TV, split.test_blocks)
         np.testing.assert_allclose(predicted_TV, loaded.data.in_grid_order(own_TV), atol=2e-4)

@@ -94,7 +94,7 @@ def check_same_predictions(run, model):
     [(start, stop)] = split.test_blocks
     first = max(0, start - min(inference.context_trs, split.gap_trs))
     z_TK = inference.latents({m: x_TF[first:stop] for m, x_TF in run.data.inputs.items()})[start - first :]
-    for subject, own_TV in run.examiner.predicted(run.model):
+    for subject, own_TV in run.evaluator.predicted(run.model):
         predicted_TV = run.data.drift.apply(inference.predict(z_TK, subject), split.test_blocks)
         np.testing.assert_allclose(predicted_TV, run.data.in_grid_order(own_TV), atol=1e-5)
         assert own_TV.std() > 1e-3

@@ -230,7 +230,7 @@ def test_a_restart_in_its_own_directory_continues_mid_epoch(tmp_path, monkeypatc
 
     def interrupted(self, stepped):
         note(self, stepped)
-        self.stop_signals.terminate_requested = self.standing.step >= 10
+        self.stop_signals.terminate_requested = self.state.step >= 10
 
     monkeypatch.setattr(trainer.Trainer, "_log_step", interrupted)
     assert train_process.train(broken.path, load) == trainer.PREEMPTED
@@ -318,12 +318,12 @@ def test_minute_one_stops_what_cannot_work(tmp_path):
 
 def test_minute_one_reports_what_it_saw_and_leaves_no_trace(tmp_path):
     data, cfg = split_data(), config()
-    learner = TrainingSetup.build(cfg, data, ALONE).learner
-    before = {name: tensor.clone() for name, tensor in learner.tensors().items()}
-    overfit = overfit_one_batch(learner, 10)
+    train_step = TrainingSetup.build(cfg, data, ALONE).train_step
+    before = {name: tensor.clone() for name, tensor in train_step.tensors().items()}
+    overfit = overfit_one_batch(train_step, 10)
     assert 1.5 < overfit.first < 2.1, "ridge, which it starts from, is better than the mean"
     assert overfit.last < 0.999 * overfit.first
-    assert all(torch.equal(tensor, before[name]) for name, tensor in learner.tensors().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in train_step.tensors().items())
     run_dir = run_dir_of(tmp_path, "tells", num_epochs=1, warmup_steps=2)
     train_process.train(run_dir.path, load)
     [sentence] = [e.sentence for e in metrics_of(run_dir, EventMetric) if e.name == "minute_one"]
@@ -433,7 +433,7 @@ def test_asked_to_leave_where_an_epoch_ends_its_checkpoint_stays_the_best(tmp_pa
 
     def interrupted(self, stepped):
         note(self, stepped)
-        stepped.stop_requests["terminate"] = self.standing.step == 9
+        stepped.stop_requests["terminate"] = self.state.step == 9
 
     monkeypatch.setattr(trainer.Trainer, "_log_step", interrupted)
     assert train_process.train(broken.path, load) == trainer.PREEMPTED
@@ -550,7 +550,7 @@ def test_a_run_whose_training_does_not_help_ends_as_its_start(tmp_path, monkeypa
 def loaded_r(run_dir, role="best"):
     """Return the TRs of the refit and r on the test block of a run as `evaluate` loads it."""
     run = load_run(run_dir.path, role, load, lambda *_: None)
-    return run.experiment.refit_trs, run.examiner.evaluation(run.model, lambda: None)["encoding"]["r_responsive"]
+    return run.setup.refit_trs, run.evaluator.evaluation(run.model, lambda: None)["encoding"]["r_responsive"]
 
 
 def best_of(run_dir):
@@ -691,10 +691,10 @@ def test_a_window_too_short_to_correlate_is_refused(tmp_path):
 def test_an_absolute_error_is_scaled_as_configured(scale, above_variance):
     """Of z-scored responses the mean absolute deviation is below the standard deviation, which is 1."""
     data = split_data()
-    experiment = TrainingSetup.build(
+    setup = TrainingSetup.build(
         config(model={"compress": "none"}, fmri_loss_type="mae", losses={"scale": scale}), data, ALONE
     )
-    targets, divisor = experiment.learner.objective.targets, experiment.learner.objective.scales["fmri"]
+    targets, divisor = setup.train_step.objective.targets, setup.train_step.objective.scales["fmri"]
     assert (divisor > targets.deviation) == above_variance
     assert divisor == pytest.approx(1.0 if above_variance else targets.deviation, rel=1e-3)
 

@@ -31,7 +31,7 @@ def ended(monkeypatch):
         return node
 
     monkeypatch.setattr(
-        find_run, "locate", lambda text, say, all_users=False: (NODES["far" if text == "a" else "near"], text)
+        find_run, "locate", lambda text, report, all_users=False: (NODES["far" if text == "a" else "near"], text)
     )
     monkeypatch.setattr(find_run, "observe", lambda which: None)
     monkeypatch.setattr(find_run, "all_nodes", lambda run: [run])

@@ -51,13 +51,13 @@ class Recorder:
         self.stale = stale
         self.error = error
 
-    def stop(self, run_id: str, say: Callable[[str], None]) -> str:
+    def stop(self, run_id: str, report: Callable[[str], None]) -> str:
         self.stopped.append(run_id)
-        say("asked to stop")
+        report("asked to stop")
         self._raise()
         return "nothing survives"
 
-    def find_stale(self, say: Callable[[str], None]) -> Sequence[StaleRunChoice]:
+    def find_stale(self, report: Callable[[str], None]) -> Sequence[StaleRunChoice]:
         self._raise()
         return self.stale
 
@@ -92,9 +92,9 @@ class Recorder:
         self._raise()
         return ["on GPU 6, in a tmux session"]
 
-    def launch(self, choice: LaunchChoice, say: Callable[[str], None]) -> str:
+    def launch(self, choice: LaunchChoice, report: Callable[[str], None]) -> str:
         self.launched.append(choice)
-        say("placing files")
+        report("placing files")
         self._raise()
         return "pilot-1"
 

@@ -84,23 +84,23 @@ def run(run_dir):
     return load_run(run_dir.path, "best", coded_study, QUIET)
 
 
-def examiner_of(data, **overrides):
-    experiment = TrainingSetup.build(config(**overrides), data, ProcessGroup(0, 1, torch.device("cpu")))
-    return experiment, Evaluator.of(experiment, data)
+def evaluator_of(data, **overrides):
+    setup = TrainingSetup.build(config(**overrides), data, ProcessGroup(0, 1, torch.device("cpu")))
+    return setup, Evaluator.of(setup, data)
 
 
 def test_the_best_constant_scores_one_and_unseen_codes_stay_finite():
     data = coded_study(n_codes=64)
-    experiment, examiner = examiner_of(data)
-    first = examiner.initial_loss(experiment.learner.model)
+    setup, evaluator = evaluator_of(data)
+    first = evaluator.initial_loss(setup.train_step.model)
     assert first["audio"] == pytest.approx(1.0, abs=1e-5)
     shares = data.targets["audio"][data.split.train]
     book_BQ = shares.mean(axis=0).reshape(BOOKS, 64)
     entropy = np.mean([-(p[p > 0] * np.log(p[p > 0])).sum() for p in book_BQ.astype(float)])
-    scale = experiment.learner.objective.scales["audio"]
+    scale = setup.train_step.objective.scales["audio"]
     # What the one TR beside those of training costs.
     assert entropy < scale < entropy * 1.005 and code_cross_entropy(shares, book_BQ) == pytest.approx(entropy, rel=1e-5)
-    held_out = examiner.evaluation(experiment.learner.model, lambda: None)
+    held_out = evaluator.evaluation(setup.train_step.model, lambda: None)
     assert held_out["skill"]["audio"] == pytest.approx(0.0, abs=1e-4)
     assert math.isfinite(code_cross_entropy(data.targets["audio"][data.split.test], data.unigram["audio"]))
 
@@ -125,17 +125,17 @@ def test_the_term_and_its_gradient_are_torchs_over_all_moments():
 
 
 def test_pieces_of_a_step_add_up_to_it():
-    learner = examiner_of(coded_study(n_codes=64))[0].learner
+    train_step = evaluator_of(coded_study(n_codes=64))[0].train_step
     with torch.no_grad():
-        learner.model.decoders.maps["audio"].weight.normal_(0, 0.1)
-    learner.model.eval()
-    batch = learner.windows.sample(0, 0, 4)
-    n_scored = learner.objective.targets.n_scored([batch])
+        train_step.model.decoders.maps["audio"].weight.normal_(0, 0.1)
+    train_step.model.eval()
+    batch = train_step.windows.sample(0, 0, 4)
+    n_scored = train_step.objective.targets.n_scored([batch])
 
     def term(piece):
-        portion = learner.shards.whole(piece)
-        forward = learner.objective.forward(learner.model, portion, None)
-        return learner.objective.terms(forward, portion, n_scored, 4)["audio"].item()
+        portion = train_step.shards.whole(piece)
+        forward = train_step.objective.forward(train_step.model, portion, None)
+        return train_step.objective.terms(forward, portion, n_scored, 4)["audio"].item()
 
     whole = term(batch)
     assert whole == pytest.approx(term(batch.rows(0, 1)) + term(batch.rows(1, 4)), rel=1e-5)
@@ -145,7 +145,7 @@ def test_pieces_of_a_step_add_up_to_it():
 def test_another_scale_leaves_nats_or_the_same():
     assert [scale_of(6.0, scale, codes=True) for scale in ("variance", "std", "none")] == [6.0, 6.0, 1.0]
     data = coded_study(n_codes=64)
-    targets = examiner_of(data)[0].learner.objective.targets
+    targets = evaluator_of(data)[0].train_step.objective.targets
     raw = LossTerms(targets, config(losses={"scale": "none"}))
     assert raw.scales["audio"] == 1.0
     assert targets.constant_loss["audio"] == pytest.approx(data.facts["audio"].train_variance, rel=1e-6)
@@ -165,7 +165,7 @@ def test_a_run_learns_codes_and_its_records_say_so(run_dir):
 
 
 def test_ensembles_and_lesions_speak_of_probabilities(run_dir, run):
-    rebuilt = run.examiner.rebuilt(run.model)["measured"]["audio"]
+    rebuilt = run.evaluator.rebuilt(run.model)["measured"]["audio"]
     np.testing.assert_allclose(rebuilt.reshape(-1, BOOKS, CODES).sum(axis=-1), 1.0, atol=1e-4)
     (fold,) = score_folds([run_dir.path, run_dir.path], "best", coded_study, QUIET)
     np.testing.assert_allclose(fold.rebuilt["measured"]["audio"], rebuilt, atol=1e-6)

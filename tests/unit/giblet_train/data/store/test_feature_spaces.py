@@ -113,18 +113,18 @@ def test_a_space_is_reconstructed_if_it_has_a_weight(folder, weights, components
     assert list(data.targets) == components[1:]
     setup = TrainingSetup.build(config(features), data, ALONE)
     evaluator = Evaluator.of(setup, data)
-    assert evaluator.initial_loss(setup.learner.model) == pytest.approx(dict.fromkeys(components, 1.0), abs=2e-3)
-    setup.learner.step(0, {})
-    assert list(evaluator.evaluation(setup.learner.model, lambda: None)["skill"]) == components
+    assert evaluator.initial_loss(setup.train_step.model) == pytest.approx(dict.fromkeys(components, 1.0), abs=2e-3)
+    setup.train_step.step(0, {})
+    assert list(evaluator.evaluation(setup.train_step.model, lambda: None)["skill"]) == components
 
 
 def test_nothing_needs_to_be_reconstructed(folder):
     data = load_split(config({"llm": {"file": "both.npz::{stimulus}"}}, spaces=["llm"]), folder.parent, quiet)
     setup = TrainingSetup.build(config({"llm": {"file": "both.npz::{stimulus}"}}, spaces=["llm"]), data, ALONE)
     evaluator = Evaluator.of(setup, data)
-    assert list(evaluator.initial_loss(setup.learner.model)) == ["fmri"]
-    assert setup.learner.step(0, {}).loss.keys() == {"fmri"}
-    assert list(evaluator.evaluation(setup.learner.model, lambda: None)["skill"]) == ["fmri"]
+    assert list(evaluator.initial_loss(setup.train_step.model)) == ["fmri"]
+    assert setup.train_step.step(0, {}).loss.keys() == {"fmri"}
+    assert list(evaluator.evaluation(setup.train_step.model, lambda: None)["skill"]) == ["fmri"]
 
 
 def test_a_constant_space_is_switched_off_with_a_note(folder):

@@ -108,11 +108,11 @@ def test_it_trains_and_is_evaluated(folder):
     setup = TrainingSetup.build(config(split={"fold": 1}), data, ALONE)
     assert setup.compression.kind == "per_subject"
     evaluator = Evaluator.of(setup, data)
-    first = evaluator.initial_loss(setup.learner.model)
+    first = evaluator.initial_loss(setup.train_step.model)
     assert first == pytest.approx(dict.fromkeys(first, 1.0), abs=2e-3)
     for step in range(3):
-        setup.learner.step(step, {})
-    figures = evaluator.evaluation(setup.learner.model, lambda: None)["encoding"]
+        setup.train_step.step(step, {})
+    figures = evaluator.evaluation(setup.train_step.model, lambda: None)["encoding"]
     assert figures["r_responsive"] > 0.2
     assert abs(figures["r_null"]) < 0.15
     assert figures["isc_test"] > 0.2
