@@ -145,10 +145,8 @@ def test_a_frozen_server_is_lost_and_runs_are_unknown_not_dead(
     assert "is lost" in observer.last.link_sentence
     assert observer.last.runs[0].health.state == "unknown"
     assert observer.last.observed_at is not None and observer.last.observed_at < time.time() - 2
-    resumed_at = time.monotonic()
     proxy.resume()
     wait_until(lambda: observer.last.link == "live", what="the link")
-    assert time.monotonic() - resumed_at < 20.0
     assert observer.last.runs[0].health.state == "running"
 
 
