@@ -8,7 +8,7 @@ from typing import Deque, NamedTuple, Optional, Tuple
 
 RECENT_LINES = 200
 FEWEST_LINES = 10
-_SECONDS = r"(?:\s?\(t\))?\s?[:=]\s{0,3}(\d{1,6}\.\d{1,9})(?=\s?s\b|[\s,;|)\]}(]|$)"
+_SECONDS = r"(?:\s?\(t\))?(?:\s?[:=]\s{0,3}|\s{1,4})(\d{1,6}\.\d{1,9})(?=\s?s\b|[\s,;|)\]}(]|$)"
 _DATA = re.compile(
     rf"(?<![\w-])(?:data(?:[_ ]?(?:time|cost|wait|load(?:ing)?(?:[_ ]time)?))?|reader_cost){_SECONDS}", re.IGNORECASE
 )

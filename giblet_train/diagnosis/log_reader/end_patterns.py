@@ -110,6 +110,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"loss\b.{0,40} (?:is|became|turned|was) \S*(?:nan|inf)",
         r"\b(?:nan|infinite|non[- ]?finite) loss\b",
         r"\bloss (?:has )?(?:exploded|diverged)\b",
+        r"\bencountered (?:a )?(?:nan|inf)\b",
         r"loss became (?:infinite|nan)",
         r"nan or inf (?:found|detected)",
         r"invalid loss, terminating",
@@ -146,6 +147,8 @@ THREAD_EXCEPTION = re.compile(r"^Exception in thread ")
 WARNING = re.compile(r"(?:\S+:\d+: )?(?:\w+: )?\w*Warning: ", re.IGNORECASE)
 """A line of Python's warnings, or one that calls itself a warning."""
 CHAINED = re.compile(r"^(?:During handling of the above exception|The above exception was the direct cause)")
+OWN_ERRORS = frozenset({"ConfigError", "DataError", "GibletError"})
+"""Errors of giblet, below which it prints a remedy."""
 WRAPPERS = frozenset(
     {"ChildFailedError", "ProcessRaisedException", "CalledProcessError", "ProcessExitedException", "RayTaskError"}
 )
@@ -294,4 +297,5 @@ def statement_of(text: str) -> str:
     if len(text) > 400 or not any(word in lowered for word in _STATEMENT_WORDS):
         return ""
     state = next((state for state, pattern in STATEMENTS if pattern.search(text)), "")
-    return "" if state == "early_stop" and _STATEMENT_OF_SETTINGS.search(text) else state
+    is_other = _STATEMENT_OF_SETTINGS.search(text) is not None or cause_of(text) == "nan"
+    return "" if state == "early_stop" and is_other else state

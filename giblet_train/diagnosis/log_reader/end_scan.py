@@ -18,6 +18,8 @@ LAST_LINES = 200
 MAX_RANKS = 4096
 EPOCHS_AFTER_CANCEL = 1
 """Epochs that may begin between a scheduler's message and the end of the job."""
+_THROWN, _WHAT = "terminate called after throwing", "what():"
+"""Lines about a C++ exception; the second one has its message."""
 _FIELD = re.compile(r"^\s*(time|host|rank|exitcode|traceback|error_file)\s*:\s*(.*)$")
 _ROOT_CAUSE = re.compile(r"^Root Cause \(first observed failure\)")
 _FAILED_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
@@ -323,7 +325,8 @@ class EndScan:
         self, line: LogLine, rank: Optional[int], exception: "Optional[re.Match[str]]", ends_traceback: bool
     ) -> None:
         text = line.text.strip()
-        error = ErrorLine(text[:400], rank, line.at)
+        message = text[len(_WHAT) :].strip() if text.startswith(_WHAT) else text
+        error = ErrorLine(message[:400], rank, line.at)
         if exception and exception[1] == "KeyboardInterrupt":
             return
         if patterns.KILLED.search(text) and not self._killed:
@@ -343,7 +346,10 @@ class EndScan:
         is_progress_of_nan = cause == "nan" and not (exception or ends_traceback or is_named or is_marked)
         if not is_error or is_progress_of_nan or text == ":" or patterns.CHAINED.match(text):
             return
-        self._remedy_expected = True
+        self._remedy_expected = text.startswith("giblet: ") or bool(exception and exception[1] in patterns.OWN_ERRORS)
+        if text.startswith(_WHAT) and self._errors and self._errors[-1].text.startswith(_THROWN):
+            self._errors[-1] = error
+            return
         if LOADING in text and self._mismatch is None:
             self._mismatch = CheckpointMismatch()
         target = self._echoes if patterns.ECHO.search(text) and not cause else self._errors

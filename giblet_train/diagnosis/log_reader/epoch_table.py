@@ -145,6 +145,8 @@ class EpochTable:
         self._n_points, self._step = 0, 0
         self._last_count: Tuple[int, Optional[int]] = (0, None)
         self._steps_before = 0
+        self._step_heading: Optional[Observation] = None
+        self._noted_heading: Optional[Observation] = None
         self._loss_kind = LOSS_KINDS[0]
         self._bare: Dict[int, float] = {}
 
@@ -205,6 +207,7 @@ class EpochTable:
         if observation.final:
             return False
         self.n_observed += bool(observation.values)
+        observation = self._below_heading(observation)
         if observation.n_epochs:
             self.n_epochs = observation.n_epochs
         if observation.epoch is not None and not observation.fractional:
@@ -223,6 +226,17 @@ class EpochTable:
         blocks = tuple(self._complete(self._rows_of_points(self._steps_of_epochs)))
         self.is_blocks = was_blocks
         return blocks
+
+    def _below_heading(self, observation: Observation) -> Observation:
+        """Take lines without a counter, below a line with only epoch and step, for values of that step."""
+        if observation.epoch is not None or (observation.step is not None and observation.values):
+            is_heading = observation.kind == "step" and not observation.values
+            self._step_heading = observation if is_heading else None
+        heading = self._step_heading
+        is_below = observation.kind == "line" and observation.epoch is None and observation.values
+        if heading is None or not is_below:
+            return observation
+        return observation._replace(epoch=heading.epoch, step=heading.step, n_steps=heading.n_steps, kind="step")
 
     def rows(self) -> Tuple[EpochRow, ...]:
         """Return one row per epoch that has a loss; blocks of steps if the log has no epochs.
@@ -340,6 +354,11 @@ class EpochTable:
     def _note_step(self, epoch: int, observation: Observation) -> None:
         """Keep the values of a step, for a log that has too few epochs to show a course."""
         values = {key: value.number for key, value in _first_of_each(observation).items()}
+        last = self._steps_of_epochs[-1] if self._steps_of_epochs else None
+        if last is not None and self._step_heading is not None and self._noted_heading is self._step_heading:
+            last.values.update(values)
+            return
+        self._noted_heading = self._step_heading
         self._steps_of_epochs.append(Point(len(self._steps_of_epochs), float(epoch), values))
         if len(self._steps_of_epochs) > 2 * MAX_POINTS:
             self._steps_of_epochs = _thinned(self._steps_of_epochs)

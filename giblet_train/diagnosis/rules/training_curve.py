@@ -75,7 +75,9 @@ EARLY_FALL_SDS = 6.0
 PREDICTS = 0.1
 """Validation correlation that no model reaches by chance on average over voxels."""
 MOST_DOUBT = 0.01
-"""Largest relative error of the level of a log's loss at which its decrease is judged."""
+"""Largest relative error of the level of a log's loss at which its decrease is judged with certainty."""
+UNKNOWN_DOUBT = 0.02
+"""The same at which it is not judged at all."""
 
 
 @rule(
@@ -331,7 +333,7 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
     nothing = 2 * case.watch.flat_change
     # More epochs owe more: a drift that is nothing in 20 epochs is still next to nothing in 40.
     owed = nothing * max(1.0, math.sqrt(len(totals) / OWED_EPOCHS))
-    if fall > owed or lowest > owed + 3 * doubt or doubt > MOST_DOUBT or _still_falls(totals[-n:], owed / 2):
+    if fall > owed or lowest > owed + 3 * doubt or doubt > UNKNOWN_DOUBT or _still_falls(totals[-n:], owed / 2):
         return None
     if fall > nothing and _validation_learns([v for _, v in case.validation_totals], owed):
         return None
@@ -347,12 +349,13 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
     last_text, first_text = format_losses(last, first)
     facts = (
         f"The median training loss of {unit}s {epochs[-n]} to {epochs[-1]} is {last_text}, {_change(fall)} that of "
-        f"{f'{unit}s {epochs[0]} to {epochs[n_first - 1]}' if n_first > 1 else f'{unit} {epochs[0]}'} ({first_text})"
+        f"{f'{unit}s {epochs[0]} to {epochs[n_first - 1]}' if n_first > 1 else f'{unit} {epochs[0]}'} ({first_text}"
+        f"{f'; noise: ± {doubt:.1%}' if doubt > MOST_DOUBT else ''})"
     )
     return _flat(
         facts,
         {"fall": fall, "epochs": len(totals), "doubt": doubt},
-        certain=-0.05 < fall <= nothing and not fell_at_once,
+        certain=-0.05 < fall <= nothing and not fell_at_once and doubt <= MOST_DOUBT,
         amount="after the first epochs hardly anything"
         if fell_at_once
         else "nothing"

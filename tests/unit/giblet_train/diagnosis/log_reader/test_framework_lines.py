@@ -31,6 +31,7 @@ def totals(parsed: ParsedLog) -> list[float | None]:
 WAITING = {
     "timm": "Train: 0 [{i:4d}/1251 (  0%)]  Loss: {v} ({v})  Time: {t:.3f}s,  165.57/s  LR: 8e-05  Data: {d:.3f} (1.4)",
     "mmengine": "Epoch(train)  [1][{i:4d}/1507]  lr: 2.0e-02  eta: 16:30  time: {t:.4f}  data_time: {d:.4f}  loss: {v}",
+    "imagenet": "Epoch: [0][{i:4d}/5005]\tTime  {t:.3f} ( 2.140)\tData  {d:.3f} ( 1.910)\tLoss {v:.4e} ({v:.4e})",
     "paddle": "Epoch: [0] [{i:4d}/600] loss: {v} eta: 4:00:10 batch_cost: {t:.4f} data_cost: {d:.4f} ips: 25.8",
 }
 
@@ -246,3 +247,49 @@ def test_validation_that_rises_from_its_first_epoch_or_falls_a_little_again_is_o
     lowest[-4:] = [value - 0.02 for value in lowest[-4:]]
     again = [f"Epoch {e}/40 train {t:.4f} val {v:.4f}" for e, (t, v) in enumerate(zip(train, lowest, strict=True), 1)]
     assert judged(again)[1] == ["overfit"]
+
+
+def test_a_metric_that_is_not_finite_is_no_early_stop() -> None:
+    bars = [
+        f"Epoch {e}: 100%|###| 87/87 [00:11<00:00,  7.33it/s, train_loss={v}, val_loss={v}]" for e, v in enumerate(FALL)
+    ]
+    last = "Epoch 20: 100%|###| 87/87 [00:11<00:00,  7.33it/s, train_loss=0.4, val_loss=nan]"
+    stop = "Monitored metric val_loss = nan is not finite. Previous best value was 0.612. Signaling Trainer to stop."
+    assert judged([*bars, last, stop])[1] == ["nan"]
+    patience = "Monitored metric val_loss did not improve in the last 5 records. Signaling Trainer to stop."
+    parsed, causes = judged([*bars, patience])
+    assert causes == [] and parsed.log.end.statement == "early_stop"
+
+
+def test_the_message_of_a_cpp_exception_is_the_error() -> None:
+    thrown = "terminate called after throwing an instance of 'std::runtime_error'"
+    parsed = parse([*ITERATIONS, thrown, "  what():  Encountered NaN."])
+    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    assert causes[0].cause == "nan" and causes[0].sentence.endswith("not finite: Encountered NaN.")
+    assert [error.text for error in parsed.log.end.errors] == ["Encountered NaN."]
+    (crash,) = diagnose(None, (), log=parse([thrown, "  what():  cannot open the model"]).log).causes
+    assert crash.sentence == "It crashed: cannot open the model." and crash.action.startswith("Read the first error")
+
+
+def test_values_below_a_line_with_only_epoch_and_step_belong_to_that_step() -> None:
+    lines = [
+        text
+        for i in range(160)
+        for text in (
+            f"[epoch=0][batch={10 * i}/1600]:",
+            f"\t Train time/batch: {10 * i - 1}",
+            f"\t Train loss/train/total: {2 + 8 * math.exp(-i / 30):.4f}",
+            "\t Train lr-DecoupledAdamW/group0: 0.0006",
+        )
+    ]
+    parsed, causes = judged(lines)
+    assert parsed.log.is_blocks and len(parsed.metrics) >= 30 and causes == []
+    assert parsed.metrics[0].train.total == pytest.approx(9.5, abs=0.5) and parsed.metrics[0].lr == 0.0006
+
+
+def test_a_constant_loss_with_noise_of_single_steps_is_flat_with_a_doubt() -> None:
+    rng = random.Random(6)
+    steps = [f"Iter: {100 * i} Loss: {0.281 * (1 + rng.gauss(0, 0.03)):.6f}" for i in range(1, 151)]
+    parsed = parse(steps)
+    (flat,) = diagnose(None, parsed.metrics, log=parsed.log).causes
+    assert (flat.cause, flat.confidence) == ("flat", 0.5) and "noise: ± 1." in flat.sentence
