@@ -36,6 +36,7 @@ live training in the same way.
   answer is then never "nothing is wrong".
 - **Without epochs**, or with fewer than three, blocks of steps are judged as epochs, and the answer says so. One or two
   epochs without such steps cannot be judged yet (exit code 2).
+- **Folds**, subjects and seeds in one log, each below a heading such as `Fold 2/5`, are judged one by one.
 - **A learning rate of 0** is reported while the loss does not change, and **waiting for data** where a log prints both
   `time` and `data_time`.
 - **A folder** of per-rank logs is one training; the earliest error counts. Logs of successive starts (`slurm-1.out`,
