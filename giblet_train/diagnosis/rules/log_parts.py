@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import NamedTuple
 
 from giblet_train.diagnosis.log_reader.loss_parts import part_weights
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
@@ -14,6 +15,8 @@ from giblet_train.diagnosis.run_start import format_loss
 from giblet_train.schema.config import COMPONENTS
 
 FEWEST_EPOCHS = 6
+CERTAIN = 0.85
+"""Confidence in a part that hides the others and is as large as only a unit makes it."""
 STUCK = 0.05
 """Relative decrease below which a part has learnt nothing."""
 STILL = 0.02
@@ -44,8 +47,19 @@ FELL_FAR = 0.01
 Courses = Mapping[str, Sequence[float]]
 
 
-def hiding_part(case: RunHistory, least_ratio: float, most_ratio: float = math.inf) -> tuple[str, float, str] | None:
-    """Return a part that hides the others, its ratio to the largest of them, and a sentence on them; None without one.
+class HidingPart(NamedTuple):
+    """A part of the loss next to which the others hardly count, and have learnt nothing."""
+
+    name: str
+    ratio: float
+    """Its first values divided by those of the next largest part."""
+    sentence: str
+    confidence: float
+    """Tentative if the others are small as a regulariser is: those are constant in a healthy training too."""
+
+
+def hiding_part(case: RunHistory, least_ratio: float, most_ratio: float = math.inf) -> HidingPart | None:
+    """Return a part that hides the others; None without one.
 
     The others must have learnt nothing: parts of very different size do no harm while all of them fall. Only parts
     whose weights are known are compared, because a printed part may be multiplied by any number.
@@ -71,7 +85,8 @@ def hiding_part(case: RunHistory, least_ratio: float, most_ratio: float = math.i
         f"{largest} starts at {format_loss(starts[largest])}, {ratio:,.0f} times the next largest part of the loss, "
         f"and the others have learnt nothing ({texts})."
     )
-    return largest, ratio, sentence
+    has_unit = starts[largest] >= case.watch.unit_free_total
+    return HidingPart(largest, ratio, sentence, CERTAIN if has_unit else TENTATIVE)
 
 
 @rule(group="numbers", explains=("curve", "loss_not_unit_free"))

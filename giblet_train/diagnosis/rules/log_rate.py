@@ -23,6 +23,8 @@ IDLE_SHARE = 0.3
 """Share of the training, planned or seen, without a rate that no schedule is meant to have."""
 FELL_BEFORE = 0.02
 """Relative decrease in the epochs before the rate vanished that shows that learning was not over."""
+MOST_NOISE = 0.03
+"""Uncertainty of a change, relative to the loss, at which nobody can say that it does not change."""
 WINDOW = 3
 SUDDEN = 1.2
 """Last loss, relative to the median, from which a loss does not stay constant but rises at its end."""
@@ -136,12 +138,13 @@ def _has_places(rate: float, n_places: int) -> bool:
 
 
 def _is_constant(values: Sequence[float], change: float) -> bool:
-    """Return True if the last third of a course is neither clearly below nor clearly above its first third."""
+    """Return True if the last third of a course is neither below nor above its first, and noise hides neither."""
     if not values:
         return False
     third = max(1, len(values) // 3)
     first, last = median(values[:third]), median(values[-third:])
-    return abs(first - last) <= max(2 * change * abs(first), 3 * math.sqrt(2) * median_error(jitter(values), third))
+    noise = 3 * math.sqrt(2) * median_error(jitter(values), third)
+    return noise <= MOST_NOISE * abs(first) and abs(first - last) <= max(2 * change * abs(first), noise)
 
 
 def _was_falling(values: Sequence[float]) -> bool:

@@ -196,10 +196,10 @@ def _dominates_epochs(case: RunHistory) -> Finding | None:
     hiding = hiding_part(case, HIDES, case.watch.scale_ratio)
     if hiding is not None:
         return Finding(
-            confidence=0.6,
-            sentence=hiding[2],
-            evidence={"component": hiding[0], "ratio": hiding[1], "gradient_share": None},
-            action=f"Lower the weight of {hiding[0]}, or raise those of the others.",
+            confidence=min(hiding.confidence, 0.6),
+            sentence=hiding.sentence,
+            evidence={"component": hiding.name, "ratio": hiding.ratio, "gradient_share": None},
+            action=f"Lower the weight of {hiding.name}, or raise those of the others.",
         )
     weights = case.config.component_weights() if case.config else dict.fromkeys(case.components, 1.0)
     own = [{c: v for c, v in e.train.loss.items() if c in weights and v is not None} for e in case.epochs]
@@ -239,12 +239,11 @@ def _mismatch_in_log(case: RunHistory) -> Finding | None:
     hiding = hiding_part(case, case.watch.scale_ratio)
     if hiding is None:
         return None
-    component, ratio, sentence = hiding
     return Finding(
-        confidence=0.85,
-        sentence=sentence,
-        evidence={"component": component, "ratio": ratio},
-        action=f"Standardise the targets of {component}, or divide each part by its variance, so that all are near 1.",
+        confidence=hiding.confidence,
+        sentence=hiding.sentence,
+        evidence={"component": hiding.name, "ratio": hiding.ratio},
+        action=f"Standardise the targets of {hiding.name}, or divide each part by its variance: all are then near 1.",
     )
 
 

@@ -71,6 +71,14 @@ def test_a_schedule_that_ends_at_0_accuses_nobody(kind: str, seed: int) -> None:
     assert [cause for cause in causes_of(HEALTHY[kind], seed) if cause[1] > 0.5] == []
 
 
+def test_a_warm_up_of_noisy_steps_accuses_nobody() -> None:
+    for seed in range(5):
+        rng = random.Random(seed)
+        steps = [f"step {10 * i} loss {2.2 * (1 + rng.gauss(0, 0.08)):.4f} lr {1e-7 * i:.2e}" for i in range(1, 16)]
+        parsed = parse(steps)
+        assert [c for c in diagnose(None, parsed.metrics, log=parsed.log).causes if c.confidence > 0.5] == []
+
+
 def test_the_sentence_has_the_epoch_since_which_the_rate_is_0() -> None:
     sentence = causes_of(VANISHED["schedule_too_short"][1])[0][3]
     assert sentence.startswith("The learning rate is 0 since epoch 12 of 60 (its highest was 1.0e-03)")

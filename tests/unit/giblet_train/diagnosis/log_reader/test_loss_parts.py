@@ -135,6 +135,15 @@ def test_parts_that_are_learnt_or_small_by_intention_accuse_nobody(line: Line) -
     assert causes == {}
 
 
+def test_a_small_constant_part_of_unknown_name_is_only_a_doubt() -> None:
+    def router(epoch: int, rng: random.Random) -> str:
+        ce = fall(epoch, rng, 2.2, 0.8)
+        return f"epoch {epoch} loss {ce + 0.02:.4f} ce {ce:.4f} z 0.0200"
+
+    _, causes = judged(router)
+    assert causes == {"component_dominates": 0.5}
+
+
 def test_the_sentence_on_a_collapse_has_both_levels() -> None:
     rng = random.Random(1)
     parsed = parse([collapse(epoch, rng) for epoch in range(1, EPOCHS + 1)])
