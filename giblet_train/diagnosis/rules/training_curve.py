@@ -31,7 +31,7 @@ NO_GRADIENT = 1e-12
 """Gradient norm below which there is no gradient."""
 VANISHED = 1e-6
 """The same, relative to the largest norm of the run."""
-EXACT_DIGITS = 5
+EXACT_DIGITS = 6
 EXACT_EPOCHS = 5
 SAME_SHARE = 0.4
 """Digits, epochs and share of all validations from which a repeated loss shows that the weights do not move."""
@@ -169,9 +169,9 @@ def diverging(case: RunHistory) -> Finding | None:
 
 
 def _noise(case: RunHistory, values: Sequence[float], best_index: int) -> float:
-    """Return the noise of a course before its best; of a log also that of its whole course, whose best may be early."""
+    """Return the noise of a course before its best; of blocks of a log that of all, because their best may be early."""
     before = jitter(values[: best_index + 1])
-    return before if case.steps else max(before, jitter(values))
+    return max(before, jitter(values)) if case.course_unit == "block" else before
 
 
 def _blocks(steps: Sequence[StepMetric]) -> list[tuple[int, float]]:
@@ -230,7 +230,12 @@ def _same_validation(case: RunHistory) -> Finding | None:
     validations = [v for _, v in case.validation_totals]
     same = list(takewhile(lambda value: value == validations[-1], reversed(validations)))
     totals = [v for _, v in case.train_totals][-len(same) :]
-    is_exact = bool(validations) and len(f"{validations[-1]:.9g}".replace(".", "").lstrip("-0")) >= EXACT_DIGITS
+    correlations = {e.fmri_r for e in case.epochs[-len(same) :] if e.fmri_r is not None}
+    is_exact = (
+        len(correlations) < 2
+        and bool(validations)
+        and len(f"{validations[-1]:.9g}".replace(".", "").lstrip("-0")) >= EXACT_DIGITS
+    )
     if not is_exact or len(same) < max(EXACT_EPOCHS, SAME_SHARE * len(validations)) or len(set(totals)) < 2:
         return None
     return Finding(

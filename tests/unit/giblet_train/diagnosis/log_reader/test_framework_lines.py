@@ -232,6 +232,8 @@ def test_a_validation_that_repeats_to_the_last_digit_shows_weights_that_do_not_m
     moving = [f"Epoch {e} train_loss {v} val_loss {v + 0.1:.6f} lr 3e-4" for e, v in enumerate(FALL, 1)]
     ended = [f"Epoch {e} train_loss {0.43 + 0.001 * (e % 3)} val_loss 0.534600 lr 3e-4" for e in range(21, 27)]
     assert judged([*moving, *ended])[1] == []
+    predicting = [f"{line} val_r {0.01 + 0.001 * (e % 5):.3f}" for e, line in enumerate(lines)]
+    assert judged(predicting)[1] == ["flat"]
     few_digits = [line.replace("1.387104", "1.39") for line in lines]
     assert judged(few_digits)[1] == ["flat"]
 
