@@ -1,8 +1,8 @@
 """Measure what giblet promises about reliability, one row at a time; `make storm` measures all and writes the page.
 
     python -m benchmarks.reliability                    every row, then the page on stdout
-    python -m benchmarks.reliability stops-tmux         one row; --count N for fewer, --seed S for other choices
-    python -m benchmarks.reliability --page             the page from the rows in build/reliability
+    python -m benchmarks.reliability stops-tmux         one row; --count N for fewer, --seed S adds
+    python -m benchmarks.reliability --page             the page from what benchmarks/reliability.jsonl has
 
 Exit code 1 if a promise was not kept.
 """
@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import os
 import random
+import statistics
 import sys
 import tempfile
 import time
@@ -20,13 +21,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmarks.cluster import cuts, ground_of_its_own
-from benchmarks.reliability_page import Row, load, page, save
-from benchmarks.reliability_soak import soak
-from benchmarks.reliability_texts import hostile_names, hostile_texts
-from benchmarks.reliability_training import kill_points
+from benchmarks.reliability_page import Numbers, Outcome, Part, Promise, load, outcome, page, save
+from benchmarks.reliability_soak import judge_soak, soak
+from benchmarks.reliability_texts import hostile_names, hostile_texts, judge_names, judge_texts
+from benchmarks.reliability_training import judge_kills, kill_points
 from giblet_train.schema.errors import GibletError
 from giblet_tui.agent import layout, process_list, sessions
 from tests.cluster import trees
@@ -35,29 +35,15 @@ from tests.cluster.ground import Ground
 from tests.cluster.nodes import Cluster
 from tests.cluster.stalls import STAGES, stall
 
-FOLDER = Path("build/reliability")
+PARTS = Path(__file__).with_name("reliability.jsonl")
 _LISTED_S = process_list.EVERY_S + 1.0
 
-
-Outcome = tuple[str, bool]
-"""What was reached, and whether that keeps the promise."""
-Measure = Callable[[int, random.Random, Path], Outcome]
+Measure = Callable[[int, random.Random, Path], Numbers]
 
 
-class Promise(NamedTuple):
-    """A row before it is measured."""
-
-    subject: str
-    """With {n} for how often."""
-    promised: str
-    n_times: int
-    measure: Measure
-
-
-def stops(kind: str, is_supervised: bool, count: int, chance: random.Random, folder: Path) -> Outcome:
+def stops(kind: str, is_supervised: bool, count: int, chance: random.Random, folder: Path) -> Numbers:
     """Stop five kinds of process tree in one kind of session. is_supervised: else the supervisor is killed first."""
-    survivors = n_unproved = n_false = 0
-    seconds = []
+    numbers: Numbers = {"survivors": [], "unproved": [], "false": [], "seconds": []}
     with ground_of_its_own() as ground:
         for cycle in range(count):
             variant = trees.VARIANTS[cycle % len(trees.VARIANTS)]
@@ -68,16 +54,22 @@ def stops(kind: str, is_supervised: bool, count: int, chance: random.Random, fol
                 trees.until(partial(_is_grown, tag, variant), what="the tree")
             else:
                 time.sleep(chance.uniform(0.0, 0.3))
-            outcome = ground.stop(run_id, grace_s=1.0)
-            seconds.append(outcome["seconds"])
+            stop_outcome = ground.stop(run_id, grace_s=1.0)
             n_left = len(trees.living(tag)) + bool(sessions.find_session(f"gib-{run_id}"))
-            survivors += n_left
-            n_unproved += bool(outcome["unproved"])
-            n_false += bool(n_left and not outcome["unproved"] and not outcome["survivors"])
+            numbers["survivors"].append(n_left)
+            numbers["unproved"].append(bool(stop_outcome["unproved"]))
+            numbers["false"].append(bool(n_left and not stop_outcome["unproved"] and not stop_outcome["survivors"]))
+            numbers["seconds"].append(round(stop_outcome["seconds"], 2))
             ground.clear()
-    middle = sorted(seconds)[len(seconds) // 2]
-    counts = f"{survivors} survivors, {n_false} false proofs, {n_unproved} called unproved"
-    return (f"{counts}; {middle:.1f} s (p50)", n_false == 0 and (survivors == 0 or not is_supervised))
+    return numbers
+
+
+def judge_stops(is_supervised: bool, numbers: Numbers) -> Outcome:
+    """Check that no stop calls proved what is not, and that nothing survives where there is a supervisor."""
+    survivors, unproved, false = (sum(map(int, numbers[name])) for name in ("survivors", "unproved", "false"))
+    middle = statistics.median_high(numbers["seconds"])
+    sentence = f"{survivors} survivors, {false} false proofs, {unproved} called unproved; {middle:.1f} s (p50)"
+    return sentence, false == 0 and (survivors == 0 or not is_supervised)
 
 
 def _is_grown(tag: str, variant: str) -> bool:
@@ -97,26 +89,30 @@ def _kill_supervisor(ground: Ground, run_id: str, tag: str, variant: str, *, is_
     trees.until(lambda: run.supervisor() is None, what="its end")
 
 
-def link_faults(count: int, chance: random.Random, folder: Path) -> Outcome:
+def link_faults(count: int, chance: random.Random, folder: Path) -> Numbers:
     """Cut, kill and silence the link of a watched run."""
     cluster = Cluster(("storm",))
     try:
-        figures = cuts(cluster.nodes["storm"], folder, count)
+        faults = cuts(cluster.nodes["storm"], folder, count)
     finally:
         cluster.close()
-    slowest = max(figures.fresh_s)
-    lines = f"{figures.lost} lost, {figures.doubled} doubled of {figures.written:,} lines"
-    return (
-        f"{lines}; live again after at most {slowest:.1f} s",
-        not (figures.lost or figures.doubled) and slowest < 5.0,
-    )
+    lines = {"lost": [float(faults.lost)], "doubled": [float(faults.doubled)], "written": [float(faults.written)]}
+    return {**lines, "live_after_s": [round(seconds, 2) for seconds in faults.fresh_s]}
 
 
-def races(count: int, chance: random.Random, folder: Path) -> Outcome:
+def judge_link(numbers: Numbers) -> Outcome:
+    """Check that every line arrives once, and soon after the link is back."""
+    lost, doubled, written = (int(sum(numbers[name])) for name in ("lost", "doubled", "written"))
+    slowest = max(numbers["live_after_s"])
+    sentence = f"{lost} lost, {doubled} doubled of {written:,} lines; live again after at most {slowest:.1f} s"
+    return sentence, not (lost or doubled) and slowest < 5.0
+
+
+def races(count: int, chance: random.Random, folder: Path) -> Numbers:
     """Start one configuration of each of three users by eight clients at once, on four GPUs."""
     if reason := lacking_for_accounts():
         raise SystemExit(f"races: {reason}")
-    n_wrong = 0
+    is_right: list[float] = []
     with made_accounts(3) as (accounts, _), gpu_users(accounts, n_gpus=4) as users, ThreadPoolExecutor(8) as pool:
         for race in range(count):
             clients = [users[n % 3] for n in range(8)]
@@ -124,10 +120,16 @@ def races(count: int, chance: random.Random, folder: Path) -> Outcome:
             started = [run for run in pool.map(partial(_attempt, f"race{race}"), clients) if run]
             owners = sorted(user for user, _, _ in started)
             gpus = [gpu for _, _, gpu in started]
-            n_wrong += owners != sorted(user.name for user in users) or len(set(gpus)) != len(gpus)
+            is_right.append(owners == sorted(user.name for user in users) and len(set(gpus)) == len(gpus))
             for user, run_id, _ in started:
                 _stop_as(users, user, run_id)
-    return (f"{count - n_wrong} of {count} with one run per user, each on a GPU of its own", n_wrong == 0)
+    return {"right": is_right}
+
+
+def judge_races(numbers: Numbers) -> Outcome:
+    """Check that each user gets one run, and that no GPU is taken twice."""
+    n_right, n_races = int(sum(numbers["right"])), len(numbers["right"])
+    return f"{n_right} of {n_races} with one run per user, each on a GPU of its own", n_right == n_races
 
 
 def _attempt(config_hash: str, user: UserConnection) -> tuple[str, str, str] | None:
@@ -147,101 +149,115 @@ def _stop_as(users: list[UserConnection], name: str, run_id: str) -> None:
     user.call("stop", {"workdir": user.workdir, "run_id": run_id, "force": True}, StopOutcome, timeout_s=60.0)
 
 
-def stall_stages(count: int, chance: random.Random, folder: Path) -> Outcome:
+def stall_stages(count: int, chance: random.Random, folder: Path) -> Numbers:
     """Let a server stall at each stage of a connection."""
     cluster = Cluster(("stalling",))
-    late = []
+    in_time: Numbers = {}
     try:
         for stage in STAGES[:count]:
-            outcome = stall(cluster, cluster.nodes["stalling"], stage)
-            print(f"  {stage}: {outcome}", file=sys.stderr, flush=True)
-            if not outcome.is_in_time:
-                late.append(stage)
+            stall_outcome = stall(cluster, cluster.nodes["stalling"], stage)
+            print(f"  {stage}: {stall_outcome}", file=sys.stderr, flush=True)
+            in_time[stage] = [stall_outcome.is_in_time]
     finally:
         cluster.close()
+    return in_time
+
+
+def judge_stalls(numbers: Numbers) -> Outcome:
+    """Check that each stage ends in time, with a timeout that has a name."""
+    late = [stage for stage, in_time in numbers.items() if not all(in_time)]
     names = f" (late or unnamed: {', '.join(late)})" if late else ""
-    return (f"{min(count, len(STAGES)) - len(late)} of {min(count, len(STAGES))}{names}", not late)
+    return f"{len(numbers) - len(late)} of {len(numbers)}{names}", not late
 
 
 _TREES = "stops of five kinds of process tree"
 _KILLED = "whose supervisor was killed before"
+_SESSIONS = ("tmux", "screen", "process")
+MEASURES: dict[str, Measure] = {
+    **{f"stops-{kind}": partial(stops, kind, True) for kind in _SESSIONS},
+    **{f"stops-{kind}-killed": partial(stops, kind, False) for kind in _SESSIONS},
+    "kill-points": kill_points,
+    "link-faults": link_faults,
+    "races": races,
+    "names": hostile_names,
+    "texts": hostile_texts,
+    "stalls": stall_stages,
+    "soak": soak,
+}
 PROMISES: dict[str, Promise] = {
     **{
-        f"stops-{kind}": Promise(f"{{n}} {_TREES}, {kind}", "0 survivors", 200, partial(stops, kind, True))
-        for kind in ("tmux", "screen", "process")
+        f"stops-{kind}": Promise(f"{{n}} {_TREES}, {kind}", "0 survivors", 200, partial(judge_stops, True))
+        for kind in _SESSIONS
     },
     **{
         f"stops-{kind}-killed": Promise(
             f"{{n}} {_TREES} {_KILLED}, {kind}; half of them sooner than the list of processes is written",
             "0 survivors without a sentence that says what was not proved",
             200,
-            partial(stops, kind, False),
+            partial(judge_stops, False),
         )
-        for kind in ("tmux", "screen", "process")
+        for kind in _SESSIONS
     },
     "kill-points": Promise(
-        "{n} kills (-9) of a trainer: at each of five points of writing a checkpoint, and at random moments",
+        "{n} kills of a trainer: at each of five points of writing a checkpoint, and at random moments of its CPU time",
         "resumes; at most 1 epoch lost; result bit-equal to the run that was never killed",
         200,
-        kill_points,
+        judge_kills,
     ),
     "link-faults": Promise(
         "{n} faults of the link (reset, killed sshd, silence of 1 and 8 s) of a run that is watched and followed",
         "0 lines lost, 0 doubled; live within 5 s of the link's return",
         20,
-        link_faults,
+        judge_link,
     ),
     "races": Promise(
         "{n} races of 8 clients of 3 users (real accounts), each user's with one configuration, for 4 GPUs",
         "one run per user, no GPU twice",
         100,
-        races,
+        judge_races,
     ),
     "names": Promise(
         "{n} hostile names of nodes, hosts, runs and configurations",
         "all refused, nothing executed",
         1000,
-        hostile_names,
+        judge_names,
     ),
     "texts": Promise(
         "{n} fuzz strings through every text sink",
         "no control or bidi character on a screen",
         100_000,
-        hostile_texts,
+        judge_texts,
     ),
     "stalls": Promise(
         "servers that stall at each of {n} stages of a connection",
         "ends with a named timeout, at most 1 s after its deadline; no thread left after 5 s",
         len(STAGES),
-        stall_stages,
+        judge_stalls,
+        is_summed=False,
     ),
     "soak": Promise(
         "{n} minutes of a dashboard's watch on 8 live runs at 14 steps/s each, so 50,000 steps of each in an hour",
         "second to last quarter: no more descriptors or threads; CPU and memory at most 20 % and 10 % higher",
         60,
-        soak,
+        judge_soak,
+        is_summed=False,
     ),
 }
 
 
-def measured(name: str, count: int | None, seed: int) -> Row:
-    """Measure one row."""
-    promise = PROMISES[name]
-    count = promise.n_times if count is None else count
+def measured(name: str, count: int | None, seed: int) -> Part:
+    """Measure a row once."""
+    count = PROMISES[name].n_times if count is None else count
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gib-", dir="/tmp") as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
-        reached, is_kept = promise.measure(count, random.Random(seed), Path(folder))
-    return Row(
+        numbers = MEASURES[name](count, random.Random(seed), Path(folder))
+    return Part(
         name=name,
-        subject=promise.subject.format(n=f"{count:,}"),
-        promised=promise.promised,
-        reached=reached,
-        is_kept=is_kept,
         seed=seed,
         count=count,
-        full_count=promise.n_times,
-        seconds=time.monotonic() - began,
+        numbers={key: [float(value) for value in values] for key, values in numbers.items()},
+        seconds=round(time.monotonic() - began, 1),
         measured_on=time.strftime("%Y-%m-%d"),
     )
 
@@ -253,16 +269,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--page", action="store_true", help="only print the page")
     options = parser.parse_args()
-    rows = [] if options.page else list(options.rows or PROMISES)
-    for name in rows:
+    names = [] if options.page else list(options.rows or PROMISES)
+    if names and not options.rows:
+        PARTS.unlink(missing_ok=True)
+    for name in names:
         print(name, file=sys.stderr, flush=True)
-        row = measured(name, options.count, options.seed)
-        save(FOLDER, row)
-        print(f"  {row.reached}; kept: {row.is_kept}", file=sys.stderr, flush=True)
-    all_rows = load(FOLDER, list(PROMISES))
+        part = measured(name, options.count, options.seed)
+        save(PARTS, part)
+        reached, is_kept = outcome(PROMISES[name], [part])
+        print(f"  {reached}; kept: {is_kept}", file=sys.stderr, flush=True)
+    rows = load(PARTS)
     if not options.rows:
-        print(page(all_rows, list(PROMISES)))
-    return int(any(not row.is_kept for row in all_rows if options.page or row.name in rows))
+        print(page(rows, PROMISES))
+    return int(any(not outcome(PROMISES[name], rows[name])[1] for name in rows if options.page or name in names))
 
 
 if __name__ == "__main__":

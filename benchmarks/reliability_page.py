@@ -1,53 +1,78 @@
-"""Rows of `benchmarks.reliability` as records on disk, and the page that is made from them."""
+"""Parts of the rows of `benchmarks.reliability` as records on disk, and the page that adds them up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from msgspec import json as msgspec_json
 
+Numbers = dict[str, list[float]]
+"""Name of what is counted or measured -> a number for each time. Parts are added up by joining the lists."""
+Outcome = tuple[str, bool]
+"""What was reached, and whether that keeps the promise."""
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One promise, and what was reached."""
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """What one start of a row measured."""
 
     name: str
     """Of the row, as the command takes it."""
-    subject: str
-    """What was done, and how often."""
-    promised: str
-    reached: str
-    is_kept: bool
     seed: int
+    """A part replaces an earlier one of the same row and seed."""
     count: int
     """How often it was done."""
-    full_count: int
-    """How often it is done without `--count`."""
+    numbers: Numbers
     seconds: float
     measured_on: str
     """Date of the measurement."""
 
 
-def save(folder: Path, row: Row) -> None:
-    """Write a row's file, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f"{row.name}.part"
-    aside.write_bytes(msgspec_json.encode(row))
-    aside.replace(folder / f"{row.name}.json")
+class Promise(NamedTuple):
+    """A row: what is promised, how it is measured and judged."""
+
+    subject: str
+    """With {n} for how often."""
+    promised: str
+    n_times: int
+    """How often it is done without `--count`."""
+    judge: Callable[[Numbers], Outcome]
+    is_summed: bool = True
+    """Parts add up; else the newest part is the row."""
 
 
-def load(folder: Path, names: Sequence[str]) -> list[Row]:
-    """Return the rows that were measured, in the order of names."""
-    paths = [folder / f"{name}.json" for name in names]
-    return [msgspec_json.decode(path.read_bytes(), type=Row) for path in paths if path.exists()]
+def save(path: Path, part: Part) -> None:
+    """Append a part to the file in one write, so that rows can be measured at the same time."""
+    with path.open("ab", buffering=0) as file:
+        file.write(msgspec_json.encode(part) + b"\n")
 
 
-def page(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """Return the page in Markdown. names: of all rows, so that those without a figure are listed too."""
-    measured = {row.name for row in rows}
-    missing = [f"`{name}`" for name in names if name not in measured]
-    lines = [_HEAD, _TABLE, *map(_line, rows), ""]
+def load(path: Path) -> dict[str, list[Part]]:
+    """Map each row to its parts, oldest first; of one seed, the newest."""
+    rows: dict[str, dict[int, Part]] = {}
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        part = msgspec_json.decode(line, type=Part)
+        seeds = rows.setdefault(part.name, {})
+        seeds.pop(part.seed, None)
+        seeds[part.seed] = part
+    return {name: list(seeds.values()) for name, seeds in rows.items()}
+
+
+def outcome(promise: Promise, parts: Sequence[Part]) -> Outcome:
+    """Judge the parts of a row together."""
+    joined: Numbers = {}
+    for part in _counted(promise, parts):
+        for name, values in part.numbers.items():
+            joined.setdefault(name, []).extend(values)
+    return promise.judge(joined)
+
+
+def page(rows: Mapping[str, Sequence[Part]], promises: Mapping[str, Promise]) -> str:
+    """Return the page in Markdown; rows without a figure are listed too."""
+    missing = [f"`{name}`" for name in promises if name not in rows]
+    lines = [_HEAD, _TABLE, *(_line(name, promises[name], rows[name]) for name in promises if name in rows), ""]
     if missing:
         lines += [f"Not measured: {', '.join(missing)}.", ""]
     return "\n".join(lines)
@@ -58,26 +83,34 @@ _HEAD = """\
 
 For readers who decide whether to trust runs of weeks to giblet: each promise, and what was reached when it was tested.
 
-`make storm` writes this page; `python -m benchmarks.reliability ROW` measures one row. sshd, tmux, screen, processes
-and accounts are real, on one machine. There is no GPU (nvidia-smi is a recording), no real network and no power loss.
-Two cores shared with other work: counts are exact, times are upper bounds. A seed makes the same choices again; how the
-processes are scheduled differs.
+`make storm` writes this page; `python -m benchmarks.reliability ROW` measures one row. Parts with different seeds add
+up in `benchmarks/reliability.jsonl`. sshd, tmux, screen, processes and accounts are real, on one machine. There is no
+GPU (nvidia-smi is a recording), no real network and no power loss. Two cores shared with other work: counts are exact,
+times are upper bounds. A seed makes the same choices again; how the processes are scheduled differs.
 """
 _TABLE = """\
-| row | done | promised | reached | kept | seed | minutes | date |
+| row | done | promised | reached | kept | seeds | minutes | date |
 |---|---|---|---|---|---|---|---|"""
 
 
-def _line(row: Row) -> str:
-    fewer = f" (without `--count`: {row.full_count:,})" if row.count < row.full_count else ""
+def _counted(promise: Promise, parts: Sequence[Part]) -> Sequence[Part]:
+    return parts if promise.is_summed else parts[-1:]
+
+
+def _line(name: str, promise: Promise, parts: Sequence[Part]) -> str:
+    counted = _counted(promise, parts)
+    count = sum(part.count for part in counted)
+    reached, is_kept = outcome(promise, parts)
+    fewer = f" (without `--count`: {promise.n_times:,})" if count < promise.n_times else ""
+    dates = sorted({part.measured_on for part in counted})
     cells = [
-        f"`{row.name}`",
-        row.subject + fewer,
-        row.promised,
-        row.reached,
-        "yes" if row.is_kept else "**no**",
-        str(row.seed),
-        f"{row.seconds / 60:.1f}",
-        row.measured_on,
+        f"`{name}`",
+        promise.subject.format(n=f"{count:,}") + fewer,
+        promise.promised,
+        reached,
+        "yes" if is_kept else "**no**",
+        ", ".join(str(part.seed) for part in sorted(counted, key=lambda part: part.seed)),
+        f"{sum(part.seconds for part in counted) / 60:.1f}",
+        dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}",
     ]
     return f"| {' | '.join(cells)} |"

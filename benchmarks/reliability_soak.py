@@ -7,11 +7,14 @@ import random
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.reliability_page import Numbers, Outcome
 from giblet_tui.agent.proc import descendants
+from giblet_tui.dashboard.model.judgement import JudgementCache
+from giblet_tui.monitor.metric_columns import StepColumns
 from giblet_tui.monitor.snapshots import NodeSnapshot
 from giblet_tui.monitor.watch import NodeWatch
 from tests.cluster.nodes import Cluster, processes, wait_until
@@ -24,24 +27,24 @@ SAMPLE_S = 5.0
 class Sample(NamedTuple):
     """What laptop and agent hold at a moment."""
 
-    descriptors: int
-    threads: int
+    descriptors: float
+    threads: float
     rss_mib: float
     agent_rss_mib: float
     cpu_s: float
     """Of the watch since its start, without this thread, which only takes the samples."""
-    n_steps: int
-    """Steps that the snapshots hold."""
+    n_steps: float
+    """Steps of all runs."""
 
 
-def soak(minutes: int, chance: random.Random, folder: Path) -> tuple[str, bool]:
+def soak(minutes: int, chance: random.Random, folder: Path) -> Numbers:
     """Watch runs that write all the time; compare the second quarter of the time with the last."""
     cluster = Cluster(("soaked",))
     posts: list[NodeSnapshot] = []
     try:
         node = cluster.nodes["soaked"].node(workdir=str(folder))
         runs = [make_run(folder, f"run{n}", "soaked") for n in range(N_RUNS)]
-        watch = NodeWatch(node, lambda snapshot: posts.__setitem__(slice(None), [snapshot]))
+        watch = NodeWatch(node, _dashboard(posts))
         watch.start()
         wait_until(lambda: posts and len(posts[-1].runs) == N_RUNS, 60.0, "the first snapshot")
         process = os.fork()
@@ -56,7 +59,20 @@ def soak(minutes: int, chance: random.Random, folder: Path) -> tuple[str, bool]:
         watch.stop()
     finally:
         cluster.close()
-    return _verdict_of(samples)
+    return {name: [round(getattr(s, name), 3) for s in samples] for name in Sample._fields}
+
+
+def _dashboard(posts: list[NodeSnapshot]) -> Callable[[NodeSnapshot], None]:
+    """Return what takes each snapshot as the dashboard does: it judges all runs and draws the curves of one."""
+    judge, columns = JudgementCache(), StepColumns()
+
+    def take(snapshot: NodeSnapshot) -> None:
+        judge.judgements(snapshot)
+        for run in snapshot.runs[-1:]:
+            columns.curves(run.steps, run.epochs)
+        posts[:] = [snapshot]
+
+    return take
 
 
 def _write(runs: Sequence, seconds: float) -> None:  # type: ignore[type-arg]
@@ -97,7 +113,9 @@ def _rss_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _verdict_of(samples: list[Sample]) -> tuple[str, bool]:
+def judge_soak(numbers: Numbers) -> Outcome:
+    """Compare the second quarter of the time with the last."""
+    samples = [Sample(*values) for values in zip(*numbers.values(), strict=True)]
     quarter = len(samples) // 4
     second, last = samples[quarter : 2 * quarter], samples[3 * quarter :]
     descriptors = max(s.descriptors for s in last) - max(s.descriptors for s in second)
@@ -108,9 +126,10 @@ def _verdict_of(samples: list[Sample]) -> tuple[str, bool]:
     n_steps = last[-1].n_steps - second[0].n_steps
     grown_bytes = (rss[1] - rss[0]) * 2**20
     sentence = (
-        f"{descriptors:+d} descriptors, {threads:+d} threads, {100 * cpu[0]:.1f} then {100 * cpu[1]:.1f} % of a core; "
-        f"{rss[0]:.0f} then {rss[1]:.0f} MiB with {n_steps:,} more steps "
-        f"kept ({grown_bytes / max(1, n_steps):.0f} bytes each); "
+        f"{descriptors:+.0f} descriptors, {threads:+.0f} threads, "
+        f"{100 * cpu[0]:.1f} then {100 * cpu[1]:.1f} % of a core; "
+        f"{rss[0]:.0f} then {rss[1]:.0f} MiB with {n_steps:,.0f} more steps "
+        f"({grown_bytes / max(1, n_steps):.0f} bytes each); "
         f"agent {agent[0]:.0f} then {agent[1]:.0f} MiB"
     )
     is_flat = descriptors <= 0 and threads <= 0 and cpu[1] <= 1.2 * cpu[0] and rss[1] - rss[0] <= 0.1 * rss[0]

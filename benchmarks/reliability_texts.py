@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from benchmarks.reliability_page import Numbers, Outcome
 from giblet_train.schema import config_loader
 from giblet_train.schema.errors import GibletError
 from giblet_train.schema.records import encode
@@ -55,7 +56,7 @@ _NAME_PIECES = (
 _N_AT_ONCE = 500
 
 
-def hostile_names(count: int, chance: random.Random, folder: Path) -> tuple[str, bool]:
+def hostile_names(count: int, chance: random.Random, folder: Path) -> Numbers:
     """Use hostile texts as node, host, run and configuration names; a program called is a canary."""
     calls = folder / "calls"
     for program in ("ssh", "tmux", "screen", "touch"):
@@ -70,8 +71,19 @@ def hostile_names(count: int, chance: random.Random, folder: Path) -> tuple[str,
             n_accepted += sum(_accepts(use, name) for use in _uses(folder))
     n_calls = len(calls.read_text().splitlines()) if calls.exists() else 0
     has_canary = any((place / "canary").exists() for place in (folder, Path.cwd(), Path.home()))
-    sentence = f"{n_accepted} accepted of {len(_uses(folder)) * count:,}; {n_calls} programs started"
-    return sentence + ", a canary" * has_canary, not (n_accepted or n_calls or has_canary)
+    return {
+        "uses": [len(_uses(folder)) * count],
+        "accepted": [n_accepted],
+        "started": [n_calls],
+        "canary": [has_canary],
+    }
+
+
+def judge_names(numbers: Numbers) -> Outcome:
+    """Check that nothing is accepted or started."""
+    uses, accepted, started, canaries = (int(sum(values)) for values in numbers.values())
+    sentence = f"{accepted} accepted of {uses:,}; {started} programs started"
+    return sentence + ", a canary" * bool(canaries), not (accepted or started or canaries)
 
 
 def _uses(folder: Path) -> tuple[Callable[[str], object], ...]:
@@ -105,9 +117,9 @@ def _in_folder(folder: Path) -> Iterator[None]:
         os.environ["PATH"] = path
 
 
-def hostile_texts(count: int, chance: random.Random, folder: Path) -> tuple[str, bool]:
+def hostile_texts(count: int, chance: random.Random, folder: Path) -> Numbers:
     """Put hostile texts into every field and line of a run, and read everything that prints it."""
-    n_acting: dict[str, int] = {}
+    n_acting: Numbers = {}
     n_texts = 0
     while n_texts < count:
         texts = [
@@ -116,9 +128,14 @@ def hostile_texts(count: int, chance: random.Random, folder: Path) -> tuple[str,
         n_texts += len(texts)
         snapshot = _snapshot(texts)
         for name, printed in _printed(snapshot).items():
-            n_acting[name] = n_acting.get(name, 0) + len(ACTING.findall(printed))
-    bad = {name: number for name, number in n_acting.items() if number}
-    sentence = f"{sum(bad.values())} in {len(n_acting)} sinks ({', '.join(n_acting)})"
+            n_acting.setdefault(name, []).append(len(ACTING.findall(printed)))
+    return {name: [sum(numbers)] for name, numbers in n_acting.items()}
+
+
+def judge_texts(numbers: Numbers) -> Outcome:
+    """Check that no sink prints a character that acts on a terminal."""
+    bad = {name: int(sum(values)) for name, values in numbers.items() if any(values)}
+    sentence = f"{sum(bad.values())} in {len(numbers)} sinks ({', '.join(numbers)})"
     return (f"{sentence}: {bad}" if bad else sentence), not bad
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import resource
+import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
+from benchmarks.reliability_page import Numbers, Outcome
 from giblet_train.schema.config import dump
 from giblet_train.schema.records import EpochMetric, decode_metrics
 from giblet_train.schema.run_dir import RunDir
@@ -17,24 +19,32 @@ POINTS = ("checkpoint-written", "checkpoint-synced", "checkpoint-renamed", "chec
 N_EPOCHS = 4
 
 
-def kill_points(count: int, chance: random.Random, folder: Path) -> tuple[str, bool]:
+def kill_points(count: int, chance: random.Random, folder: Path) -> Numbers:
     """Train, kill, resume and compare with the run that was never killed."""
     straight = _new_run(folder, "straight")
-    _await(_train(straight))
-    whole = straight.metrics.stat().st_size
+    _, usage = _await(_train(straight))
+    whole_s = usage.ru_utime + usage.ru_stime
     straight_weights = _weights(straight)
-    n_killed = n_wrong = most_lost = 0
+    numbers: Numbers = {"killed": [], "unequal": [], "lost": []}
     for kill in range(count):
         run_dir = _new_run(folder, f"killed-{kill}")
         if kill % 2 == 0:
-            signalled = _await(_train(run_dir, crash_at=POINTS[kill // 2 % len(POINTS)]))
+            code, _ = _await(_train(run_dir, crash_at=POINTS[kill // 2 % len(POINTS)]))
         else:
-            signalled = _killed_at(_train(run_dir), run_dir.metrics, int(chance.random() * whole))
-        n_killed += signalled == -signal.SIGKILL
-        most_lost = max(most_lost, _epochs_recorded(run_dir) - _epoch_of_checkpoint(run_dir))
-        n_wrong += _await(_train(run_dir)) != 0 or _weights(run_dir) != straight_weights
-    sentence = f"{n_killed} killed in time; {n_wrong} not resumed to equal bits; epochs lost: {most_lost} at most"
-    return sentence, n_wrong == 0 and most_lost <= 1
+            code, _ = _await(_train(run_dir, killed_after_s=max(0.001, chance.random() * whole_s)))
+        numbers["killed"].append(code in (-signal.SIGKILL, -signal.SIGPROF))
+        numbers["lost"].append(max(0, _epochs_recorded(run_dir) - _epoch_of_checkpoint(run_dir)))
+        numbers["unequal"].append(_await(_train(run_dir))[0] != 0 or _weights(run_dir) != straight_weights)
+        shutil.rmtree(run_dir.path)
+    return numbers
+
+
+def judge_kills(numbers: Numbers) -> Outcome:
+    """Check that each killed run is resumed to the same bits and loses one epoch at most."""
+    unequal, most_lost = int(sum(numbers["unequal"])), int(max(numbers["lost"]))
+    killed = f"{int(sum(numbers['killed']))} killed before their end"
+    sentence = f"{killed}; {unequal} not resumed to equal bits; at most {most_lost} epochs lost"
+    return sentence, unequal == 0 and most_lost <= 1
 
 
 def _new_run(folder: Path, name: str) -> RunDir:
@@ -46,8 +56,12 @@ def _new_run(folder: Path, name: str) -> RunDir:
     return run_dir
 
 
-def _train(run_dir: RunDir, crash_at: str = "") -> int:
-    """Train in a child that has torch loaded already; its pid."""
+def _train(run_dir: RunDir, crash_at: str = "", killed_after_s: float = 0.0) -> int:
+    """Train in a child that has torch loaded already; its pid.
+
+    killed_after_s: CPU seconds after which the kernel ends it (SIGPROF, which nothing handles), so that the moment lies
+    before its end on a busy machine too. 0: never.
+    """
     from giblet_train.training import process as train_process  # before the fork, so that it is paid for once
     from tests.engine_study import load
 
@@ -59,6 +73,7 @@ def _train(run_dir: RunDir, crash_at: str = "") -> int:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.environ["GIBLET_CRASH_AT"] = crash_at
+        signal.setitimer(signal.ITIMER_PROF, killed_after_s)
         code = train_process.train(run_dir.path, load)
     except BaseException as error:  # the parent must get an exit code, whatever fails here
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -66,18 +81,10 @@ def _train(run_dir: RunDir, crash_at: str = "") -> int:
         os._exit(code)
 
 
-def _killed_at(process: int, metrics: Path, size: int) -> int:
-    """Kill a trainer as soon as its records have a size, or before there are any; how it ended."""
-    while not (ended := os.waitpid(process, os.WNOHANG))[0]:
-        if (metrics.stat().st_size if metrics.exists() else 0) >= size:
-            os.kill(process, signal.SIGKILL)
-            return _await(process)
-        time.sleep(0.002)
-    return os.waitstatus_to_exitcode(ended[1])
-
-
-def _await(process: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+def _await(process: int) -> tuple[int, resource.struct_rusage]:
+    """Wait for a child; its exit code, negative for a signal, and what it used."""
+    _, status, usage = os.wait4(process, 0)
+    return os.waitstatus_to_exitcode(status), usage
 
 
 def _weights(run_dir: RunDir) -> dict[str, bytes]:
