@@ -5,28 +5,26 @@ Files that cannot be read are ignored, and long histories are downsampled.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.monitor.step_history import folder as cache_folder
+from giblet_tui.monitor.step_history import thinned
 
 MAX_RUNS = 60
 MAX_STEPS = 200
 MAX_LOG_LINES = 50
 
-T = TypeVar("T")
 _decoder = msgspec.json.Decoder(NodeSnapshot)
 
 
 def folder() -> Path:
     """Return `giblet/nodes` under `$XDG_CACHE_HOME` (~/.cache)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "giblet" / "nodes"
+    return cache_folder() / "nodes"
 
 
 def save(snapshot: NodeSnapshot) -> None:
@@ -44,17 +42,12 @@ def load() -> Fleet:
     snapshots = []
     for path in sorted(folder().glob("*.json")):
         try:
-            snapshots.append(_decoder.decode(path.read_bytes()))
+            snapshot = _decoder.decode(path.read_bytes())
         except (OSError, msgspec.MsgspecError):
             continue
+        snapshots.append(replace(snapshot, runs=tuple(replace(run, steps=tuple(run.steps)) for run in snapshot.runs)))
     return Fleet(nodes=tuple(snapshots))
 
 
 def _downsample(run: RunSnapshot) -> RunSnapshot:
-    return replace(run, steps=_evenly_spaced(run.steps, MAX_STEPS), log_tail=run.log_tail[-MAX_LOG_LINES:])
-
-
-def _evenly_spaced(items: Sequence[T], most: int) -> tuple[T, ...]:
-    """Return at most `most` items, evenly spaced, including the last."""
-    stride = -(-len(items) // most) if items else 1
-    return tuple(items[::-1][::stride][::-1])
+    return replace(run, steps=thinned(run.steps, MAX_STEPS), log_tail=run.log_tail[-MAX_LOG_LINES:])

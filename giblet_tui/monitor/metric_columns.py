@@ -23,6 +23,8 @@ from giblet_train.schema.records import EpochMetric, Number, SplitLoss, StepMetr
 
 Floats = NDArray[np.float64]
 NAMES = ("total", *COMPONENTS)
+CHUNK_STEPS = 4096
+"""Steps that are read at once: those of a long watch come from a file."""
 BLOCK = 64
 _origins = count()
 
@@ -131,8 +133,9 @@ class StepColumns:
         """Return the columns of these records; records of an earlier call are not read again."""
         if len(steps) < self._size or (self._size and steps[self._size - 1] != self._last):
             self._clear()
-        for stretch in contiguous_runs(steps[self._size :]):
-            self._extend(stretch)
+        for begin in range(self._size, len(steps), CHUNK_STEPS):
+            for stretch in contiguous_runs(steps[begin : begin + CHUNK_STEPS]):
+                self._extend(stretch)
         ended = latest_epochs(epochs)
         return Curves(
             origin=self._origin,

@@ -49,6 +49,7 @@ from giblet_tui.connection.protocol import Appended, Mark, RunNews, Tick, WatchE
 from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_line, sanitize_table, sanitize_value
 from giblet_tui.monitor.resumed import whole_run
 from giblet_tui.monitor.snapshots import Gpu, LinkState, NodeFacts, NodeSnapshot, RunSnapshot
+from giblet_tui.monitor.step_history import StepHistory, extended
 
 LOG_LINES = 400
 """Number of lines kept from the end of a log."""
@@ -90,6 +91,8 @@ class NodeState(msgspec.Struct, frozen=True):
     """A node as far as its events have arrived."""
 
     node: str
+    is_long_watch: bool = False
+    """Old steps of the runs are moved to a file, so that memory does not grow with time."""
     runs: Mapping[str, RunState] = {}
     facts: NodeFacts = NodeFacts()
     sessions_known: bool = False
@@ -108,7 +111,7 @@ def apply_event(state: NodeState, event: WatchEvent, heard_at: float) -> NodeSta
     """Return the state after one event. heard_at: its arrival on our clock."""
     if event.run is not None:
         run_id = event.run.run_id
-        run = _fold_run(state.runs.get(run_id) or _unread(run_id, state.node), event.run)
+        run = _fold_run(state.runs.get(run_id) or _unread(run_id, state), event.run)
         if run.is_final:  # nothing will change its health: judged once, however many old runs there are
             run = replace(run, snapshot=_with_health(run, state, lost=False, elapsed_s=0.0))
         return replace(state, runs={**state.runs, run_id: run})
@@ -157,7 +160,7 @@ def _gpu(device: protocol.Gpu) -> Gpu:
     return msgspec.convert({**device, "processes": processes}, Gpu)
 
 
-def _unread(run_id: str, node: str) -> RunState:
+def _unread(run_id: str, state: NodeState) -> RunState:
     """Return a run of which only the id is known."""
     try:
         launched_at = time.mktime(time.strptime(run_id[-20:-5], "%Y%m%d-%H%M%S"))
@@ -166,7 +169,7 @@ def _unread(run_id: str, node: str) -> RunState:
     run = Run(
         run_id=run_id,
         name=config_name(run_id),
-        node=node,
+        node=state.node,
         session=session_name(run_id),
         multiplexer="process",
         argv=(),
@@ -175,7 +178,8 @@ def _unread(run_id: str, node: str) -> RunState:
         launched_by="",
         launched_at=launched_at,
     )
-    return RunState(RunSnapshot(run=run, health=Health(state="unknown", sentence="not read yet")))
+    steps = StepHistory() if state.is_long_watch else ()
+    return RunState(RunSnapshot(run=run, health=Health(state="unknown", sentence="not read yet"), steps=steps))
 
 
 def _fold_run(state: RunState, news: RunNews) -> RunState:
@@ -245,8 +249,9 @@ def _unreadable(snapshot: RunSnapshot, name: str, error: ConfigError) -> RunSnap
 
 def _with_metrics(snapshot: RunSnapshot, appended: Appended) -> RunSnapshot:
     if appended.reset:
+        steps = StepHistory() if isinstance(snapshot.steps, StepHistory) else ()
         snapshot = replace(
-            snapshot, plan_record=None, data=None, steps=(), epochs=(), events=(), evaluation=None, malformed_lines=0
+            snapshot, plan_record=None, data=None, steps=steps, epochs=(), events=(), evaluation=None, malformed_lines=0
         )
     metrics, malformed = decode_metrics(map(sanitize_json, _lines(appended)))
     of_kind: dict[type, list[Any]] = {}
@@ -256,7 +261,7 @@ def _with_metrics(snapshot: RunSnapshot, appended: Appended) -> RunSnapshot:
         snapshot,
         plan_record=_newest_plan(snapshot.plan_record, of_kind.get(RunMetric, [])),
         data=of_kind.get(DataMetric, [snapshot.data])[-1],
-        steps=(*snapshot.steps, *of_kind.get(StepMetric, ())),
+        steps=extended(snapshot.steps, of_kind.get(StepMetric, ())),
         epochs=tuple(latest_epochs((*snapshot.epochs, *of_kind.get(EpochMetric, ())))),
         events=(*snapshot.events, *of_kind.get(EventMetric, ())),
         evaluation=of_kind.get(EvaluationMetric, [snapshot.evaluation])[-1],

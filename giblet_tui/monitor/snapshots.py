@@ -56,8 +56,17 @@ class Gpu(Snapshot, frozen=True, kw_only=True):
     temperature: float | None = None
     processes: tuple[tuple[int, str, float], ...] = ()
     """(pid, user, GiB) of each compute process."""
+    slice: int | None = None
+    """Number of a MIG slice on its GPU; None: the GPU itself."""
+    n_slices: int = 0
+    """MIG slices that it is divided into, and that runs get in its place."""
     not_free: str = ""
     """Why no run may take it now, as the node's agent judged; empty: it is free."""
+
+    @property
+    def label(self) -> str:
+        """Return the index; of a MIG slice `0:1`, slice 1 of GPU 0."""
+        return str(self.index) if self.slice is None else f"{self.index}:{self.slice}"
 
 
 class NodeFacts(Snapshot, frozen=True, kw_only=True):
@@ -100,7 +109,7 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     """State of a multi-node run on each node, in their order."""
     plan_record: RunMetric | None = None
     data: DataMetric | None = None
-    steps: tuple[StepMetric, ...] = ()
+    steps: Sequence[StepMetric] = ()
     epochs: tuple[EpochMetric, ...] = ()
     events: tuple[EventMetric, ...] = ()
     evaluation: EvaluationMetric | None = None
@@ -122,17 +131,21 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
         return lr_schedule(self.config, self.plan_record.steps_per_epoch)
 
     @property
-    def steps_since_launch(self) -> tuple[StepMetric, ...]:
+    def steps_since_launch(self) -> Sequence[StepMetric]:
         """Return the steps made in this run directory, without those copied from a run that it resumed."""
+        return self._since_launch(self.steps)
+
+    def _since_launch(self, steps: Sequence[StepMetric]) -> Sequence[StepMetric]:
         resumed = self.run.resumed_from is not None
-        return tuple(s for s in self.steps if s.at >= self.run.launched_at) if resumed else self.steps
+        return tuple(s for s in steps if s.at >= self.run.launched_at) if resumed else steps
 
     @property
     def eta_s(self) -> float | None:
         """Return the seconds left at the pace of recent steps; None while unknown, not moving, or ended."""
         if self.heartbeat is not None and self.heartbeat.state in ("finished", "stopped", "ended", "failed"):
             return None  # the loop is over, though its processes may still be ending
-        estimate = eta(self.steps_since_launch[-PACE_STEPS:], self.plan, self.health) if self.plan else None
+        recent = self._since_launch(self.steps[-PACE_STEPS:])
+        estimate = eta(recent, self.plan, self.health) if self.plan else None
         return estimate.left_s if estimate and not estimate.frozen else None
 
     @property

@@ -81,7 +81,7 @@ class NodeWatch:
         self._node = node
         self._on_snapshot = on_snapshot
         self._interval_s = interval_s
-        self._state = NodeState(node.name)
+        self._state = NodeState(node.name, is_long_watch=True)
         self._connection: Connection | None = None
         self._stopping = threading.Event()
         self._awake = threading.Event()

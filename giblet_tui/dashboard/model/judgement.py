@@ -34,6 +34,8 @@ class JudgementCache:
         self._verdicts: dict[str, tuple[object, Verdict]] = {}
         self._causes: dict[str, tuple[object, float, Mapping[str, Finding]]] = {}
         self._lock = threading.Lock()
+        # The rules read all steps of a run, of which a long watch holds only the newest in memory: one run at a time.
+        self._judging = threading.Lock()
 
     def judgements(self, node: NodeSnapshot) -> dict[str, Judgement]:
         """Return the judgement of every run whose records are on this node, by run id."""
@@ -52,7 +54,8 @@ class JudgementCache:
             cached = self._verdicts.get(run.run.run_id)
         if cached is not None and cached[0] == key:
             return cached[1]
-        verdict = verdict_of(run.config, run.metrics, run.health)
+        with self._judging:
+            verdict = verdict_of(run.config, run.metrics, run.health)
         with self._lock:
             self._verdicts[run.run.run_id] = (key, verdict)
         return verdict
@@ -66,7 +69,8 @@ class JudgementCache:
             cached = self._causes.get(run.run.run_id)
         if cached is not None and (cached[0] == key or now - cached[1] < CAUSES_EVERY_S):
             return cached[2]
-        diagnosis = diagnose(run.config, run.metrics, health=run.health, log_tail=run.log_tail)
+        with self._judging:
+            diagnosis = diagnose(run.config, run.metrics, health=run.health, log_tail=run.log_tail)
         causes: Mapping[str, Finding] = {finding.cause: finding for finding in diagnosis.causes}
         with self._lock:
             self._causes[run.run.run_id] = (key, now, causes)
