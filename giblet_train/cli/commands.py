@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command("train", "Train a run, alone or under torchrun"),
     "drill": Command("drill", "Train with a fault injected on purpose"),
     "join": Command("join", "Train this node's part of a run on several nodes"),
+    "srun": Command("srun", "Train a run on all nodes of a Slurm job"),
     "watch": Command("monitoring", "Diagnose a run while it trains"),
     "verdict": Command("monitoring", "Check a run's records against its criteria"),
     "evaluate": Command("evaluation", "Evaluate a run's checkpoint on held-out data"),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from giblet_train.schema.run_dir import RunDir
-
-_TAIL_BYTES = 256 * 1024
+TAIL_BYTES = 256 * 1024
 _ROOT_CAUSE = re.compile(
     r"Root Cause \(first observed failure\):.*?local_rank: (\d+)\).*?exitcode\s*: (-?\d+)", re.DOTALL
 )
@@ -34,19 +33,24 @@ class Failure:
     """True if it only lost another process."""
 
 
-def first_failure(run_dir: RunDir) -> Failure | None:
-    """Return the first process of this node that failed according to torchrun; None if it named none."""
-    named = _ROOT_CAUSE.findall(_tail(run_dir.log))
+def first_failure(output: str, ranks: Path) -> Failure | None:
+    """Return the first process of this node that failed according to torchrun; None if it named none.
+
+    Args:
+        output: the end of what torchrun printed.
+        ranks: its folder with the files of the ranks.
+    """
+    named = _ROOT_CAUSE.findall(output)
     if not named:
         return None
     local_rank, code = int(named[-1][0]), int(named[-1][1])
-    folder = next(iter(sorted(run_dir.ranks.glob(f"*/attempt_0/{local_rank}"), reverse=True)), None)
+    folder = next(iter(sorted(ranks.glob(f"*/attempt_0/{local_rank}"), reverse=True)), None)
     raised = _raised(folder / "error.json") if folder else None
     answered = _answered(folder / "stderr.log") if folder else ""
     fallback = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     sentence = answered or raised or fallback
     files = [folder / name for name in ("error.json", "stderr.log")] if folder else []
-    times = [file.stat().st_mtime for file in files if file.exists()] or [run_dir.log.stat().st_mtime]
+    times = [file.stat().st_mtime for file in files if file.exists()] or [time.time()]
     return Failure(local_rank, sentence, times[0], bool(_ECHO.search(sentence)))
 
 
@@ -69,7 +73,7 @@ def _raised(file: Path) -> str:
 def _tail(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
             return file.read().decode("utf-8", "replace")
     except OSError:
         return ""

@@ -11,14 +11,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 from types import FrameType
 
 import msgspec
 from msgspec.structs import replace
 
-from giblet_train.distributed.first_failure import first_failure
+from giblet_train.distributed.first_failure import TAIL_BYTES, first_failure
 from giblet_train.distributed.node_link import Message, NodeLink, free_port, interface_of
+from giblet_train.distributed.slurm_step import VARIABLE as SLURM_VARIABLE
+from giblet_train.distributed.slurm_step import with_job_nodes
 from giblet_train.schema.errors import FAILED, PREEMPTED, ConfigError
 from giblet_train.schema.records import NodeFailure, Rendezvous, Run
 from giblet_train.schema.run_dir import RunDir, write_record
@@ -36,23 +40,28 @@ def join(run_dir: RunDir) -> int:
 
     Raises ConfigError if run.json names only one node.
     """
-    run = run_dir.read_run()
+    run = with_job_nodes(run_dir.read_run(), os.environ)
     if run.rendezvous is None or len(run.nodes) < 2:
         raise ConfigError(f"{run.run_id} is a run of one node.", f"python -m giblet_train train {run_dir.path}")
     return _NodeProcess(run_dir, run, run.rendezvous).execute()
 
 
-def torchrun_argv(python: str, run_dir: str, run: Run, rendezvous: Rendezvous, port: int) -> list[str]:
-    """Return torchrun's command line on one node.
+def torchrun_argv(python: str, run_dir: RunDir, run: Run, rendezvous: Rendezvous, port: int) -> list[str]:
+    """Return torchrun's command line on one node. Its files are below `ranks`, by node where nodes share the directory.
 
     The static rendezvous keeps a c10d store on the first node and uses the node ranks given here. The dynamic one would
     rank nodes by the text of their addresses, but rank 0 must be the node with the records.
     """
     place = ["--nnodes", str(len(run.nodes)), "--node-rank", str(run.node_rank)]
     where = ["--rdzv-backend", "static", "--master-addr", rendezvous.address, "--master-port", str(port)]
-    ranks = ["--nproc-per-node", str(rendezvous.n_processes), "--tee", "3", "--log-dir", f"{run_dir}/ranks"]
+    ranks = ["--nproc-per-node", str(rendezvous.n_processes), "--tee", "3", "--log-dir", str(own_ranks(run_dir, run))]
     torchrun = ["-m", "torch.distributed.run", *place, *where, "--rdzv-id", run.run_id, "--max-restarts", "0"]
-    return [python, *torchrun, *ranks, "-m", "giblet_train", "train", run_dir]
+    return [python, *torchrun, *ranks, "-m", "giblet_train", "train", str(run_dir.path)]
+
+
+def own_ranks(run_dir: RunDir, run: Run) -> Path:
+    """Return where torchrun writes the files of this node's ranks. The nodes of a Slurm job share the run directory."""
+    return run_dir.ranks / f"node-{run.node_rank}" if SLURM_VARIABLE in os.environ else run_dir.ranks
 
 
 class _NodeProcess:
@@ -67,6 +76,7 @@ class _NodeProcess:
         self.port: int | None = None
         self.meeting: NodeLink | None = None
         self.stop_sent = False
+        self.output = _Output()
 
     def execute(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -115,8 +125,10 @@ class _NodeProcess:
             # Left alone, gloo looks up the machine's own name, which on many is a loopback address.
             environment.setdefault("GLOO_SOCKET_IFNAME", interface)
             environment.setdefault("NCCL_SOCKET_IFNAME", interface)
-        argv = torchrun_argv(sys.executable, str(self.run_dir.path), self.run, self.rendezvous, self.port)
-        return subprocess.Popen(argv, env=environment)
+        argv = torchrun_argv(sys.executable, self.run_dir, self.run, self.rendezvous, self.port)
+        child = subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE)
+        self.output.copy(child)
+        return child
 
     def _monitor(self, meeting: NodeLink, child: subprocess.Popen[bytes]) -> int:
         """Wait until torchrun has ended: by itself, on request, or because another node failed."""
@@ -133,7 +145,7 @@ class _NodeProcess:
             meeting.send({"done": True})
             return PREEMPTED if self.ending and code else code
         _let_it_end(child)
-        if (failure := first_failure(self.run_dir)) is not None:
+        if (failure := first_failure(self.output.end(), own_ranks(self.run_dir, self.run))) is not None:
             rank = self.run.node_rank * self.rendezvous.n_processes + failure.local_rank
             node = self.run.nodes[self.run.node_rank]
             cause = NodeFailure(node=node, rank=rank, sentence=failure.sentence, at=failure.at, echo=failure.echo)
@@ -204,6 +216,35 @@ class _NodeProcess:
 
     def _cause(self, node_rank: int, sentence: str) -> NodeFailure:
         return NodeFailure(node=self.run.nodes[node_rank], sentence=sentence, at=time.time())
+
+
+class _Output:
+    """Copies torchrun's messages to this process's own, and holds their end, which names the process that failed.
+
+    The log does not: it may be that of all nodes.
+    """
+
+    def __init__(self) -> None:
+        self._end = b""
+        self._thread: threading.Thread | None = None
+
+    def copy(self, child: subprocess.Popen[bytes]) -> None:
+        """Copy the standard error of a process until it is closed."""
+        self._thread = threading.Thread(target=self._copy, args=(child,), daemon=True)
+        self._thread.start()
+
+    def end(self) -> str:
+        """Return the last messages, after they have all come."""
+        if self._thread is not None:
+            self._thread.join(OWN_END_S)
+        return self._end.decode("utf-8", "replace")
+
+    def _copy(self, child: subprocess.Popen[bytes]) -> None:
+        assert child.stderr is not None
+        while piece := os.read(child.stderr.fileno(), 65536):
+            self._end = (self._end + piece)[-TAIL_BYTES:]
+            with contextlib.suppress(OSError):
+                os.write(2, piece)
 
 
 def _let_it_end(child: subprocess.Popen[bytes]) -> None:

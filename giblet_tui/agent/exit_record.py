@@ -26,7 +26,9 @@ class ExitRecorder:
     def has_failed(self) -> bool:
         """Return True if the run has failed already. Its other processes may need a minute to end."""
         state = read_record(os.path.join(self._run_dir, layout.HEARTBEAT)).get("state")
-        reports = glob.glob(glob.escape(os.path.join(self._run_dir, layout.RANKS)) + "/*/attempt_*/*/error.json")
+        reports = glob.glob(
+            glob.escape(os.path.join(self._run_dir, layout.RANKS)) + "/**/attempt_*/*/error.json", recursive=True
+        )
         has_cause = os.path.exists(os.path.join(self._run_dir, layout.CAUSE))
         return state == "failed" or bool(reports) or has_cause or oom_kills() > self._oom_kills_before
 

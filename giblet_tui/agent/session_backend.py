@@ -41,6 +41,8 @@ class SessionBackend(Protocol):
     """Its name in a sentence: `a tmux session`."""
     has_terminal: ClassVar[bool]
     """`attach` can show a session."""
+    has_shell: ClassVar[bool] = False
+    """Instead, `attach --write` opens a shell where the run is."""
     is_listed: ClassVar[bool] = True
     """`open_sessions` lists the session of a run as long as the run lives."""
     is_automatic: ClassVar[bool] = True

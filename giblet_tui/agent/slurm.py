@@ -61,6 +61,7 @@ class Slurm(SessionBackend):
     kind = KIND
     phrase = "a Slurm job"
     has_terminal = False
+    has_shell = True
     is_automatic = False
     starts_later = True
 
@@ -91,6 +92,15 @@ class Slurm(SessionBackend):
         """Map the name of each live job of giblet to its id; nothing if Slurm does not answer."""
         listed = jobs() or {}
         return {name: job.job_id for name, job in listed.items() if job.is_live}
+
+    def attach_argv(self, address: str, write: bool = False) -> list[str]:
+        """Return the command that opens a shell on the job's first node, within what the job was given."""
+        job = next((job for job in (jobs() or {}).values() if job.job_id == address), None)
+        if not write or job is None or job.state == PENDING:
+            reason = (pending_sentence(job) if job else "") or self.phrase
+            raise AgentRefusal(f"This run has no terminal: {reason}.", "giblet logs RUN -f", 1)
+        place = [f"--jobid={address}", "--overlap", "--nodes=1", "--ntasks=1"]
+        return ["srun", *place, "--pty", os.environ.get("SHELL") or "/bin/sh", "-l"]
 
     def kill(self, address: str) -> None:
         """Cancel a job. Slurm sends TERM to its processes, then KILL."""

@@ -30,15 +30,19 @@ def attach(
     name: RunName,
     write: Annotated[bool, typer.Option("-w", "--write", help="Send keys to the run; default: only look.")] = False,
 ) -> None:
-    """Open the terminal of a run's tmux or screen session. Leave tmux with ctrl-b d, screen with ctrl-a d."""
+    """Open the terminal of a run's tmux or screen session. Leave tmux with ctrl-b d, screen with ctrl-a d.
+
+    A Slurm job has no terminal: --write opens a shell on its first compute node, within what the job was given.
+    """
     node, run_id = find_run.locate(name, print_status)
     snapshot = find_run.fetch_run(node, run_id)
     run = snapshot.run
     if not snapshot.health.live:
         raise ConfigError(f"{run_id} has ended, so it has no terminal.", f"giblet logs {run_id}")
     backend = BACKENDS[run.multiplexer]
-    if not backend.has_terminal:
-        raise ConfigError(f"{run_id} is {backend.phrase} and has no terminal.", f"giblet logs {run_id} -f")
+    if not (backend.has_terminal or (write and backend.has_shell)):
+        shell = f", or a shell where it runs: giblet attach {run_id} --write" if backend.has_shell else ""
+        raise ConfigError(f"{run_id} is {backend.phrase} and has no terminal.", f"giblet logs {run_id} -f{shell}")
     with connect(node) as connection:
         arguments = {"workdir": node.workdir, "run_id": run_id, "write": write}
         session = connection.call("uncover", arguments, AttachableSession)

@@ -23,7 +23,7 @@ from giblet_tui.launch.command import notes as command_notes
 from giblet_tui.launch.finding import Finding
 from giblet_tui.launch.gpus import GpuDemand, allocate_or_wait, gpu_demand, number_of_gpus
 from giblet_tui.launch.request import LaunchRequest
-from giblet_tui.launch.slurm_options import sbatch_options
+from giblet_tui.launch.slurm_options import job_nodes, sbatch_options
 from giblet_tui.launch.working_tree import Archive
 
 
@@ -102,7 +102,8 @@ def plan_node(
         _refuse_logout(request, node, facts)
     n_gpus = awaits.n_gpus if awaits else len(gpus)
     n_processes = number_of_gpus(request) if request.is_job else n_gpus or request.config.distributed.world_size
-    config = with_world_size(request.config, n_processes * len(assignment.nodes))
+    n_nodes = job_nodes(request) if request.is_job else len(assignment.nodes)
+    config = with_world_size(request.config, n_processes * n_nodes)
     command = request.command
     workdir = facts.home + node.workdir[1:] if node.workdir.startswith("~/") else node.workdir
     run_dir = f"{workdir}/runs/{assignment.run_id}"
@@ -210,6 +211,8 @@ def _argv(
         return command_argv(request.command, run_dir)
     if assignment.rendezvous is not None:
         return tuple(multi_node_argv(python, run_dir))
+    if job_nodes(request) > 1:
+        return python, "-m", "giblet_train", "srun", run_dir
     return tuple(training_argv(python, run_dir, n_processes, request.drill))
 
 
@@ -276,7 +279,7 @@ def _notes(run: Run, gpus: Sequence[Gpu], facts: NodeProbe) -> list[str]:
     if run.awaits_slot is not None and run.sweep is not None:
         n_at_once = min(run.awaits_slot.n_slots, run.sweep.n_runs)
         return [f"on CPU, {n_at_once} of the sweep at once, in {_session_phrase(run)}"]
-    where = f"GPU {', '.join(str(device['index']) for device in gpus)}" if gpus else "CPU"
+    where = f"GPU {', '.join(map(gpu_allocation.label, gpus))}" if gpus else "CPU"
     return [f"on {where}, in {_session_phrase(run)}"]
 
 

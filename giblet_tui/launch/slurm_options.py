@@ -17,8 +17,8 @@ OPTION_PATTERN = r"^[a-z][a-z-]{0,39}(=[A-Za-z0-9_.,:=@%+/\[\]*-]{1,200})?$"
 
 CPUS_PER_GPU = 4
 _OWN_OPTIONS = {
-    "array", "chdir", "error", "job-name", "no-requeue", "nodes", "ntasks", "open-mode", "output", "parsable",
-    "requeue", "signal", "wrap",
+    "array", "chdir", "error", "job-name", "no-requeue", "ntasks", "ntasks-per-node", "open-mode", "output",
+    "parsable", "requeue", "signal", "wrap",
 }  # fmt: skip
 
 
@@ -37,7 +37,9 @@ def for_node(request: LaunchRequest, node: Node) -> LaunchRequest:
 
 
 def sbatch_options(request: LaunchRequest) -> list[str]:
-    """Return the options of the job, the user's last. Raises ConfigError for one that giblet sets or cannot pass on."""
+    """Return the options of the job, the user's last; GPUs and CPUs are those of each node.
+
+    Raises ConfigError for one that giblet sets or cannot pass on."""
     if isinstance(request.gpus, tuple):
         raise ConfigError("Slurm chooses the GPUs of a job.", "Give their number: --gpus 2")
     n_processes = number_of_gpus(request)
@@ -45,13 +47,30 @@ def sbatch_options(request: LaunchRequest) -> list[str]:
     uses_gpus = request.gpus is not None if request.command is not None else request.config.device != "cpu"
     own_options = checked(request.sbatch)
     names_gpus = any(option.startswith(("gres=gpu", "gpus")) for option in own_options)
-    options = ["nodes=1", "ntasks=1", f"cpus-per-task={n_processes * (CPUS_PER_GPU if uses_gpus else 1)}"]
+    n_nodes = job_nodes(request)
+    options = [f"nodes={n_nodes}", f"ntasks={n_nodes}"] + ["ntasks-per-node=1"] * (n_nodes > 1)
+    options += [f"cpus-per-task={n_processes * (CPUS_PER_GPU if uses_gpus else 1)}"]
     options += [f"gres=gpu:{n_processes}"] if uses_gpus and not names_gpus else []
     # TERM to the supervisor before the time limit: its trainer saves and ends.
     options += [f"signal=B:TERM@{max(1, round(request.grace_s))}"]
     by_key = {option.partition("=")[0]: option for option in options}
-    by_key.update((option.partition("=")[0], option) for option in own_options)
+    by_key.update((key, option) for option in own_options if (key := option.partition("=")[0]) != "nodes")
     return list(by_key.values())
+
+
+def job_nodes(request: LaunchRequest) -> int:
+    """Return how many nodes of Slurm the run trains on; 1 if it is no job. Raises ConfigError for what is no number."""
+    values = [
+        value
+        for option in request.sbatch
+        for key, _, value in [option.strip().lstrip("-").partition("=")]
+        if key == "nodes"
+    ]
+    if not request.is_job or not values:
+        return 1
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", values[-1]):
+        raise ConfigError(f"--sbatch nodes={values[-1]}: a run has a fixed number of nodes.", "For example: nodes=2")
+    return int(values[-1])
 
 
 def checked(options: Iterable[str]) -> list[str]:

@@ -36,7 +36,7 @@ from giblet_tui.launch.plan import (
     with_world_size,
 )
 from giblet_tui.launch.request import LaunchRequest
-from giblet_tui.launch.slurm_options import for_node
+from giblet_tui.launch.slurm_options import for_node, job_nodes
 from giblet_tui.monitor import cache
 
 PROBE_LIMIT_S = 60.0
@@ -89,7 +89,7 @@ def plan_launch(targets: Sequence[Target], request: LaunchRequest, report: Repor
         raise ConfigError("A job of Slurm is launched from one node: Slurm chooses where it runs.", "Name one node.")
     if len(nodes) > 1:
         request = _pin_checkpoint(targets, request, report)
-    share = split_request(request, len(nodes))
+    share = split_request(request, job_nodes(request) if request.is_job else len(nodes))
     with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
         states = list(pool.map(lambda target: check_target(target, share, len(nodes)), targets))
     rendezvous = _rendezvous(targets[0]) if len(nodes) > 1 else None
@@ -115,7 +115,8 @@ def plan_sweep(target: Target, requests: Sequence[LaunchRequest]) -> list[Launch
     plans: list[LaunchPlan] = []
     for free_request in requests:
         job = for_node(replace(free_request, when_free=False), node)
-        request = job if job.is_job else free_request  # a scheduler has a queue of its own
+        # A scheduler has a queue of its own.
+        request = split_request(job, job_nodes(job)) if job.is_job else free_request
         config, command = request.config, request.command
         needs = msgspec.json.encode([config.data, config.device, config.distributed, command and command.words[0]])
         state = checked.get(needs) or checked.setdefault(needs, check_target(target, request, 1))

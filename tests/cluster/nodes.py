@@ -11,6 +11,7 @@ import contextlib
 import getpass
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -375,3 +376,20 @@ def _answers(address: str, port: int) -> bool:
         line.settimeout(1.0)
         return line.recv(4) == b"SSH-"
     return False
+
+
+def read_until(descriptor: int, text: bytes) -> bytes:
+    """Return what came, once the text is in it."""
+    output = b""
+
+    def arrived() -> bool:
+        nonlocal output
+        if select.select([descriptor], [], [], 0.1)[0]:
+            try:
+                output += os.read(descriptor, 4096)
+            except OSError:  # its last process has closed the terminal
+                raise AssertionError(f"{text!r} did not come: {output!r}") from None
+        return text in output
+
+    wait_until(arrived, what=repr(text))
+    return output

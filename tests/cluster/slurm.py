@@ -1,4 +1,4 @@
-"""A real Slurm on this machine: munged, slurmctld and slurmd in a scratch folder, one node with two CPUs.
+"""A real Slurm on this machine: munged, slurmctld and two slurmd in a scratch folder, two nodes with two CPUs each.
 
 Needs Debian's slurmctld, slurmd, slurm-client and munge, and root, because munged runs as another user. Nothing in
 /etc is read or changed. Each process is started here and ended by its own pid.
@@ -20,6 +20,7 @@ from tests.cluster.nodes import free_port, wait_until, which
 
 PACKAGES = {"slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client", "munged": "munge"}
 PARTITION = "gpu"
+NODES = ("c1", "c2")
 LIMITED_PARTITION = "short"
 """Its longest job takes one minute."""
 
@@ -33,7 +34,7 @@ def lacking() -> str:
 
 
 class SlurmCluster:
-    """A controller and one compute node, both this machine."""
+    """A controller and two compute nodes, all this machine."""
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="gib-slurm-"))
@@ -44,8 +45,13 @@ class SlurmCluster:
             self._start_munged()
             self._write_config()
             self._start("slurmctld", "-D", "-f", str(self.config))
-            self._start("slurmd", "-D", "-f", str(self.config))
-            wait_until(lambda: "idle" in self.output("sinfo", "-h", "-o", "%T"), what="an idle Slurm node")
+            # A slurmd that finds no controller waits long before it tries again.
+            wait_until(lambda: "is UP" in self.output("scontrol", "ping"), what="the Slurm controller")
+            for name in NODES:
+                self._start("slurmd", "-D", "-N", name, "-f", str(self.config))
+            idle = [f"{name} idle" for name in NODES]
+            listing = ("sinfo", "-h", "-N", f"--partition={PARTITION}", "-o", "%N %T")
+            wait_until(lambda: self.output(*listing).splitlines() == idle, what="idle Slurm nodes")
         except BaseException:
             self.close()
             raise
@@ -108,7 +114,7 @@ class SlurmCluster:
 
     def _write_config(self) -> None:
         host = socket.gethostname().partition(".")[0]
-        for name in ("state", "spool"):
+        for name in ("state", "spool", *(f"spool/{node}" for node in NODES)):
             (self.root / name).mkdir(mode=0o755)
         lines = [
             "ClusterName=giblet",
@@ -117,11 +123,10 @@ class SlurmCluster:
             "AuthType=auth/munge",
             f"AuthInfo=socket={self._munge_socket}",
             f"StateSaveLocation={self.root / 'state'}",
-            f"SlurmdSpoolDir={self.root / 'spool'}",
+            f"SlurmdSpoolDir={self.root / 'spool'}/%n",
             f"SlurmctldPidFile={self.root / 'slurmctld.pid'}",
-            f"SlurmdPidFile={self.root / 'slurmd.pid'}",
+            f"SlurmdPidFile={self.root}/slurmd-%n.pid",
             f"SlurmctldPort={free_port('127.0.0.1')}",
-            f"SlurmdPort={free_port('127.0.0.1')}",
             "ProctrackType=proctrack/linuxproc",
             "TaskPlugin=task/none",
             "SelectType=select/cons_tres",
@@ -130,8 +135,11 @@ class SlurmCluster:
             "SchedulerParameters=batch_sched_delay=0,sched_min_interval=0",
             "PreemptType=preempt/partition_prio",
             "PreemptMode=REQUEUE",
-            f"NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN",
-            f"PartitionName={PARTITION} Nodes={host} Default=YES MaxTime=INFINITE State=UP",
-            f"PartitionName={LIMITED_PARTITION} Nodes={host} MaxTime=1 State=UP",
+            *(
+                f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={free_port('127.0.0.1')} CPUs=2"
+                for name in NODES
+            ),
+            f"PartitionName={PARTITION} Nodes={','.join(NODES)} Default=YES MaxTime=INFINITE State=UP",
+            f"PartitionName={LIMITED_PARTITION} Nodes={','.join(NODES)} MaxTime=1 State=UP",
         ]
         self.config.write_text("\n".join(lines) + "\n")

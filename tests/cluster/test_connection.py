@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import select
 import signal
 import socket
 import subprocess
@@ -22,7 +21,7 @@ from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import Done, RunIds, WatchEvent
 from giblet_tui.connection.ssh import SSHConnection
 from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
-from tests.cluster.nodes import Cluster, LoopbackNode, make_key, silent_server, wait_until
+from tests.cluster.nodes import Cluster, LoopbackNode, make_key, read_until, silent_server, wait_until
 
 
 def test_bytes_arrive_whole(tensor01: LoopbackNode) -> None:
@@ -267,20 +266,6 @@ def test_a_directive_that_cannot_be_honoured_is_named(cluster: Cluster, tensor01
         SSHConnection(cluster.node("card", tensor01.home))
     with connect(cluster.node("card", tensor01.home)) as connection:
         assert type(connection).__name__ == "OpenSSHConnection"
-
-
-def read_until(descriptor: int, text: bytes) -> bytes:
-    """Return what came, once the text is in it."""
-    output = b""
-
-    def arrived() -> bool:
-        nonlocal output
-        if select.select([descriptor], [], [], 0.1)[0]:
-            output += os.read(descriptor, 4096)
-        return text in output
-
-    wait_until(arrived, what=repr(text))
-    return output
 
 
 def replace_in_last_block(cluster: Cluster, old: str, new: str) -> None:

@@ -1,7 +1,11 @@
-"""Runs as jobs of a real Slurm, launched through a login node by ssh. Login and compute node are this machine."""
+"""Runs as jobs of a real Slurm, launched through a login node by ssh. Login and compute nodes are this machine."""
 
 from __future__ import annotations
 
+import os
+import pty
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +15,8 @@ import pytest
 from giblet_train.schema.records import StepMetric, decode_metrics
 from giblet_tui.agent import run_processes
 from tests.cluster.conftest import unavailable
-from tests.cluster.laptop import Laptop
-from tests.cluster.nodes import Cluster, LoopbackNode, processes, wait_until
+from tests.cluster.laptop import GIBLET, Laptop
+from tests.cluster.nodes import Cluster, LoopbackNode, processes, read_until, wait_until
 from tests.cluster.slurm import LIMITED_PARTITION, PARTITION, SlurmCluster, lacking
 
 ON_CPU = ("--set", "device=cpu")
@@ -20,7 +24,7 @@ ON_CPU = ("--set", "device=cpu")
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[SlurmCluster]:
-    """Yield a Slurm cluster of one node."""
+    """Yield a Slurm cluster of two nodes."""
     if reason := lacking():
         unavailable(reason)
     slurm_cluster = SlurmCluster()
@@ -50,6 +54,16 @@ def steps_of(run_dir: Path) -> list[int]:
     """Return the steps in the run's records."""
     metrics, _ = decode_metrics((run_dir / "metrics.jsonl").read_bytes().splitlines())
     return [metric.step for metric in metrics if isinstance(metric, StepMetric)]
+
+
+def trainers_of(run_dir: Path) -> list[int]:
+    """Return the processes that train, not torchrun above them."""
+    words = f"giblet_train train {run_dir}"
+    return [pid for pid, _, command in processes() if words in command and "torch.distributed" not in command]
+
+
+def environment_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
 
 
 def job_names(slurm: SlurmCluster) -> list[str]:
@@ -103,6 +117,89 @@ def test_a_job_that_slurm_puts_back_into_its_queue_continues_from_its_checkpoint
     assert steps == list(range(len(steps))), "no step is missing or comes twice"
 
 
+def test_a_job_of_two_nodes_trains_with_torchrun_on_both_continues_after_a_requeue_and_stops(
+    user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster
+) -> None:
+    refused = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=1-2")
+    assert refused.returncode == 2 and "fixed number of nodes" in refused.stderr
+    launched = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=2", "--again")
+    run_id = launched.stdout.strip()
+    assert launched.returncode == 0, launched.stderr
+    run_dir = login_node.home / "giblet" / "runs" / run_id
+    (job_id,) = slurm.output("squeue", "--noheader", f"--name=gib-{run_id}", "--format=%i").split()
+    assert "c[1-2]" in slurm.output("squeue", "--noheader", "--steps", f"--jobs={job_id}", "--format=%N").split()
+    assert "world_size: 2" in (run_dir / "config.yaml").read_text()
+    assert sorted(path.name for path in (run_dir / "ranks").iterdir()) == ["node-0", "node-1"]
+    names = [environment_of(pid).split(b"SLURMD_NODENAME=")[1][:2] for pid in trainers_of(run_dir)]
+    assert sorted(names) == [b"c1", b"c2"]
+
+    wait_until(lambda: list((run_dir / "checkpoints").glob("*.json")), 180.0, "a checkpoint")
+    slurm.output("scontrol", "requeuehold", job_id)
+    wait_until(lambda: "PENDING" in slurm.output("squeue", "--noheader", "--format=%T", f"--job={job_id}"))
+    assert not trainers_of(run_dir), "Slurm has ended both"
+    n_before = len(steps_of(run_dir))
+    slurm.output("scontrol", "release", job_id)
+    slurm.output("scontrol", "update", f"JobId={job_id}", "StartTime=now")
+    wait_until(lambda: len(steps_of(run_dir)) > n_before + 2, 180.0, "steps after the restart")
+    stopped = user.giblet("stop", run_id)
+    assert stopped.returncode == 0, stopped.stderr
+    assert user.run(run_id)["state"] == "stopped" and not trainers_of(run_dir)
+    steps = steps_of(run_dir)
+    assert steps == list(range(len(steps))), "no step is missing or comes twice"
+
+
+def test_a_shell_opens_where_a_job_runs(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
+    held_id = user.giblet(
+        "launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "hold", "--again"
+    ).stdout.strip()
+    pending = user.giblet("attach", held_id, "--write")
+    assert pending.returncode == 1 and "Slurm to start job" in pending.stderr, pending.stderr
+    assert user.giblet("stop", held_id).returncode == 0
+    run_id = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--again").stdout.strip()
+    refused = user.giblet("attach", run_id)
+    assert refused.returncode == 2 and f"giblet attach {run_id} --write" in refused.stderr
+    (login_node.home / ".profile").write_text("PS1='ready> '\n")
+    ours, theirs = pty.openpty()
+    words = [str(GIBLET), "attach", run_id, "--write"]
+    child = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=user.environment, cwd=user.folder)
+    os.close(theirs)
+    read_until(ours, b"ready> ")
+    os.write(ours, b"echo in $SLURM_JOB_ID on $SLURMD_NODENAME; exit 5\r")
+    job_id = slurm.output("squeue", "--noheader", f"--name=gib-{run_id}", "--format=%i").strip()
+    read_until(ours, f"in {job_id} on c".encode())
+    assert child.wait(60) == 5
+    os.close(ours)
+    assert user.giblet("stop", run_id).returncode == 0
+
+
+def test_a_sweep_is_queued_by_slurm(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
+    words = (sys.executable, "-c", "print('epoch 1 loss {rate}')")
+    launched = user.giblet(
+        "launch", login_node.name, "--cwd", "~", "--gpus", "0", "--grid", "rate=0.5,0.25", "--", *words
+    )
+    run_ids = launched.stdout.split()
+    assert len(run_ids) == 2, launched.stderr
+    wait_until(lambda: all(user.run(run_id)["state"] in ("finished", "ended") for run_id in run_ids), what="both jobs")
+    table = user.giblet("sweep").stdout
+    assert [line.split()[0] for line in table.splitlines()[1:3]] == ["0.5", "0.25"], table
+    names = slurm.output("squeue", "--noheader", "--states=all", "--format=%j").split()
+    assert {f"gib-{run_id}" for run_id in run_ids} <= set(names)
+
+
+def test_a_rank_killed_on_the_second_node_ends_the_job_with_its_cause(
+    user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster
+) -> None:
+    launched = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=2", "--again")
+    run_id = launched.stdout.strip()
+    assert launched.returncode == 0, launched.stderr
+    run_dir = login_node.home / "giblet" / "runs" / run_id
+    [second] = [pid for pid in trainers_of(run_dir) if b"SLURMD_NODENAME=c2" in environment_of(pid)]
+    os.kill(second, signal.SIGKILL)
+    wait_until(lambda: user.run(run_id)["state"] == "failed", 90.0, "the end of the job")
+    assert user.run(run_id)["evidence"] == "c2, rank 1: was killed by signal 9"
+    assert not trainers_of(run_dir)
+
+
 def test_a_refusal_of_slurm_leaves_nothing(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
     runs = login_node.home / "giblet" / "runs"
     runs_before, jobs_before = sorted(runs.glob("*")), job_names(slurm)
@@ -111,11 +208,11 @@ def test_a_refusal_of_slurm_leaves_nothing(user: Laptop, login_node: LoopbackNod
         ("--partition", LIMITED_PARTITION, "--sbatch", "mem=900T"): "memory",
     }
     for options, reason in refusals.items():
-        refusal = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, *options)
-        assert refusal.returncode == 5 and "Slurm refuses the job" in refusal.stderr, refusal.stderr
-        assert reason in refusal.stderr.lower()
-    assert "sinfo" in refusal.stderr
-    wrong = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=4")
+        refused = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, *options)
+        assert refused.returncode == 5 and "Slurm refuses the job" in refused.stderr, refused.stderr
+        assert reason in refused.stderr.lower()
+    assert "sinfo" in refused.stderr
+    wrong = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "ntasks=4")
     assert wrong.returncode == 2 and "giblet sets this option itself" in wrong.stderr
     assert (sorted(runs.glob("*")), job_names(slurm)) == (runs_before, jobs_before)
 

@@ -14,7 +14,6 @@ from giblet_train.distributed.first_failure import first_failure
 from giblet_train.distributed.node_link import SILENCE_S, NodeLink, free_port
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import Rendezvous, Run
-from giblet_train.schema.run_dir import RunDir
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
 
 SUMMARY = """\
@@ -38,15 +37,14 @@ Root Cause (first observed failure):
 """
 
 
-def ended(tmp_path: Path, code: int, stderr: str = "", error: str = "") -> RunDir:
-    run_dir = RunDir(tmp_path)
-    folder = run_dir.ranks / "none_x1" / "attempt_0" / "1"
+def ended(ranks: Path, code: int, stderr: str = "", error: str = "") -> str:
+    """Write what a failed rank leaves, and return what torchrun printed."""
+    folder = ranks / "none_x1" / "attempt_0" / "1"
     folder.mkdir(parents=True)
-    run_dir.log.write_text("[default1]:giblet: something\n" + SUMMARY.format(code=code))
     (folder / "stderr.log").write_text(stderr)
     if error:
         (folder / "error.json").write_text(json.dumps({"message": {"message": error, "extraInfo": {}}}))
-    return run_dir
+    return "[default1]:giblet: something\n" + SUMMARY.format(code=code)
 
 
 @pytest.mark.parametrize(
@@ -60,14 +58,14 @@ def ended(tmp_path: Path, code: int, stderr: str = "", error: str = "") -> RunDi
     ],
 )
 def test_the_first_failure_is_reported_in_its_own_words(tmp_path, code, stderr, error, sentence, echo):
-    failure = first_failure(ended(tmp_path, code, stderr, error))
+    failure = first_failure(ended(tmp_path, code, stderr, error), tmp_path)
     assert failure is not None
     assert (failure.local_rank, failure.echo) == (1, echo)
     assert failure.sentence == (sentence or error)
 
 
 def test_without_torchruns_summary_nothing_is_named(tmp_path):
-    assert first_failure(RunDir(tmp_path)) is None
+    assert first_failure("", tmp_path) is None
 
 
 def test_nodes_meet_by_their_key_and_a_broken_link_is_reported():

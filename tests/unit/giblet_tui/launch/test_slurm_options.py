@@ -32,6 +32,15 @@ def test_a_named_kind_of_gpu_replaces_the_number() -> None:
     assert not [option for option in sbatch_options(for_node(on_cpu, CLUSTER)) if option.startswith("gres")]
 
 
+def test_several_nodes_get_a_task_each() -> None:
+    options = sbatch_options(for_node(replace(REQUEST, gpus=8, sbatch=("nodes=2",)), CLUSTER))
+    assert {"nodes=2", "ntasks=2", "ntasks-per-node=1", "gres=gpu:8", "cpus-per-task=32"} <= {*options}
+    assert "ntasks-per-node=1" not in sbatch_options(for_node(REQUEST, CLUSTER))
+    for number in ("1-2", "0"):
+        with pytest.raises(ConfigError, match="fixed number of nodes"):
+            sbatch_options(for_node(replace(REQUEST, sbatch=(f"nodes={number}",)), CLUSTER))
+
+
 @pytest.mark.parametrize("option", ["x=$(touch /tmp/x)", "a b", "-p gpu", "comment=one\n#SBATCH --wrap=x", "X=1", ""])
 def test_an_option_that_could_change_the_script_is_refused(option: str) -> None:
     with pytest.raises(ConfigError, match="no long option of sbatch"):
@@ -40,7 +49,7 @@ def test_an_option_that_could_change_the_script_is_refused(option: str) -> None:
 
 def test_options_that_make_no_sense_for_a_job_are_refused() -> None:
     with pytest.raises(ConfigError, match="giblet sets this option itself"):
-        sbatch_options(for_node(replace(REQUEST, sbatch=("nodes=2",)), CLUSTER))
+        sbatch_options(for_node(replace(REQUEST, sbatch=("ntasks=2",)), CLUSTER))
     assert not for_node(replace(REQUEST, when_free=True), CLUSTER).when_free, "Slurm has a queue of its own"
     with pytest.raises(ConfigError, match="Slurm chooses the GPUs"):
         sbatch_options(for_node(replace(REQUEST, gpus=(0, 1)), CLUSTER))
