@@ -12,6 +12,8 @@ import subprocess
 import time
 from typing import Any
 
+from giblet_tui.agent import gpu_slices, gpu_xid
+
 PROGRAM = "nvidia-smi"
 LIMIT_S = 30.0
 SLOW_S = 5.0
@@ -19,6 +21,7 @@ SLOW_S = 5.0
 _MIB_PER_GIB = 1024.0
 _GPU_FIELDS = "index,uuid,name,memory.used,memory.total,utilization.gpu,temperature.gpu"
 _HEALTH_FIELDS = "uuid,compute_mode,mig.mode.current,display_active,ecc.errors.uncorrected.volatile.total"
+_PCI_FIELDS = "uuid,pci.bus_id"
 _SLOWDOWN_FIELDS = "uuid,clocks_throttle_reasons.hw_slowdown,clocks_throttle_reasons.sw_thermal_slowdown"
 _PROCESS_FIELDS = "gpu_uuid,pid,used_memory"
 _FORMAT = "--format=csv,noheader,nounits"
@@ -42,6 +45,11 @@ def health_argv() -> list[str]:
 def slowdown_argv() -> list[str]:
     """Return the command that lists which GPUs are slowed down because of heat or power."""
     return [PROGRAM, "--query-gpu=" + _SLOWDOWN_FIELDS, _FORMAT]
+
+
+def pci_argv() -> list[str]:
+    """Return the command that lists the PCI address of each GPU, by which the kernel names it."""
+    return [PROGRAM, "--query-gpu=" + _PCI_FIELDS, _FORMAT]
 
 
 def processes_argv() -> list[str]:
@@ -109,7 +117,7 @@ def query_gpus() -> dict[str, Any]:
     empty: dict[str, Any] = {"gpus": [], "gpu_note": "", "gpu_error": "", "gpu_warning": ""}
     began = time.monotonic()
     try:
-        answers = _run([gpus_argv(), processes_argv(), health_argv(), slowdown_argv()], began + LIMIT_S)
+        answers = _run([gpus_argv(), processes_argv(), health_argv(), slowdown_argv(), pci_argv()], began + LIMIT_S)
         gpus, warnings = _usable_gpus(*answers[0])
     except FileNotFoundError:
         return dict(empty, gpu_note="no nvidia-smi on the node's PATH, so giblet sees no GPU")
@@ -134,6 +142,8 @@ def query_gpus() -> dict[str, Any]:
     if other_lines:
         warnings.append("its processes cannot be listed: %s" % other_lines[0])
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    addresses = dict(cells for cells in _rows(answers[4][1]) if len(cells) == 2)
+    xids = gpu_xid.read_xids()
     for gpu in gpus:
         gpu.update(health.get(gpu["uuid"], {}))
         gpu["processes"] = [
@@ -141,7 +151,10 @@ def query_gpus() -> dict[str, Any]:
             for process in processes
             if process["uuid"] == gpu["uuid"]
         ]
-        gpu["fault"] = gpu["fault"] or _fault(gpu, visible)
+        gpu["damage"] = _damage(gpu, addresses, xids)
+    gpus = _with_slices(gpus, processes, began + LIMIT_S)
+    for gpu in gpus:
+        gpu["fault"] = _fault(gpu, visible)
     return dict(empty, gpus=gpus, gpu_warning="nvidia-smi: " + "; ".join(warnings) if warnings else "")
 
 
@@ -163,9 +176,10 @@ def is_visible(gpu: dict[str, Any], visible: str | None) -> bool:
     if visible is None:
         return True
     for entry in (part.strip() for part in visible.split(",")):
-        if not (entry.isdigit() or entry.startswith("GPU-")):
+        if not (entry.isdigit() or entry.startswith(("GPU-", "MIG-"))):
             return False
-        if entry == str(gpu["index"]) or (entry.startswith("GPU-") and gpu["uuid"].startswith(entry)):
+        is_index = entry == str(gpu["index"]) and gpu.get("slice") is None
+        if is_index or (entry.startswith(("GPU-", "MIG-")) and gpu["uuid"].startswith(entry)):
             return True
     return False
 
@@ -206,13 +220,47 @@ def _gpu(cells: list[str]) -> dict[str, Any] | None:
 
 def _fault(gpu: dict[str, Any], visible: str | None) -> str:
     """Return why no run may use this GPU, not even with --force; empty when a run may."""
+    if gpu.get("mig"):  # the driver reports no memory of the whole then, so this reason comes first
+        return "divided into %d MIG slices" % gpu["n_slices"] if gpu["n_slices"] else "in MIG mode, but without a slice"
+    if gpu["fault"]:
+        return str(gpu["fault"])
     if not is_visible(gpu, visible):
         return "hidden by CUDA_VISIBLE_DEVICES=%s on this node" % visible
-    if gpu.get("mig"):
-        return "divided into MIG slices, which giblet does not assign"
     if gpu.get("compute_mode") == "Prohibited":
         return "compute mode Prohibited"
     return ""
+
+
+def _damage(gpu: dict[str, Any], addresses: dict[str, str], xids: dict[str, str]) -> str:
+    """Return what has been reported of the card's hardware; empty if nothing was."""
+    if gpu.get("ecc_errors"):
+        return "%d uncorrectable ECC errors" % gpu["ecc_errors"]
+    return xids.get(gpu_xid.pci_address(addresses.get(gpu["uuid"], "")), "")
+
+
+def _with_slices(gpus: list[dict[str, Any]], processes: list[dict[str, Any]], deadline: float) -> list[dict[str, Any]]:
+    """Return the GPUs, each that is divided into MIG slices followed by them."""
+    if not any(gpu.get("mig") for gpu in gpus):
+        return gpus
+    commands = [[PROGRAM, *gpu_slices.LIST_OPTIONS], [PROGRAM, *gpu_slices.DETAIL_OPTIONS]]
+    try:
+        (_, listing), (_, details) = _run(commands, deadline)
+    except (OSError, subprocess.TimeoutExpired):
+        listing = details = ""
+    all_gpus = []
+    for gpu in gpus:
+        slices = gpu_slices.slices_of(gpu, listing, details) if gpu.get("mig") else []
+        for part in slices:
+            part["damage"] = gpu["damage"]
+            own_pids = {process["pid"] for process in part["processes"]}
+            part["processes"] += [
+                {"pid": process["pid"], "memory_gib": process["memory_gib"]}
+                for process in processes
+                if process["uuid"] == part["uuid"] and process["pid"] not in own_pids
+            ]
+        gpu["n_slices"] = len(slices)
+        all_gpus += [gpu, *slices]
+    return all_gpus
 
 
 def _run(commands: list[list[str]], deadline: float) -> list[tuple[int, str]]:

@@ -59,6 +59,17 @@ def choose(
     return [*free, *(busy if force else ())][:n_gpus]
 
 
+def for_run(gpus: Sequence[Gpu], n_gpus: int) -> list[dict[str, Any]]:
+    """Return the GPUs for a run that needs n_gpus. CUDA shows a process one MIG slice at most."""
+    several = "a MIG slice, which serves a run of one process only"
+    return mark(
+        [
+            dict(gpu, fault=gpu.get("fault") or (several if n_gpus > 1 and gpu.get("slice") is not None else ""))
+            for gpu in gpus
+        ]
+    )
+
+
 def without_runs(gpus: Sequence[Gpu], run_ids: Collection[str], pids: Collection[int]) -> list[dict[str, Any]]:
     """Return the GPUs as they will be once these runs, whose processes are `pids`, have ended."""
     freed = []
@@ -89,7 +100,12 @@ def free_after_queue(free: Sequence[str], ahead: Sequence[Mapping[str, Any]]) ->
 
 def format_gpu(gpu: Gpu) -> str:
     """Return `GPU 0 (NVIDIA A100)`: what people call it; the UUID is for programs."""
-    return "GPU %d%s" % (gpu["index"], " (%s)" % gpu["name"] if gpu.get("name") else "")
+    return "GPU %s%s" % (label(gpu), " (%s)" % gpu["name"] if gpu.get("name") else "")
+
+
+def label(gpu: Gpu) -> str:
+    """Return the index; of a MIG slice `0:1`, slice 1 of GPU 0."""
+    return str(gpu["index"]) if gpu.get("slice") is None else "%d:%d" % (gpu["index"], gpu["slice"])
 
 
 def format_not_free(gpus: Sequence[Gpu]) -> str:
@@ -98,15 +114,16 @@ def format_not_free(gpus: Sequence[Gpu]) -> str:
 
 
 def _unsuitable(gpu: Gpu) -> str:
-    if gpu.get("ecc_errors"):
-        return "%d uncorrectable ECC errors" % gpu["ecc_errors"]
+    if gpu.get("damage"):
+        return str(gpu["damage"])
     total_gib = gpu.get("memory_total_gib")
     if total_gib is not None and total_gib < DISPLAY_CARD_GIB:
         return "a display card of %.0f GiB" % total_gib
     return ""
 
 
-def _usage(gpu: Gpu) -> tuple[bool, float, float, int]:
+def _usage(gpu: Gpu) -> tuple[bool, float, float, int, int]:
     """Return a sort key: no display, little memory in use, little load, the node's order; noise is rounded away."""
     load = round(gpu.get("utilisation") or 0.0, -1)
-    return bool(gpu.get("display")), round(gpu["memory_used_gib"], 1), load, gpu["index"]
+    used_gib = round(gpu["memory_used_gib"], 1)
+    return bool(gpu.get("display")), used_gib, load, gpu["index"], gpu.get("slice") or 0

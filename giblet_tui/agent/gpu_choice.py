@@ -77,6 +77,7 @@ def _choose_for_run(
     pids = {pid for run in replaced for pid in run.processes()}
     gpus = gpu_allocation.without_runs(state["gpus"], [run.run_id for run in replaced], pids)
     among, n_gpus = demand["among"], int(demand["n_gpus"])
+    gpus = gpu_allocation.for_run(gpus, n_gpus)
     candidates = gpu_allocation.choose(gpus, len(gpus), among, force)
     waiting = [] if force or replaced else run_processes.waiting(workdir)
     allowed = _unreserved(candidates, waiting)
@@ -107,7 +108,7 @@ def _choose_for_evaluation(workdir: str, index: int | None) -> list[Any]:
     free = _unreserved(gpu_allocation.choose(gpus, len(gpus)), run_processes.waiting(workdir))
     if index is None:
         return free[:1]
-    named = [device for device in gpus if device["index"] == index]
+    named = [device for device in gpus if gpu_allocation.label(device) == str(index)]
     if not named:
         raise AgentRefusal(f"There is no GPU {index} here.", state["gpu_note"] or "`giblet doctor` lists them.", 2)
     if named[0] not in free:

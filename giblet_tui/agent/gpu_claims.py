@@ -35,8 +35,8 @@ DIRECTORY_VARIABLE = "GIBLET_GPU_CLAIMS"
 SHARED_DIRECTORIES = ("/dev/shm", "/tmp")
 PREFIX = "giblet-claim-"
 MAX_BYTES = 16 * 1024
-MAX_FILES = 4096
-"""More files than that are not read: somebody fills the directory."""
+MAX_FILES_PER_USER = 256
+"""More files of one user are not read: that user fills the directory."""
 _UUID = re.compile(r"(GPU|MIG)-[A-Za-z0-9/-]{1,80}")
 
 
@@ -111,7 +111,15 @@ def live_claims() -> list[dict[str, Any]]:
         names = sorted(name for name in os.listdir(folder) if name.startswith(PREFIX))
     except OSError:
         return []
-    claims = [dict(entry, file=name) for name in names[:MAX_FILES] for entry in _read(os.path.join(folder, name))]
+    n_files: dict[int, int] = {}
+    claims = []
+    for name in names:
+        path = os.path.join(folder, name)
+        with contextlib.suppress(OSError):
+            owner = os.lstat(path).st_uid
+            n_files[owner] = n_files.get(owner, 0) + 1
+            if n_files[owner] <= MAX_FILES_PER_USER:
+                claims += [dict(entry, file=name) for entry in _read(path)]
     return sorted(claims, key=lambda entry: (entry["claimed_at"], entry["run_id"]))
 
 
@@ -139,7 +147,8 @@ def _read(path: str) -> Iterator[dict[str, Any]]:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(fd)
-            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_size <= MAX_BYTES and _locked(fd):
+            # A second name of a file changes nothing, so nobody can hide a claim by giving it one.
+            if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES and _locked(fd):
                 yield _checked(json.loads(os.read(fd, MAX_BYTES).decode("ascii")), status.st_uid)
         finally:
             os.close(fd)

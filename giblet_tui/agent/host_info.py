@@ -46,6 +46,7 @@ def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "waiting": [run.run_id for run in run_processes.waiting(arguments["workdir"])],
         "workdir_problem": private_dirs.problem(workdir, workdir),
         "writable": os.access(_existing(home_path(arguments["workdir"])), os.W_OK),
+        "n_free_inodes": _free_inodes(_existing(home_path(arguments["workdir"]))),
         **fast_facts(arguments["workdir"]),
         **gpu_state.observe_gpus(),
     }
@@ -107,6 +108,12 @@ def _memory_gib() -> dict[str, float]:
         return {}
     pairs = (line.split(":") for line in lines if ":" in line)
     return {name: float(value.split()[0]) * 1024 / _GIB for name, value in pairs}
+
+
+def _free_inodes(path: str) -> int | None:
+    """Return how many more files this user can create there; None where the file system sets no limit."""
+    status = os.statvfs(path)
+    return status.f_favail if status.f_files else None
 
 
 def _existing(path: str) -> str:

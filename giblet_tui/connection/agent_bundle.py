@@ -10,6 +10,8 @@ SUPERVISOR_MODULES = (
     "layout",
     "proc",
     "records",
+    "gpu_slices",
+    "gpu_xid",
     "gpu",
     "gpu_allocation",
     "gpu_claims",

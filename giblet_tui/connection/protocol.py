@@ -123,6 +123,8 @@ class NodeProbe(Answer, frozen=True, kw_only=True):
     ram_total_gib: float = 0.0
     ram_available_gib: float = 0.0
     disk_free_gib: float = 0.0
+    n_free_inodes: int | None = None
+    """Files that can still be created there; None where the file system sets no limit."""
     gpus: tuple[Gpu, ...] = ()
     gpu_note: str = ""
     """Why there are no GPUs."""

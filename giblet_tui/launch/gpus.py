@@ -30,7 +30,8 @@ def gpu_demand(request: LaunchRequest, facts: NodeProbe) -> GpuDemand | None:
     named = _named_gpus(request, facts)
     n_gpus = number_of_gpus(request)
     among = tuple(device["uuid"] for device in named) if named else None
-    candidates = [device["uuid"] for device in named or facts.gpus if not device.get("fault")]
+    usable = gpu_allocation.for_run(named or facts.gpus, n_gpus)
+    candidates = [device["uuid"] for device in usable if not device.get("fault")]
     may_wait = request.when_free and n_gpus <= len(candidates)
     awaits = GpuWait(n_gpus=n_gpus, among=tuple(candidates)) if may_wait else None
     return GpuDemand(n_gpus=n_gpus, among=among, awaits=awaits)
@@ -68,7 +69,7 @@ def choose_gpus(request: LaunchRequest, facts: NodeProbe) -> list[Gpu]:
             busy = gpu_allocation.format_not_free(named)
             raise PreflightRefused(f"Busy: {busy}.", "Choose other --gpus, or insist with --force.")
         return gpus
-    present = list(facts.gpus)
+    present = gpu_allocation.for_run(facts.gpus, number_of_gpus(request))
     gpus = gpu_allocation.choose(present, number_of_gpus(request), force=request.force)
     if len(gpus) < number_of_gpus(request):
         raise _too_few(number_of_gpus(request), present)
@@ -112,7 +113,7 @@ def _named_gpus(request: LaunchRequest, facts: NodeProbe) -> list[Gpu]:
     """Return the GPUs that the request names by index. Raises ConfigError for an index that does not exist."""
     if not isinstance(request.gpus, tuple):
         return []
-    by_index = {gpu["index"]: gpu for gpu in facts.gpus}
+    by_index = {gpu["index"]: gpu for gpu in facts.gpus if gpu.get("slice") is None}
     for index in request.gpus:
         if index not in by_index:
             raise ConfigError(f"This node has no GPU {index}.", f"It has {', '.join(map(str, by_index))}.")

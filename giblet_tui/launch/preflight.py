@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from giblet_train.schema.config import Config, dump
 from giblet_train.schema.disk_usage import GIB, checkpoints_at_most
 from giblet_train.schema.errors import GibletError, PreflightRefused
+from giblet_tui.agent import gpu_allocation
 from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.protocol import EngineFacts, Gpu, NodeProbe, Preflight, StudyFiles
@@ -25,6 +26,8 @@ from giblet_tui.monitor.snapshots import RunSnapshot
 
 PREFLIGHT_LIMIT_S = 150.0
 DISK_WANTED_GIB = 20.0
+FILES_WANTED = 1000
+"""A run has about a hundred files, an environment tens of thousands."""
 """Free disk space, in GiB, that a store and its checkpoints usually need."""
 SKEW_LIMIT_S = 2.0
 """Largest difference in seconds between the clocks of node and laptop that is not reported."""
@@ -143,12 +146,12 @@ def _processes(request: LaunchRequest, probe: NodeProbe) -> Finding:
 
 def _gpu_processes(request: LaunchRequest, probe: NodeProbe) -> Finding:
     n_gpus = number_of_gpus(request)
-    usable = [device for device in probe.gpus if not device.get("fault")]
+    usable = [device for device in gpu_allocation.for_run(probe.gpus, n_gpus) if not device.get("fault")]
     if request.when_free and n_gpus <= len(usable):
         sentence = f"{n_gpus} of {len(usable)} GPUs, when they are free"
         return Finding(name="processes", well=True, sentence=sentence)
     gpus = choose_gpus(request, probe)
-    indices = ", ".join(str(device["index"]) for device in gpus)
+    indices = ", ".join(map(gpu_allocation.label, gpus))
     return Finding(name="processes", well=True, sentence=f"{len(gpus)} on GPU {indices}")
 
 
@@ -232,8 +235,8 @@ def _gpus(probe: NodeProbe, needed: bool) -> list[Finding]:
         return [Finding(name="gpus", well=True, sentence=probe.gpu_note or "none; runs use the CPU")]
     findings = [
         Finding(
-            name=f"gpu {gpu['index']}",
-            well=not gpu.get("fault"),
+            name=f"gpu {gpu_allocation.label(gpu)}",
+            well=gpu.get("n_slices", 0) > 0 or not (gpu.get("fault") or gpu.get("damage")),
             sentence=_gpu(gpu),
             remedy="giblet does not use it. Ask the node's administrator.",
         )
@@ -268,6 +271,14 @@ def _disk(node: Node, probe: NodeProbe) -> Finding:
             sentence=f"{node.workdir} cannot be written",
             remedy="Name another workdir for the node, or ask its administrator for a place to write.",
             needed=True,
+        )
+    if probe.n_free_inodes is not None and probe.n_free_inodes < FILES_WANTED:
+        return Finding(
+            name="disk",
+            well=False,
+            sentence=f"only {probe.n_free_inodes:,} more files fit at {node.workdir} (inodes)",
+            remedy="Delete files that nobody needs (df -i shows the use), or name another workdir.",
+            needed=probe.n_free_inodes == 0,
         )
     return Finding(
         name="disk",

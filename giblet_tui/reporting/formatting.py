@@ -123,9 +123,9 @@ def gpu_lines(fleet: Fleet) -> list[str]:
     """Format one line for each live node with GPUs: how many are free, and who holds the others."""
     lines = []
     for node in fleet.nodes:
-        gpus = node.facts.gpus
+        gpus = [gpu for gpu in node.facts.gpus if not gpu.n_slices]
         if node.link == "live" and gpus:
-            holders = [f"GPU {gpu.index} ({gpu.name}): {gpu.not_free}" for gpu in gpus if gpu.not_free]
+            holders = [f"GPU {gpu.label} ({gpu.name}): {gpu.not_free}" for gpu in gpus if gpu.not_free]
             n_free = len(gpus) - len(holders)
             lines.append("; ".join([f"{node.node}: {n_free} of {len(gpus)} GPUs free", *holders]))
     return lines

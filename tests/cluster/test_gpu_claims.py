@@ -215,6 +215,20 @@ def test_other_kinds_of_files_block_nobody(tmp_path: Path) -> None:
     assert gpu_claims.live_claims() == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_user_who_fills_the_directory_hides_no_claim_of_others() -> None:
+    folder = Path(gpu_claims.directory())
+    claim = gpu_claims.claim("demo-20260101-120000-abcd", ["GPU-0"])
+    os.link(claim.path, folder / f"{gpu_claims.PREFIX}-second-name")
+    for number in range(2 * gpu_claims.MAX_FILES_PER_USER):
+        path = folder / f"{gpu_claims.PREFIX}!{number:05d}"  # listed before any real claim
+        path.touch()
+        os.chown(path, 65534, 65534)
+    assert {entry["run_id"] for entry in gpu_claims.live_claims()} == {"demo-20260101-120000-abcd"}
+    claim.release()
+    assert gpu_claims.live_claims() == []
+
+
 def test_a_directory_where_others_can_replace_files_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

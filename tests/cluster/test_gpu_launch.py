@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from giblet_tui.agent import kill, run_processes
+from tests import gpu_recordings
 from tests.cluster.laptop import Laptop
 from tests.cluster.nodes import LoopbackNode, wait_until
 from tests.cluster.test_launch import STEPS, TRAINER
@@ -109,6 +110,34 @@ def test_warnings_are_shown_and_a_lost_card_is_left_out(laptop: Laptop, gpu_node
     assert "on GPU 1, in a plain process" in result.stderr
     refusal = laptop.giblet("launch", "tensor01", "./small.yaml", "--gpus", "0,", "--force")
     assert refusal.returncode == 5 and "[GPU is lost]" in refusal.stderr
+
+
+def test_a_divided_gpu_gives_a_slice_and_damaged_ones_are_left_out(laptop: Laptop, gpu_node: LoopbackNode) -> None:
+    """A run of one process gets a free MIG slice by its UUID; one of two processes gets no slice, and is told why."""
+    gpu_recordings.record(gpu_node.bin)
+    try:
+        checked = laptop.giblet("doctor", "tensor01").stdout
+        assert "✔ gpu 0:1: MIG 1g.5gb of NVIDIA A100-SXM4-40GB, 0.0/5 GiB, free" in checked
+        assert "! gpu 1: NVIDIA A100-SXM4-40GB, 0.0/40 GiB, Xid 79 (fallen off the bus) in the kernel log" in checked
+        assert "! gpu 3: NVIDIA A100-SXM4-40GB, 0.0/40 GiB, 2 uncorrectable ECC errors" in checked
+        two = laptop.giblet("launch", "tensor01", "./small.yaml", "--gpus", "2")
+        assert two.returncode == 5 and "0 of 6 are free" in two.stderr
+        assert "GPU 0:1 (MIG 1g.5gb of NVIDIA A100-SXM4-40GB): a MIG slice, which serves a run of one" in two.stderr
+        launched = laptop.giblet("launch", "tensor01", "./small.yaml")
+        assert launched.returncode == 0, launched.stderr
+        run_id = launched.stdout.strip()
+        assert "claimed GPU 0:1 (MIG 1g.5gb" in launched.stderr
+        assert f"on {gpu_recordings.SLICES[1]}" in laptop.giblet("logs", run_id).stdout
+        holders = laptop.giblet("ps").stderr
+        assert (
+            "tensor01: 0 of 5 GPUs free" in holders
+            and f"GPU 0:1 (MIG 1g.5gb of NVIDIA A100-SXM4-40GB): claimed by {run_id}" in holders
+        )
+        again = laptop.giblet("launch", "tensor01", "./small.yaml", "--again")
+        assert again.returncode == 5 and f"claimed by {run_id}" in again.stderr
+        assert laptop.giblet("stop", run_id).returncode == 0
+    finally:
+        gpu_recordings.remove(gpu_node.bin)
 
 
 def test_missing_files_and_too_many_processes_are_refused_before_anything_starts(

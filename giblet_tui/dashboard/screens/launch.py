@@ -114,7 +114,7 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
         node = next(n for n in self._fleet.nodes if n.node == event.value)
         gpu_list = self.query_one(SelectionList)
         gpu_list.clear_options()
-        gpu_list.add_options([Selection(_gpu_row(gpu), gpu.index) for gpu in node.facts.gpus])
+        gpu_list.add_options([Selection(_gpu_row(gpu), gpu.index) for gpu in node.facts.gpus if gpu.slice is None])
         gpu_list.display = bool(node.facts.gpus)
 
     @on(Select.Changed)

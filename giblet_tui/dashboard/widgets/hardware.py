@@ -106,7 +106,7 @@ def _gpu_rows(gpu: Gpu, width: int, memory_cells: int, two_rows: bool, utilisati
     wide = width >= WIDE_CELLS
     bar, rest = progress_bar(used, _bar_cells(width, memory_cells))
     first: list[Part] = [
-        (f"{gpu.index} ", "bold"),
+        (f"{gpu.label} ", "bold"),
         (bar, "$accent"),
         (rest, styles.MUTED),
         (f" {_memory(gpu):>{memory_cells}}" if memory_cells else "", styles.MUTED),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui.agent import gpu
+from giblet_tui.agent import gpu, gpu_allocation, gpu_slices, gpu_xid
+from tests import gpu_recordings
 
 UUIDS = ("GPU-6a1b2c3d-0000-1111-2222-333344445555", "GPU-6a1b2c3d-0000-1111-2222-333344445556")
 GPUS = f"""\
@@ -88,6 +89,38 @@ def test_a_query_joins_all_answers(recorded: Path) -> None:
     first, second = state["gpus"]
     assert [process["pid"] for process in first["processes"]] == [4242, 4243] and first["fault"] == ""
     assert second["processes"] == [] and second["fault"] == "compute mode Prohibited"
+
+
+def test_slices_and_damage_are_seen_as_recorded(recorded: Path) -> None:
+    gpu_recordings.record(recorded.parent)
+    state = gpu.query_gpus()
+    assert [gpu_allocation.label(card) for card in state["gpus"]] == ["0", "0:0", "0:1", "1", "2", "3"]
+    _, busy, free, fallen, lost, damaged = state["gpus"]
+    assert [gpu_allocation.why_not_free(card) for card in state["gpus"]] == [
+        "divided into 2 MIG slices",
+        "? (pid 424242, 8.8 GiB)",
+        "",
+        "Xid 79 (fallen off the bus) in the kernel log",
+        "nvidia-smi reports [GPU is lost] for its memory",
+        "2 uncorrectable ECC errors",
+    ]
+    assert (free["uuid"], free["name"]) == (gpu_recordings.SLICES[1], "MIG 1g.5gb of NVIDIA A100-SXM4-40GB")
+    assert busy["memory_total_gib"] == 19.5 and "slice" not in fallen
+    assert lost["fault"] and not damaged["fault"], "--force takes a damaged card, but no lost one"
+
+
+def test_slices_that_cannot_be_read_are_not_free(recorded: Path) -> None:
+    card = {"index": 0, "uuid": gpu_recordings.DIVIDED, "name": "A100", "temperature": None}
+    for details in ("", "<nvidia_smi_log/>", gpu_recordings.DETAILS[:700], "Insufficient Permissions"):
+        slices = gpu_slices.slices_of(card, gpu_recordings.LISTING, details)
+        assert [part["fault"] for part in slices] == ["nvidia-smi reports no memory for it"] * 2
+    assert gpu_slices.slices_of(card, "No devices were found", gpu_recordings.DETAILS) == []
+
+
+def test_a_programs_own_xid_leaves_the_gpu_well() -> None:
+    assert gpu_xid.parse_xids(gpu_recordings.KERNEL_LOG).keys() == {gpu_xid.pci_address("00000000:3B:00.0")}
+    assert gpu_xid.parse_xids("dmesg: read kernel buffer failed: Operation not permitted") == {}
+    assert gpu_xid.pci_address("[N/A]") == "[n/a]"
 
 
 @pytest.mark.parametrize(

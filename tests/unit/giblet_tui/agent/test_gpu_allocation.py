@@ -32,7 +32,7 @@ CLAIM = {"run_id": "demo-20260101-120000-abcd", "user": "bob"}
             {"fault": "nvidia-smi reports [GPU is lost] for its memory"},
             "nvidia-smi reports [GPU is lost] for its memory",
         ),
-        ({"ecc_errors": 2}, "2 uncorrectable ECC errors"),
+        ({"damage": "2 uncorrectable ECC errors"}, "2 uncorrectable ECC errors"),
         ({"memory_total_gib": 2.0}, "a display card of 2 GiB"),
     ],
 )
@@ -61,6 +61,14 @@ def test_busy_cards_need_force_and_faulty_ones_are_never_chosen() -> None:
     assert indices(allocation.choose(gpus, 3)) == [2]
     assert indices(allocation.choose(gpus, 3, force=True)) == [2, 0]
     assert indices(allocation.choose(gpus, 2, ["GPU-1", "GPU-0"], force=True)) == [0]
+
+
+def test_a_mig_slice_serves_runs_of_one_process() -> None:
+    gpus = [card(0, fault="divided into 2 MIG slices"), card(0, slice=1), card(0, slice=0), card(1)]
+    assert list(map(allocation.label, allocation.choose(allocation.for_run(gpus, 1), 4))) == ["0:0", "0:1", "1"]
+    assert list(map(allocation.label, allocation.choose(allocation.for_run(gpus, 2), 4))) == ["1"]
+    reasons = allocation.format_not_free(allocation.for_run(gpus, 2))
+    assert "GPU 0:1 (NVIDIA A100): a MIG slice, which serves a run of one process only" in reasons
 
 
 def test_named_gpus_keep_their_order() -> None:

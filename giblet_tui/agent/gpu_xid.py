@@ -1,0 +1,54 @@
+"""Xid messages of NVIDIA's driver in the kernel log: what went wrong with a GPU since the machine started.
+
+Many of them are a program's own fault and leave the GPU well. Those here mean that it needs a reset, or a technician.
+Part of the agent: standard library only, Python >= 3.8. The supervisor contains it too.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+HARDWARE_XIDS = {
+    48: "double-bit ECC error",
+    64: "row remapping or page retirement failed",
+    79: "fallen off the bus",
+    95: "uncontained ECC error",
+    119: "no answer of its GSP processor",
+    120: "error of its GSP processor",
+}
+"""Xid -> its meaning, as NVIDIA documents it."""
+_LIMIT_S = 5.0
+_XID = re.compile(r"NVRM: Xid \(PCI:([0-9A-Fa-f:.]+)\): (\d+)[,:]? ?(.*)")
+
+
+def read_xids() -> dict[str, str]:
+    """Return PCI address -> the newest Xid there that makes a GPU unfit; nothing where users may not read the log."""
+    try:
+        answer = subprocess.run(
+            ["dmesg"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_LIMIT_S,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return parse_xids(answer.stdout)
+
+
+def parse_xids(log: str) -> dict[str, str]:
+    """Return PCI address -> the newest Xid there that makes a GPU unfit, as a phrase."""
+    reports = {}
+    for address, number, _ in _XID.findall(log):
+        if int(number) in HARDWARE_XIDS:
+            reports[pci_address(address)] = "Xid %s (%s) in the kernel log" % (number, HARDWARE_XIDS[int(number)])
+    return reports
+
+
+def pci_address(text: str) -> str:
+    """Return domain, bus and device in one form: `00000000:3B:00.0` and `0000:3b:00` are the same device."""
+    parts = text.strip().lower().partition(".")[0].split(":")
+    return ":".join(["%04x" % int(parts[0], 16), *parts[1:]]) if len(parts) == 3 else text.strip().lower()
