@@ -21,6 +21,7 @@ from typing import Any
 from giblet_tui.agent import (
     adopted_run,
     gpu,
+    lab,
     layout,
     machine,
     plain_process,
@@ -50,12 +51,14 @@ def adopt(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     `again` is true if the session was adopted before and only its monitor was started again.
 
     arguments: workdir; session; name, of the run; node and by, for run.json; log, a path, or None to search for one;
-    version, giblet's. Raises AgentRefusal; then nothing is written.
+    version, giblet's; lab, the group that may read the run. Raises AgentRefusal; then nothing is written.
     """
     session = user_sessions.find(arguments["session"])
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
     with start_run.refusing_full_disks(workdir):
         private_dirs.make(str(workdir / layout.RUNS))
+        if arguments.get("lab"):
+            lab.open_workdir(str(workdir), str(arguments["lab"]))
         with start_run.lock(workdir, {"run_id": f"adopting {session.address}", "launched_by": arguments["by"]}):
             adopted_before = _find_adopted_run(str(workdir), session)
             if adopted_before is not None and adopted_before.supervisor() is not None:
@@ -101,6 +104,7 @@ def _write_run_dir(workdir: Path, session: UserSession, pids: set[int], argument
         "gpus": [g["uuid"] for g in gpu.query_gpus()["gpus"] if {p["pid"] for p in g["processes"]} & pids],
         "nodes": [arguments["node"]],
         "grace_s": GRACE_S,
+        "lab": str(arguments.get("lab") or ""),
         "note": f"adopted from the {session.kind} session {session.name}; not known: {UNKNOWN}",
         "hostname": os.uname().nodename,
         "machine_id": machine.machine_id(),
@@ -118,6 +122,8 @@ def _write_run_dir(workdir: Path, session: UserSession, pids: set[int], argument
     (aside / layout.RUN).write_text(json.dumps(record) + "\n", encoding="utf-8")
     if log:
         (aside / layout.LOG).symlink_to(log)
+    if record["lab"]:
+        lab.share(str(aside), str(record["lab"]))
     aside.rename(target)
     return LocalRun(target)
 

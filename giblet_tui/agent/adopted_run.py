@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
-from giblet_tui.agent import layout, run_processes
+from giblet_tui.agent import lab, layout, run_processes
 from giblet_tui.agent.followed_log import FollowedLog, epoch_record
 from giblet_tui.agent.proc import boot_id, start_ticks, stat_fields
 from giblet_tui.agent.records import write_record
@@ -30,6 +30,7 @@ _SHELLS = {"sh", "bash", "dash", "zsh", "fish", "tcsh", "csh", "ksh", "screen", 
 
 def monitor_adopted_run(run_dir: Path) -> None:
     """Monitor a run until no process of its session is left but idle shells."""
+    os.umask(int(lab.UMASK, 8) if run_processes.LocalRun(run_dir).record(layout.RUN).get("lab") else 0o077)
     own_log = os.open(str(run_dir / layout.MONITOR_LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(own_log, 1)
     os.dup2(own_log, 2)
@@ -94,7 +95,7 @@ class Metrics:
             self.seq += 1
 
     def _write(self, record: dict[str, Any]) -> None:
-        descriptor = os.open(str(self._path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        descriptor = os.open(str(self._path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         try:
             os.write(descriptor, json.dumps(record).encode("ascii") + b"\n")
         finally:

@@ -52,7 +52,8 @@ def setup(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """
     folder = _path(arguments["workdir"]) / layout.ENVIRONMENTS
     private_dirs.make(str(folder))
-    check_private(str(folder / arguments["key"]), str(folder.parent))
+    for path in (folder / arguments["key"], _path(arguments["wheel"]), *map(_path, arguments.get("wheelhouse") or ())):
+        check_private(str(path), str(folder.parent))
     target = folder / arguments["key"]
     with open(folder / (arguments["key"] + ".lock"), "w") as lock:
         _wait_for(lock, emit)
@@ -74,7 +75,9 @@ def add_packages(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """
     folder = _path(arguments["workdir"]) / layout.ENVIRONMENTS
     target = folder / arguments["key"]
-    check_private(str(target), str(folder.parent))
+    wheels = [_path(package) for package in arguments["packages"] if package.endswith(".whl")]
+    for path in (target, *wheels, *map(_path, arguments.get("wheelhouse") or ())):
+        check_private(str(path), str(folder.parent))
     with open(folder / (arguments["key"] + ".lock"), "w") as lock:
         _wait_for(lock, emit)
         emit({"step": "adding " + ", ".join(Path(package).name for package in arguments["packages"])})

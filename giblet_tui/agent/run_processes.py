@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from giblet_tui.agent import layout, machine, process_list, sessions, slurm
-from giblet_tui.agent.main import AgentRefusal, home_path
+from giblet_tui.agent.main import AgentRefusal, check_private, home_path
 from giblet_tui.agent.proc import boot_id, descendants, start_ticks, stat_fields
 from giblet_tui.agent.records import read_record
 
@@ -126,7 +126,11 @@ class LocalRun:
 
 
 def find(workdir: str, run_id: str) -> LocalRun:
-    """Return the run with that id. Raises AgentRefusal if it does not exist or belongs to another user."""
+    """Return the run with that id.
+
+    Raises AgentRefusal if it does not exist, belongs to another user, or could have been changed by one: its records
+    say which processes a stop ends.
+    """
     if not layout.is_run_id(run_id):
         raise AgentRefusal(f"{run_id[:60]!r} is not a run id.", "`giblet ps -a` lists them.", 2)
     path = runs_folder(workdir) / run_id
@@ -140,6 +144,7 @@ def find(workdir: str, run_id: str) -> LocalRun:
         raise AgentRefusal(f"The run {run_id} belongs to {user_name(owner)}.", "Only its owner can do that.", 5)
     if path.is_symlink() or not (path / layout.RUN).is_file():
         raise AgentRefusal(f"{path} is not a run directory: it has no run.json.", "`giblet ps -a` lists runs.", 2)
+    check_private(str(path), str(path.parent.parent))
     return LocalRun(path)
 
 

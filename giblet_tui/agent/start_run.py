@@ -70,6 +70,8 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         check_private(str(workdir / layout.RUNS), str(workdir))
         if not is_command:
             check_private(str(record["argv"][0]), str(workdir))
+        if arguments.get("archive"):
+            check_private(os.path.realpath(home_path(arguments["archive"])), str(workdir))
         if record.get("lab"):
             lab.open_workdir(str(workdir), str(record["lab"]))
         with lock(workdir, record):
@@ -295,6 +297,7 @@ def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, An
     while not run.record(layout.SUPERVISOR):
         now = time.monotonic()
         if now - began > _SUPERVISOR_LIMIT_S or now - seen_at > _ABSENT_LIMIT_S:
+            _check_room(run_dir)
             raise AgentRefusal(
                 f"The supervisor did not start: {_last_log_line(run_dir)}.", "See whether python3 works there.", 5
             )
@@ -303,6 +306,16 @@ def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, An
         time.sleep(0.02)
     emit({"step": "the supervisor is running"})
     return {**run.record(layout.SUPERVISOR), "multiplexer": kind, "session": run.session, "run_dir": str(run_dir)}
+
+
+def _check_room(run_dir: Path) -> None:
+    """Raise OSError if no file can be written there: then a supervisor cannot even say why it does not start."""
+    probe = run_dir / ".room"
+    with open(os.open(str(probe), os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+        file.write(bytes(4096))
+        file.flush()
+        os.fsync(file.fileno())
+    probe.unlink()
 
 
 def _last_log_line(run_dir: Path) -> str:

@@ -32,6 +32,7 @@ def adopt(
         "by": by,
         "log": log,
         "version": giblet_train.__version__,
+        "lab": node.lab,
     }
     return connection.call("adopt", arguments, AdoptedSession, timeout_s=LIMIT_S)
 

@@ -70,11 +70,13 @@ def ask(words: tuple[str, ...], reason: str, client: str) -> ChangeRequest:
 def save(request: ChangeRequest) -> None:
     """Write a request, readable by this user only."""
     folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_private()
     replace_file(_path(request.request_id), msgspec.json.encode(request), private=True)
 
 
 def find(request_id: str) -> ChangeRequest:
-    """Return a request. Raises ConfigError if there is none of that id."""
+    """Return a request. Raises ConfigError if there is none of that id, or if others can write requests."""
+    _check_private()
     if re.fullmatch(r"[0-9a-f]{8}", request_id):
         try:
             return msgspec.json.decode(_path(request_id).read_bytes(), type=ChangeRequest)
@@ -83,8 +85,22 @@ def find(request_id: str) -> ChangeRequest:
     raise ConfigError(f"There is no request {request_id[:40]!r}.", "List those that wait: giblet confirm")
 
 
+def _check_private() -> None:
+    """Raise ConfigError if another user could write a request in this one's name."""
+    try:
+        status = folder().stat()
+    except FileNotFoundError:
+        return
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise ConfigError(
+            f"{folder()} can be written by others, so a request in it may be theirs.",
+            f"Close it, and delete what you do not know: chmod go-w {folder()}",
+        )
+
+
 def waiting(now: float) -> list[ChangeRequest]:
     """Return the requests that can be decided on, oldest first; remove those of yesterday and before."""
+    _check_private()
     requests = []
     for path in folder().glob("*.json"):
         try:

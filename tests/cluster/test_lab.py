@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +76,25 @@ def test_a_colleague_reads_a_run_as_its_owner_s(lab: Lab, run_of_alice: str) -> 
     assert "epoch 2 loss 0.4" in bob.giblet("logs", run_of_alice).stdout
     assert bob.giblet("why", run_of_alice).returncode == 0
     assert bob.giblet("alerts", run_of_alice).returncode == 0
+
+
+def test_a_colleague_reads_an_adopted_run(lab: Lab) -> None:
+    alice = lab.nodes["alice"]
+    log = alice.home / "by_hand.log"
+    program = f"while :; do sleep 1; done & echo 'Epoch 1/9 | Train Loss: 0.5' > {log}; wait"
+    opened = as_user(alice.home.name, f"tmux new-session -d -s hand {shlex.quote(program)}", alice.environment)
+    assert opened == 0
+    adopted = lab.laptops["alice"].giblet("adopt", alice.name, "hand", "--log", str(log))
+    assert adopted.returncode == 0, adopted.stderr
+    run_id = adopted.stdout.strip()
+    run_dir = alice.home / "giblet" / "runs" / run_id
+    wait_until(lambda: (run_dir / "metrics.jsonl").exists(), what="its first epoch")
+    assert listed(lab.laptops["bob"], "--all-users")[run_id] == alice.home.name
+    assert "epoch 1" in lab.laptops["bob"].giblet("status", run_id).stdout
+    assert stat.S_IMODE((run_dir / "metrics.jsonl").stat().st_mode) == 0o640
+    assert as_user(lab.nodes["carol"].home.name, f"cat {run_dir}/run.json") != 0
+    assert lab.laptops["alice"].giblet("stop", run_id, "--grace", "2").returncode == 0
+    assert lab.laptops["alice"].giblet("rm", run_id, "--yes").returncode == 0
 
 
 @pytest.mark.parametrize("verb", ["stop", "rm", "attach", "alerts --ack", "pull"])
@@ -200,7 +220,8 @@ def test_a_stop_by_its_owner_is_seen_by_all(lab: Lab, run_of_alice: str) -> None
     assert [(run["run_id"], run["state"]) for run in answer["runs"]] == [(run_of_alice, "stopped")]
 
 
-def as_user(name: str, command: str) -> int:
+def as_user(name: str, command: str, variables: Mapping[str, str] | None = None) -> int:
     """Run a shell command as an account with its groups; its exit code."""
     argv = ["setpriv", f"--reuid={name}", "--init-groups", f"--regid={name}", "/bin/sh", "-c", command]
-    return subprocess.run(argv, capture_output=True, cwd=Path("/")).returncode
+    environment = {**os.environ, **(variables or {})}
+    return subprocess.run(argv, capture_output=True, cwd=Path("/"), env=environment).returncode

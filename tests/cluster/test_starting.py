@@ -182,6 +182,23 @@ def test_a_full_disk_starts_nothing(ground):
         subprocess.run(["umount", "-l", str(ground.workdir)], check=True)
 
 
+def test_a_file_system_without_inodes_is_named(ground):
+    """The supervisor is there, but can write neither its record nor the log that would say why."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small file system")
+    ground.workdir.mkdir()
+    # One each for its root, the lock, runs/, the run and its five files.
+    mount = ["mount", "-t", "tmpfs", "-o", "size=10m,nr_inodes=8,mode=0700", "tmpfs", str(ground.workdir)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount here")
+    try:
+        with pytest.raises(AgentRefusal, match="No space left on device; nothing was started") as refused:
+            ground.start(SLEEPS, "process")
+        assert refused.value.exit_code == 5 and ground.runs() == []
+    finally:
+        subprocess.run(["umount", "-l", str(ground.workdir)], check=True)
+
+
 @pytest.mark.parametrize(
     "run_id", ["../../etc", "--help", "; rm -rf /", "a" * 300, "demo\n", "demo-20260101-120000-abcd\n", "🧠"]
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from giblet_tui.agent import private_dirs, python_env, start_run
+from giblet_tui.agent import private_dirs, python_env, start_run, stop_run
 from giblet_tui.agent.main import INPUT, AgentRefusal, receive
 
 STRANGER = 65534
@@ -76,6 +78,49 @@ def test_what_a_stranger_placed_is_never_run(tmp_path):
     with pytest.raises(AgentRefusal, match=f"bin/python belongs to user {STRANGER}"):
         python_env.engine({"workdir": str(tmp_path), "key": "key", "python": None}, ignore)
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("opened", ["envs/wheels", "envs/wheels/ab12"])
+@pytest.mark.parametrize("operation", [python_env.setup, python_env.add_packages])
+def test_a_wheel_that_others_could_have_changed_is_not_installed(tmp_path, opened, operation):
+    wheel = tmp_path / "envs" / "wheels" / "ab12" / "x.whl"
+    private_dirs.make(str(wheel.parent))
+    wheel.touch(mode=0o600)
+    (tmp_path / opened).chmod(0o775)
+    request = {"workdir": str(tmp_path), "key": "key", "wheel": str(wheel), "packages": [str(wheel)]}
+    with pytest.raises(AgentRefusal, match=f"{opened} can be written by others"):
+        operation(request, ignore)
+    assert not (tmp_path / "envs" / "key").exists()
+
+
+def test_a_command_that_others_could_have_changed_is_not_unpacked(tmp_path):
+    archive = tmp_path / "sources" / "x.tar"
+    private_dirs.make(str(archive.parent))
+    archive.touch(mode=0o600)
+    archive.parent.chmod(0o777)
+    record = {"run_id": "demo-20260101-120000-abcd", "argv": ["train"], "config_hash": "0", "command": {"cwd": ""}}
+    files = dict.fromkeys(start_run.COMMAND_FILES, "")
+    with pytest.raises(AgentRefusal, match="sources can be written by others"):
+        start_run.start({"workdir": str(tmp_path), "record": record, "files": files, "archive": str(archive)}, ignore)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("opened", ["runs", "runs/demo-20260101-120000-abcd"])
+def test_records_that_others_could_have_changed_end_no_process(tmp_path, opened):
+    """Those of an adopted run name the mark of the processes that a stop ends."""
+    run_dir = tmp_path / "runs" / "demo-20260101-120000-abcd"
+    private_dirs.make(str(run_dir))
+    bystander = subprocess.Popen(["sleep", "60"], env={"MARK": "of-a-shell"})
+    try:
+        adopted = {"mark": "MARK=of-a-shell", "address": "x"}
+        (run_dir / "run.json").write_text(json.dumps({"run_id": run_dir.name, "adopted": adopted}))
+        (tmp_path / opened).chmod(0o775)
+        with pytest.raises(AgentRefusal, match="can be written by others") as refused:
+            stop_run.stop({"workdir": str(tmp_path), "run_id": run_dir.name}, ignore)
+        assert refused.value.exit_code == 5 and bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
 
 
 def test_nothing_starts_below_an_open_directory(tmp_path):

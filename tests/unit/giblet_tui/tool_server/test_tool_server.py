@@ -197,6 +197,17 @@ def test_a_request_is_decided_on_once_and_removed_after_a_day(monkeypatch: pytes
     assert change_requests.waiting(time.time() + 90_000) == [] and list(change_requests.folder().iterdir()) == []
 
 
+def test_a_folder_that_others_can_write_has_no_requests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    request = change_requests.ask(("stop", "demo"), "it is over", "a program")
+    change_requests.folder().chmod(0o777)
+    for use in (lambda: change_requests.find(request.request_id), lambda: change_requests.waiting(request.asked_at)):
+        with pytest.raises(ConfigError, match="written by others"):
+            use()
+    change_requests.folder().chmod(0o700)
+    assert change_requests.find(request.request_id) == request
+
+
 @pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="the client of the mcp package is not installed")
 async def test_the_client_of_the_mcp_package_understands_it(environment: dict[str, str], run_id: str) -> None:
     from mcp import ClientSession, StdioServerParameters, stdio_client
