@@ -45,7 +45,9 @@ def rm(
         with connect(node) as connection:
             items = [item for item in cleanup.list_disk_usage(node, connection) if item.name in run_ids_there]
             if missing := sorted(set(run_ids_there) - {item.name for item in items}):
-                raise ConfigError(f"{node.name} no longer has {', '.join(missing)}.", "`giblet ps -a` lists them.")
+                raise ConfigError(
+                    f"{node.name} has no {', '.join(missing)} of yours.", "`giblet ps -a` lists all runs."
+                )
             n_kept += _clear(node, connection, items, dry_run, yes, json)
     _refuse(n_kept)
 

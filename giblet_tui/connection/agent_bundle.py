@@ -100,13 +100,15 @@ AGENT_MODULES = (
 """Modules that make up the agent, in the order they are loaded; a name without a dot is of `giblet_tui.agent`."""
 
 AGENT_COMMAND = (
-    'exec /bin/sh -c \'read -r p; case $p in "~/"*) p=$HOME/${p#??};; esac; [ -x "$p" ] || p=python3;'
+    'exec /bin/sh -c \'read -r p; case $p in "~/"*) p=$HOME/${p#??};; esac; [ -x "$p" ] ||'
+    " for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3;"
+    " do command -v $p >/dev/null && break; done;"
     ' exec "$p" -I -c "import sys;s=sys.stdin.buffer;exec(s.read(int(s.readline())))"\''
 )
 """The one command giblet runs on a node: the same bytes in bash, dash, zsh, fish and tcsh.
 
-It reads the interpreter's path (or an empty line, or one that is not there: then python3 on the node's PATH), the
-length of a program, and the program.
+It reads the interpreter's path (or an empty line, or one that is not there: then python3 on the node's PATH, or a
+python3.N), the length of a program, and the program.
 """
 
 

@@ -5,7 +5,9 @@ A directive that giblet cannot honour is rejected by its name: connecting in ano
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import ipaddress
 import os
 import re
 import socket
@@ -17,6 +19,7 @@ from pathlib import Path
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.connection.sanitize import sanitize
 
+ZONE_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}"
 HOST_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$"
 USER_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}$"
 MAX_JUMPS = 8
@@ -84,7 +87,7 @@ def lookup(host: str, config_file: Path | None = None) -> HostConfig:
 def hostname(host: str, config_file: str | None = None) -> str:
     """Return the name or address that ssh would connect to for `host`. Raises ConfigError."""
     path = Path(config_file).expanduser() if config_file else None
-    return _checked(_ask_ssh(_checked(host, HOST_PATTERN, "host"), path, ())["hostname"][0], HOST_PATTERN, "host")
+    return _host_name(_ask_ssh(_checked(host, HOST_PATTERN, "host"), path, ())["hostname"][0])
 
 
 def _lookup(host: str, config_file: Path | None, options: tuple[str, ...], depth: int) -> HostConfig:
@@ -104,7 +107,7 @@ def _lookup(host: str, config_file: Path | None, options: tuple[str, ...], depth
     timeout = first.get("connecttimeout", "none")
     return HostConfig(
         alias=host,
-        hostname=_checked(first["hostname"], HOST_PATTERN, "host"),
+        hostname=_host_name(first["hostname"]),
         port=int(first["port"]),
         user=_user(first["user"]),
         identity_files=tuple(_path(name, tokens) for name in values.get("identityfile", []) if name != "none"),
@@ -181,6 +184,16 @@ def _checked(name: str, pattern: str, what: str) -> str:
             "Letters, digits, _ . : - are taken; give the host such a name with a `Host` block in ~/.ssh/config.",
         )
     return name
+
+
+def _host_name(name: str) -> str:
+    """Return the value of HostName: a name, or an address (IPv6 with its zone too). Raises ConfigError."""
+    address, _, zone = name.partition("%")
+    with contextlib.suppress(ValueError):
+        ipaddress.IPv6Address(address)
+        if not zone or re.fullmatch(ZONE_PATTERN, zone):
+            return name
+    return _checked(name, HOST_PATTERN, "host")
 
 
 def _user(name: str) -> str:

@@ -56,6 +56,9 @@ def locate(text: str, report: Callable[[str], None], *, all_users: bool = False)
     report: receives the nodes that could not be asked. all_users: a colleague's run may be named, because it is only
     read. Raises ConfigError with the candidates or the nearest id, or if the run is somebody else's.
     """
+    if not text:  # every id begins with it
+        remedy = "Is a variable of the shell unset? `giblet ps` lists the runs."
+        raise ConfigError("The name of the run is empty.", remedy)
     matches = matching(cache.load().runs(), text)
     if len(matches) != 1:
         fleet = observe(nodes.known_nodes(), all_users=True)

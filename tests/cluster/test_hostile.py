@@ -223,6 +223,19 @@ def test_an_interpreter_that_is_missing_or_old(tensor01: LoopbackNode) -> None:
         program.unlink()
 
 
+def test_an_interpreter_with_a_version_in_its_name_is_enough(tensor01: LoopbackNode) -> None:
+    few = tensor01.home / "few"
+    few.mkdir()
+    (few / "python3.11").symlink_to(sys.executable)
+    start_up = tensor01.home / ".bashrc"
+    start_up.write_text(f"PATH={few}\n")
+    try:
+        with connect(tensor01.node(python=None)) as connection:
+            assert connection.call("runs", {"workdir": "~/none"}, RunIds).runs == ()
+    finally:
+        start_up.unlink()
+
+
 def address_of(name: str) -> str:
     """Return ADDRESS of a name [ADDRESS]:PORT."""
     return name[1:].partition("]")[0]

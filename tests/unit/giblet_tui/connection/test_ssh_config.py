@@ -111,6 +111,13 @@ def test_names_from_the_configuration_are_checked_too(tmp_path: Path) -> None:
             resolved(tmp_path, text)
 
 
+@pytest.mark.parametrize("address", ["::1", "2001:db8::17", "fe80::1%%eth0"])
+def test_an_ipv6_address_is_a_host_name(tmp_path: Path, address: str) -> None:
+    assert resolved(tmp_path, f"Host gpu1\n  HostName {address}\n").hostname == address.replace("%%", "%")
+    with pytest.raises(ConfigError, match="not a host name"):
+        resolved(tmp_path, "Host gpu1\n  HostName fe80::1%%-x;y\n")
+
+
 def test_a_machine_without_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="no `ssh` on this machine"):

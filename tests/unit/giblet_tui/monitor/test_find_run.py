@@ -56,6 +56,13 @@ def test_a_full_id_in_the_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch
     assert (node.name, run_id) == ("local", run.run.run_id)
 
 
+def test_an_empty_name_means_no_run() -> None:
+    """Every id begins with it: `giblet stop "$RUN"` with a variable that is not set would stop the only run."""
+    cache.save(fleets.node("local", (fleets.run(node="local"),)))
+    with pytest.raises(ConfigError, match="name of the run is empty"):
+        find_run.locate("", print)
+
+
 def test_a_silent_node_makes_living_runs_unknown_and_leaves_ended_ones() -> None:
     living, ended = fleets.run(), fleets.run("pilot", state="finished")
     node = fleets.node(runs=(living, ended))
