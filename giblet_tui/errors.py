@@ -3,6 +3,7 @@
 GibletError
 ├── Unreachable        3  the node cannot be reached, or does not let us in
 │   ├── NotLetIn       3  its host key or our keys are not accepted: trying again will not help
+│   ├── Dropped        3  the server drops the connection; it may accept the next one
 │   └── SSHMayHelp     3  giblet's own client cannot connect; the system's ssh may
 ├── NotYours           5  the run is another user's, and may only be read
 ├── TargetNotReached   4  the state asked for was not reached; something survives
@@ -34,6 +35,16 @@ class SSHMayHelp(Unreachable):
 
 class KeysRefused(NotLetIn, SSHMayHelp):
     """The host does not accept our keys; the system's ssh may have others."""
+
+
+class Dropped(Unreachable):
+    """The server closed the connection before anything was said; a busy sshd does so."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"{name} drops the connection before it says that it is an SSH server ({reason}).",
+            "A busy sshd does (MaxStartups), and so does a firewall: try again later, or ask its administrator.",
+        )
 
 
 class NotYours(GibletError):

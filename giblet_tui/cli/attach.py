@@ -84,10 +84,19 @@ def pull(
 def _copies(
     connection: Connection, node: Node, run: RunSnapshot, target: Path, checkpoints: Sequence[CheckpointRecord]
 ) -> Iterator[Path]:
-    """Copy records, log and checkpoints; yield the path of each file when it is complete."""
-    yield from pulling.record_files(connection, node, run, target, print_status)
-    for record in checkpoints:
-        yield pulling.weights(connection, node, run, record, target, print_status)
+    """Copy records, log and checkpoints; yield the path of each file when it is complete.
+
+    Raises ConfigError if they cannot be written here.
+    """
+    try:
+        yield from pulling.record_files(connection, node, run, target, print_status)
+        for record in checkpoints:
+            yield pulling.weights(connection, node, run, record, target, print_status)
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename or target} cannot be written: {error.strerror}.",
+            "Make room and repeat the command: it continues. Or choose another --to.",
+        ) from None
 
 
 def _confirm_size(record: CheckpointRecord, yes: bool) -> bool:

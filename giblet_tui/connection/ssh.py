@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import socket
 import threading
 import time
@@ -26,7 +27,7 @@ from giblet_tui.connection.agent_protocol import Pipe
 from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.connection.ssh_config import HostConfig
 from giblet_tui.connection.tcp import open_socket
-from giblet_tui.errors import SSHMayHelp, Unreachable
+from giblet_tui.errors import Dropped, SSHMayHelp, Unreachable
 from giblet_tui.inventory.nodes import Node
 
 # Without a handler, Python prints paramiko's own complaints over whatever is on the screen.
@@ -37,6 +38,8 @@ CHANNEL_LIMIT_S = 10.0
 PROBE_LIMIT_S = 3.0
 SLOT_LIMIT_S = 3.0
 """How long sshd may count a command that has ended: until then it opens no further session."""
+DROPPED_PAUSES_S = (0.3, 0.8, 1.6)
+"""sshd drops some of those who arrive while many others are logging in (MaxStartups)."""
 _PROHIBITED = 1
 _CONNECT_FAILED = 2
 """Reason code of a channel that the server refuses by its configuration (RFC 4254, 5.1)."""
@@ -68,7 +71,7 @@ class SSHConnection(AgentConnection):
         self._probe_lock = threading.Lock()
         self._heard_at = time.monotonic()
         with _connecting[config.hostname, config.port]:
-            self._transports = _connect(config, node)
+            self._transports = _connect_again(config, node)
 
     @property
     def alive(self) -> bool:
@@ -239,7 +242,22 @@ def _unreachable(error: Exception, node_name: str, stage: str) -> Unreachable:
             f"{node_name} opens no further session on this connection: {reason}.",
             "Wait until other commands have ended, or ask its administrator for a higher MaxSessions.",
         )
+    if isinstance(error, paramiko.SSHException) and "protocol banner" in str(error):
+        return Dropped(node_name, reason)
     return Unreachable(f"Could not {stage} on {node_name}: {reason}.", "Try again.")
+
+
+def _connect_again(config: HostConfig, node: Node) -> list[paramiko.Transport]:
+    """Connect as `_connect`, again after growing pauses if a busy sshd drops the connection at once."""
+    began = time.monotonic()
+    for pause_s in DROPPED_PAUSES_S:
+        try:
+            return _connect(config, node)
+        except Dropped:
+            if config.proxy_command or time.monotonic() - began > HANDSHAKE_LIMIT_S:
+                raise
+        time.sleep(pause_s * random.uniform(0.75, 1.25))
+    return _connect(config, node)
 
 
 def _connect(config: HostConfig, node: Node) -> list[paramiko.Transport]:

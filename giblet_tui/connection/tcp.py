@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.connection.ssh_config import HostConfig
-from giblet_tui.errors import Unreachable
+from giblet_tui.errors import Dropped, Unreachable
 
 _PROXY_END_S = 1.0
 """A ProxyCommand whose connection failed ends within this time, or is still at work."""
@@ -76,6 +76,8 @@ def _not_connected(config: HostConfig, failure: OSError | None) -> Unreachable:
     where = f"{config.hostname} port {config.port}"
     if isinstance(failure, ConnectionRefusedError):
         return Unreachable(f"{where} refuses connections: no SSH server listens there.", "Check the port and the host.")
+    if isinstance(failure, ConnectionResetError):
+        return Dropped(where, "it resets it")
     if isinstance(failure, TimeoutError):
         limit = f"{config.connect_timeout_s:.0f} s"
         return Unreachable(f"{where} did not answer within {limit}.", "Is it up, and are you on its network or VPN?")

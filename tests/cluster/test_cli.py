@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -79,6 +80,12 @@ def test_the_walk(laptop: Laptop, tensor01: LoopbackNode, multiplexer: str) -> N
     assert [run["state"] for run in json.loads(waited.stdout)["runs"]] == ["stopped"] and waited.stderr == ""
     [copied] = json.loads(laptop.giblet("pull", run_id, "--logs", "--json", "--to", "copy").stdout)["paths"][:1]
     assert (laptop.folder / copied).is_file()
+    (laptop.folder / "full").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(laptop.folder / "full")]
+    if os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0:
+        full = laptop.giblet("pull", run_id, "--logs", "--to", "full")
+        subprocess.run(["umount", "-l", str(laptop.folder / "full")], check=True)
+        assert full.returncode == 2 and "full cannot be written: No space left on device" in full.stderr
     assert "tensor01: connected by ssh" in laptop.giblet("--verbose", "ps", "tensor01").stderr
     removed = json.loads(laptop.giblet("rm", run_id, "--yes", "--json").stdout)
     assert list(removed["removed"]) == [run_id] and not run_dir.exists()

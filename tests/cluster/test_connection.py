@@ -21,7 +21,7 @@ from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import Done, RunIds, WatchEvent
 from giblet_tui.connection.ssh import SSHConnection
 from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
-from tests.cluster.nodes import Cluster, LoopbackNode, make_key, read_until, silent_server, wait_until
+from tests.cluster.nodes import Cluster, FaultProxy, LoopbackNode, make_key, read_until, silent_server, wait_until
 
 
 def test_bytes_arrive_whole(tensor01: LoopbackNode) -> None:
@@ -97,6 +97,39 @@ def test_modern_algorithms_and_no_delay(tensor01: LoopbackNode) -> None:
         assert not [name for name in agreed if any(old in name for old in ("cbc", "md5", "sha1", "arcfour", "group1-"))]
         assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert transport.agreed_on_strict_kex, "against truncated handshakes (Terrapin)"
+
+
+class DroppingProxy(FaultProxy):
+    """Drops the first connections before a word is said, as sshd does when too many log in (MaxStartups)."""
+
+    n_dropped = 2
+
+    def _accept(self) -> None:
+        for _ in range(self.n_dropped):
+            near, _ = self._listener.accept()
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            near.close()
+        super()._accept()
+
+
+def test_a_busy_server_that_drops_connections_is_asked_again(
+    tensor01: LoopbackNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "DROPPED_PAUSES_S", (0.01, 0.01))
+    proxy = DroppingProxy(tensor01, "tensor01-dropping")
+    try:
+        with connect(proxy.node()) as connection:
+            assert connection.call("runs", {"workdir": "~/none"}, RunIds).runs == ()
+    finally:
+        proxy.close()
+    monkeypatch.setattr(DroppingProxy, "n_dropped", 9)
+    proxy = DroppingProxy(tensor01, "tensor01-dropping-always")
+    try:
+        with pytest.raises(Unreachable, match="drops the connection before") as failure, connect(proxy.node()):
+            pass
+        assert "MaxStartups" in failure.value.remedy
+    finally:
+        proxy.close()
 
 
 def test_through_other_hosts(cluster: Cluster, tensor01: LoopbackNode, tensor02: LoopbackNode) -> None:
