@@ -38,7 +38,7 @@ class KeysRefused(NotLetIn, SSHMayHelp):
 
 
 class Dropped(Unreachable):
-    """The server closed the connection before anything was said; a busy sshd does so."""
+    """The server closed the connection before its first message; a busy sshd does so."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(
