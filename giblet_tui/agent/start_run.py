@@ -311,11 +311,14 @@ def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, An
 def _check_room(run_dir: Path) -> None:
     """Raise OSError if no file can be written there: then a supervisor cannot even say why it does not start."""
     probe = run_dir / ".room"
-    with open(os.open(str(probe), os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-        file.write(bytes(4096))
-        file.flush()
-        os.fsync(file.fileno())
-    probe.unlink()
+    try:
+        with open(os.open(str(probe), os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+        probe.unlink()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(run_dir)) from None
 
 
 def _last_log_line(run_dir: Path) -> str:

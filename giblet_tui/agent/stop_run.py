@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Sequence
 
 from giblet_tui.agent import adopted_run, gpu, layout, process_list, run_processes, sessions, stop_job, user_sessions
 from giblet_tui.agent.kill import KILL_LIMIT_S, kill_tree, surviving
@@ -184,7 +184,10 @@ class _StopProcedure:
             self._signal(paused, signal.SIGCONT)
 
     def _send_signals(self, grace_s: float) -> None:
-        """Send TERM, and after the grace QUIT, to the supervisor; without one, TERM to the roots of what it left."""
+        """Send TERM, and after the grace QUIT, to the supervisor.
+
+        Without one, TERM goes to the roots of what it left, then to what outlives them.
+        """
         supervisor = None if self.adopted else self.run.supervisor()
         alive = self._at_work()
         if not alive:
@@ -193,8 +196,15 @@ class _StopProcedure:
         if grace_s or not supervisor:
             self._report("TERM", f"Sent TERM to {_pids(targets)}; {grace_s:.0f} s to end.")
             self._signal(targets, signal.SIGTERM)
-            if self._wait(grace_s):
+            waits_until = time.monotonic() + grace_s
+            if self._wait(grace_s, roots=() if supervisor else targets):
                 return
+            orphans = [] if supervisor else sorted(self._at_work())
+            if orphans and time.monotonic() < waits_until:
+                self._report("TERM", f"Sent TERM to {_pids(orphans)} too: left behind by what has ended.")
+                self._signal(orphans, signal.SIGTERM)
+                if self._wait(waits_until - time.monotonic()):
+                    return
         if supervisor and self.run.supervisor() == supervisor:
             self._report("QUIT", f"Asked the supervisor, pid {supervisor}, to kill the rest.")
             self._signal([supervisor], signal.SIGQUIT)
@@ -212,8 +222,8 @@ class _StopProcedure:
         self.processes.update(alive)
         return alive
 
-    def _wait(self, limit_s: float) -> bool:
-        """Wait until nothing of the run is left. Returns False if the limit has passed."""
+    def _wait(self, limit_s: float, roots: Sequence[int] = ()) -> bool:
+        """Wait until nothing of the run is left. Returns False if the limit has passed, or all roots have ended."""
         began = time.monotonic()
         report_at = began + _FIRST_REPORT_S
         supervisor = None if self.adopted else self.run.supervisor()
@@ -221,6 +231,8 @@ class _StopProcedure:
             # The supervisor ends last and is cheap to look for; without one, all of /proc is read each time.
             if (supervisor is None or self.run.supervisor() is None) and not self._at_work():
                 return True
+            if roots and all(start_ticks(pid) != self.processes.get(pid) for pid in roots):
+                return False
             if time.monotonic() >= report_at:
                 report_at += _REPORT_EVERY_S
                 seconds = time.monotonic() - self.began

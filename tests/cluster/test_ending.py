@@ -213,6 +213,23 @@ def test_a_daemon_without_a_mark_is_found_after_its_supervisor_was_killed(ground
     assert bool(outcome["unproved"]) == (found_by == "list"), "a control group is a proof, a list is none"
 
 
+def test_what_outlives_the_roots_of_a_run_without_supervisor_gets_term_too(ground):
+    """Only the roots get TERM at first, because they may pass it on; without their own, others would get only KILL."""
+    tag = f"tree-{secrets.token_hex(4)}"
+    ground.tags.append(tag)
+    child = f"[sys.executable, '-S', '-c', 'import time; time.sleep(600)', {tag!r}]"
+    program = f"import subprocess, sys, time; subprocess.Popen({child}); print('up', flush=True); time.sleep(600)"
+    run_id = ground.start([sys.executable, "-S", "-c", program, tag], "process")
+    up(ground, run_id)
+    trees.until(lambda: len(trees.living(tag)) == 2)
+    kill_supervisor(ground.run(run_id))
+    outcome = ground.stop(run_id, grace_s=60.0)
+    assert trees.living(tag) == {} and outcome["survivors"] == []
+    terms = [step["sentence"] for step in outcome["steps"] if step["step"] == "TERM"]
+    assert len(terms) == 2 and "left behind" in terms[1]
+    assert "KILL" not in [step["step"] for step in outcome["steps"]]
+
+
 def test_what_cannot_be_proved_is_stated(ground):
     """The supervisor died before it had recorded the daemon: nothing leads to it any more."""
     run_id, tag = start_hidden(ground)
