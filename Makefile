@@ -17,7 +17,7 @@ UNIT := $(addprefix tests/unit/,giblet_train/schema giblet_train/diagnosis gible
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format unit flaky test-laptop test-engine test-setup debian storm test-ranks test-cluster \
   bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-scale bench-dense bench-learning \
-  bench-study bench-why bench-month bench-aligned bench-growth rehearsal drills docs site clean
+  bench-study bench-discover bench-why bench-month bench-aligned bench-growth rehearsal drills docs site clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -145,6 +145,12 @@ bench-learning: install ## Measure what is learnt on truths of known form; write
 	mkdir -p build
 	$(BIN)/python -m benchmarks.learning --json build/learning.json > build/learning.md
 	mv build/learning.md docs/benchmarks/learning.md
+
+bench-discover: install ## Plant faults into eight layouts; write docs/benchmarks/discover.md (15 minutes)
+	mkdir -p build
+	$(BIN)/python -m benchmarks.discover build/discover > build/discover.md
+	$(BIN)/python -m benchmarks.shifted_runs build/shifted_runs >> build/discover.md
+	mv build/discover.md docs/benchmarks/discover.md
 
 bench-growth: install ## Measure cost against the number of training TRs; write docs/benchmarks/growth.md
 	mkdir -p build

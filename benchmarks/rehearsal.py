@@ -125,7 +125,7 @@ def make_study(folder: Path) -> None:
 def link_study(study: Path, data: Path) -> None:
     """Give the study's files the names that the configurations expect."""
     config = load(CONFIGS / "base.yaml", {}).config.data
-    names = {config.video: "film.mp4", str(config.annotations): "annotations.xlsx"}
+    names = {str(config.video): "film.mp4", str(config.annotations): "annotations.xlsx"}
     names |= {config.bold.format(subject=n): f"bold/sub-{n:02d}.nii.gz" for n in range(1, N_SUBJECTS + 1)}
     for name, source in names.items():
         link = data / name

@@ -28,7 +28,7 @@ WORDS = tuple(VOCABULARY.split())
 
 
 def write_model(folder: Path, kind: str, depth: int = DEPTH) -> Path:
-    """Write a model of a kind: vit, clip, videomae, wav2vec2, whisper, bert or gpt2."""
+    """Write a model of a kind: vit, clip, videomae, wav2vec2, whisper, ast, clap, bert or gpt2."""
     import transformers
 
     torch.manual_seed(0)
@@ -39,6 +39,11 @@ def write_model(folder: Path, kind: str, depth: int = DEPTH) -> Path:
         _write_tokenizer(folder, transformers)
     if kind == "wav2vec2":
         transformers.Wav2Vec2FeatureExtractor(sampling_rate=16000).save_pretrained(folder)
+    if kind == "ast":
+        transformers.ASTFeatureExtractor(num_mel_bins=16, max_length=64).save_pretrained(folder)
+    if kind == "clap":
+        transformers.ClapFeatureExtractor(truncation="rand_trunc").save_pretrained(folder)
+        _write_tokenizer(folder, transformers)
     if kind == "whisper":
         transformers.WhisperFeatureExtractor(feature_size=8).save_pretrained(folder)
     return folder
@@ -76,6 +81,17 @@ class _Writers:
         decoder = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32, "vocab_size": 60}
         tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
         return library.WhisperModel(library.WhisperConfig(**encoder, **decoder, **tokens, num_mel_bins=8))
+
+    @staticmethod
+    def ast(library: Any, sizes: dict[str, int]) -> Any:
+        patches = {"num_mel_bins": 16, "max_length": 64, "patch_size": 8, "frequency_stride": 8, "time_stride": 8}
+        return library.ASTModel(library.ASTConfig(**sizes, **patches))
+
+    @staticmethod
+    def clap(library: Any, sizes: dict[str, int]) -> Any:
+        text = sizes | {"vocab_size": len(WORDS), "max_position_embeddings": 40}
+        audio = {"depths": [1, 1], "num_attention_heads": [1, 2], "patch_embeds_hidden_size": 8, "hidden_size": WIDTH}
+        return library.ClapModel(library.ClapConfig(text_config=text, audio_config=audio, projection_dim=8))
 
     @staticmethod
     def bert(library: Any, sizes: dict[str, int]) -> Any:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
+
+from giblet_train.data.readers.annotation_table import LAB_TR_S, read_rows
+from giblet_train.data.readers.lab_workbook import write_annotations
+from giblet_train.data.readers.scan_restarts import scan_starts_s, scans_of_rows
 
 Volumes = NDArray[Any]
 
@@ -36,6 +42,50 @@ def edit(path: Path, change: Callable[[Volumes], Volumes], tr_s: float | None = 
 def late(n_trs: int) -> Callable[[Volumes], Volumes]:
     """Return the change of a scan that was started n_trs too early: other volumes come first, the last are lost."""
     return lambda volumes: np.concatenate([volumes[..., : -n_trs - 1 : -1], volumes[..., :-n_trs]], axis=-1)
+
+
+def standardised(volumes: Volumes) -> Volumes:
+    """Return each voxel with mean 0 and variance 1."""
+    values = volumes.astype(np.float32)
+    centred = values - values.mean(axis=-1, keepdims=True)
+    return np.divide(centred, centred.std(axis=-1, keepdims=True), out=np.zeros_like(centred), where=centred != 0)
+
+
+def move_annotations(path: Path, seconds: float, scan_lengths_trs: Sequence[int] = ()) -> None:
+    """Move the seconds of a workbook, a table or subtitles; the seconds of a workbook restart with each scan."""
+    if path.suffix == ".xlsx":
+        rows = read_rows(path)
+        starts_s = scan_starts_s(LAB_TR_S, scan_lengths_trs)
+        moved = [
+            replace(
+                row.segment,
+                start_s=row.segment.start_s + starts_s[n] + seconds,
+                end_s=row.segment.end_s + starts_s[n] + seconds,
+            )
+            for row, n in zip(rows, scans_of_rows(rows), strict=True)
+        ]
+        path.unlink()
+        write_annotations(path, moved, LAB_TR_S, scan_lengths_trs)
+        return
+    text = path.read_text()
+    path.unlink()
+    if path.suffix == ".srt":
+        path.write_text(re.sub(r"(\d\d):(\d\d):(\d\d),(\d{3})", lambda m: _clock(m, seconds), text))
+        return
+    separator = "," if path.suffix == ".csv" else "\t"
+    head, *lines = [line.split(separator) for line in text.splitlines()]
+    columns = [n for n, name in enumerate(head) if name in ("start_s", "end_s", "onset")]
+    for cells in lines:
+        for n in columns:
+            cells[n] = f"{float(cells[n]) + seconds:.3f}"
+    path.write_text("\n".join(separator.join(cells) for cells in (head, *lines)) + "\n")
+
+
+def _clock(match: re.Match[str], seconds: float) -> str:
+    hour, minute, second, millisecond = map(int, match.groups())
+    moved = round(1000 * (3600 * hour + 60 * minute + second + seconds)) + millisecond
+    minutes, milliseconds = divmod(moved, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds // 1000:02d},{milliseconds % 1000:03d}"
 
 
 def exchange(first: Path, second: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -95,14 +96,20 @@ def write_maps(data: PreparedSplit, maps: HeldOutMaps, posterior: VoxelPosterior
 
 
 def write_series(data: PreparedSplit, maps: HeldOutMaps, path: Path) -> None:
-    """Write measured and predicted responses of each region, a row for each test TR."""
+    """Write measured and predicted responses of each region, a row for each test TR with its second of the stimulus."""
     rows = data.split.test
-    columns = ["tr", "film_s", *(f"{name}_{kind}" for name in maps.measured for kind in ("measured", "predicted"))]
+    columns = [
+        "tr",
+        "stimulus",
+        "film_s",
+        *(f"{name}_{kind}" for name in maps.measured for kind in ("measured", "predicted")),
+    ]
     lines = ["\t".join(column.replace(" ", "_") for column in columns)]
     for t, tr in enumerate(rows):
         values = [series[name][t] for name in maps.measured for series in (maps.measured, maps.predicted)]
-        film_s = tr * data.study.tr_s + data.study.stimulus_offset_s
-        lines.append("\t".join([str(int(tr)), f"{film_s:.3f}", *(f"{value:.5f}" for value in values)]))
+        stimulus, film_s = data.study.shown_at(int(tr))
+        second = "n/a" if math.isnan(film_s) else f"{film_s:.3f}"
+        lines.append("\t".join([str(int(tr)), stimulus or "n/a", second, *(f"{value:.5f}" for value in values)]))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

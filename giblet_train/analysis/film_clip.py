@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from giblet_train.analysis.load_run import LoadedRun, Narrate
 from giblet_train.analysis.reconstruct import Film, argmax_codes, decoded_sounds, has_pictures, pictures_at
+from giblet_train.data.preprocessing.split_data import PreparedSplit
 
 CLIP_S = 30.0
 PANEL_PIXELS = 256
@@ -37,6 +38,8 @@ AUDIO_BITS_PER_S = 48_000
 class FilmClip:
     """A clip of the held-out film and its reconstructions."""
 
+    stimulus: str
+    """Name of the film, or `the film` if there is one only."""
     mp4: bytes
     """Panels two by two, with the sound reconstructed from predicted brains if there is one."""
     panels: tuple[str, ...]
@@ -59,22 +62,29 @@ def film_clip(run: LoadedRun, films: Mapping[str, Film], narrate: Narrate) -> Fi
         return None
     tr_s = data.study.tr_s
     first_block = data.split.test_blocks[0]
-    n_trs = max(1, min(round(CLIP_S / tr_s), first_block[1] - first_block[0]))
+    n_trs = max(1, min(round(CLIP_S / tr_s), _stop_of_stimulus(data, first_block) - first_block[0]))
     position_T = np.arange(n_trs)
     rows = pictures_at(data, films, position_T)
-    start_s = first_block[0] * tr_s + data.study.stimulus_offset_s
+    stimulus, start_s = data.study.shown_at(first_block[0])
     frames = [_frame([row_THWC[t] for row_THWC in rows.values()], start_s + t * tr_s) for t in position_T]
     truth = {m: target_TF[data.split.test[:n_trs]] for m, target_TF in data.targets.items()}
     audible = {"film": truth, "predicted": {m: x_TF[:n_trs] for m, x_TF in films["predicted"].items()}}
     codes = {name: argmax_codes(data, film) for name, film in audible.items()}
     waves, rate_hz = decoded_sounds(run, audible, codes, narrate)
     return FilmClip(
+        stimulus=stimulus if len({span.stimulus for span in data.study.spans}) > 1 else "the film",
         mp4=encode_clip(frames, tr_s, waves.get("predicted"), rate_hz),
         panels=tuple(rows),
         film_sound_mp4=encode_sound(waves["film"], rate_hz) if waves else b"",
         poster=frames[n_trs // 2],
         film_s=(start_s, start_s + n_trs * tr_s),
     )
+
+
+def _stop_of_stimulus(data: PreparedSplit, block: tuple[int, int]) -> int:
+    """Return the row after the last one of a block that shows the same stimulus as its first."""
+    ends = [span.stop for span in data.study.spans if span.first <= block[0] < span.stop]
+    return min([block[1], *ends])
 
 
 def _frame(panels: list[NDArray[np.uint8]], film_s: float) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from giblet_train.data.preprocessing.parcels import (
     select_parcels,
 )
 from giblet_train.data.preprocessing.split_data import PreparedSplit
-from giblet_train.data.store.prepare import workdir_of
+from giblet_train.data.store.prepare import study_dir, workdir_of
 from giblet_train.data.store.store import study_folder
 from giblet_train.distributed.process_group import ProcessGroup, device_of, set_threads
 from giblet_train.evaluation.evaluator import Evaluator
@@ -72,13 +72,13 @@ class LoadedRun:
             return f"Stimuli: {', '.join(files)}, of this study." if files else "The stimuli are feature files."
 
     def _study(self) -> Path:
-        return study_folder(self.config, self.workdir / self.config.data.data_dir, self.workdir, lambda *_: None)[0]
+        return study_folder(self.config, study_dir(self.config, self.workdir), self.workdir, lambda *_: None)[0]
 
 
 def stimulus_files(data: DataConfig) -> list[str]:
     """Return the files of films and sounds that the configuration names; more than three as a count."""
     if data.runs is None:
-        named = [data.video]
+        named = [file for file in (data.video or data.audio,) if file is not None]
     else:
         named = list(dict.fromkeys(file for s in data.stimuli.values() if (file := s.video or s.audio) is not None))
     return named if len(named) <= 3 else [f"{len(named)} files"]

@@ -266,7 +266,7 @@ def _film(parts: ReportParts) -> str:
         for n, name in enumerate(clip.panels)
     )
     begin, end = (f"{int(s) // 60}:{int(s) % 60:02d}" for s in clip.film_s)
-    description = f"Film and reconstructions from {begin} to {end} of the film"
+    description = f"Film and reconstructions from {begin} to {end} of {clip.stimulus}"
     video = (
         f'<div class="clip"><video controls playsinline preload="metadata" aria-label="{description}" '
         f'poster="{png_uri(clip.poster)}" src="{data_uri(clip.mp4, "video/mp4")}"></video>{labels}</div>'

@@ -42,7 +42,7 @@ def discover(
 
 
 def lag(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
-    """Print the lag of each brain behind the film in TRs, overall and by thirds. Exit 1 if the thirds disagree."""
+    """Print the lag of each brain behind the film in TRs: of subjects, thirds and runs. Exit 1 if a clock is wrong."""
     failed, text = lag_report(read_data_request(run_or_config, workdir), narrate)
     print(text)
     if failed:

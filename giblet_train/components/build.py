@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from msgspec.structs import replace
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -115,15 +117,19 @@ class TrainingSetup:
 
 
 def _with_compression(config: Config, data: PreparedSplit) -> Config:
-    """Replace `compress: auto` by joint if all subjects share all training TRs, otherwise by per_subject.
+    """Replace `compress: auto` by joint if all subjects share all TRs of the split, otherwise by per_subject.
+
+    A joint basis mixes the subjects, so that it has no values for a TR that one of them lacks.
 
     Raises ConfigError for a configuration that needs subjects to share their rows.
     """
-    shared = not data.present or all(present_T[data.split.train].all() for present_T in data.present.values())
+    split = data.split
+    shared = _all_have(data, split.train)
+    joint = shared and _all_have(data, np.concatenate([split.validation, split.test]))
     kind = config.model.compress
-    if not shared and kind == "joint":
+    if not joint and kind == "joint":
         raise ConfigError(
-            "model.compress: joint needs subjects who share all training TRs; here some lack a part.",
+            "model.compress: joint needs subjects who share all TRs of the split; here some lack a part.",
             "Set model.compress: auto, per_subject or none.",
         )
     if not shared and config.fmri_loss_type == "correlation":
@@ -133,7 +139,11 @@ def _with_compression(config: Config, data: PreparedSplit) -> Config:
         )
     if kind != "auto":
         return config
-    return replace(config, model=replace(config.model, compress="joint" if shared else "per_subject"))
+    return replace(config, model=replace(config.model, compress="joint" if joint else "per_subject"))
+
+
+def _all_have(data: PreparedSplit, rows: NDArray[np.intp]) -> bool:
+    return all(present_T[rows].all() for present_T in data.present.values())
 
 
 def windows_in(data: PreparedSplit, config: Config, shape: ModelSize, blocks: tuple[Block, ...]) -> WindowSampler:

@@ -158,8 +158,11 @@ def _weighted_count(batch: Batch, weight_T: Tensor | None) -> float:
 
 
 def _presence(data: PreparedSplit, parts: Sequence[str]) -> Tensor | None:
-    """Return (T, parts): 1 for the rows that each part's subject has; None if all have all rows."""
-    if not data.present or not parts:
+    """Return (T, parts): 1 for the rows that each part's subject has; None if all have all rows that are used.
+
+    A part that mixes the subjects is made only if all have all of these rows.
+    """
+    if not data.present or not set(parts) & set(data.present):
         return None
     return torch.from_numpy(np.stack([data.present[part] for part in parts], axis=1).astype(np.float32))
 

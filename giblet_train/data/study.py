@@ -6,6 +6,7 @@ V voxels of the store.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -69,6 +70,13 @@ class Study:
     """Feature space -> (T,), True where the stimulus has it; no entry if it has it everywhere."""
     notes: tuple[str, ...] = ()
     """One sentence for each thing that was converted or cropped."""
+
+    def shown_at(self, tr: int) -> tuple[str, float]:
+        """Return the stimulus at the start of a TR and its second there; ("", NaN) for a TR without a stimulus."""
+        for span in self.spans:
+            if span.first <= tr < span.stop:
+                return span.stimulus, span.start_s + (tr - span.first) * self.tr_s
+        return ("", math.nan) if self.spans else ("film", tr * self.tr_s + self.stimulus_offset_s)
 
     @property
     def has_pictures(self) -> bool:

@@ -110,8 +110,10 @@ class DataConfig(Section, frozen=True, kw_only=True):
     """lab: the file names below; bids: fMRIPrep derivatives in data_dir."""
     bids: BidsConfig = BidsConfig()
     """Used with layout: bids only."""
-    video: str = "stimuli_Sherlock.m4v"
-    """Film, relative to data_dir."""
+    video: str | None = "stimuli_Sherlock.m4v"
+    """Film, relative to data_dir; null = none."""
+    audio: str | None = None
+    """Sound, if there is no film or the film's sound is a file of its own."""
     annotations: str | None = "annotations.xlsx"
     """Annotations: .xlsx, .csv or BIDS events .tsv; {run} in the name for one file per run."""
     bold: str = "sherlock_nii/sherlock_movie_s{subject}.nii.gz"
@@ -226,7 +228,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     modality_dropout: Fraction = 0.2
     """Probability that a whole modality is hidden from the trunk."""
     compress: Literal["auto", "joint", "per_subject", "none"] = "auto"
-    """auto, joint, per_subject or none: basis of the fMRI loss; auto: joint if all subjects share the training TRs."""
+    """auto, joint, per_subject or none: basis of the fMRI loss; auto: joint if all subjects share all TRs in use."""
     start: Literal["ridge", "zero"] = "ridge"
     """ridge: initialise the heads from a ridge model of delayed features; zero: from zero."""
     start_near: Fraction = 0.8

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from giblet_train.data.preprocessing.split_data import PreparedSplit, prepare_split
 from giblet_train.data.preprocessing.splits import make_split
+from giblet_train.data.store.prepare import study_dir
 from giblet_train.data.store.store import build_store, open_store
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import DataError
@@ -17,7 +18,7 @@ def load_split(config: Config, workdir: Path, progress: Callable[[str, float], N
 
     workdir: folder of the stores, and base of `data.data_dir`. Raises DataError, ConfigError, PreflightRefused.
     """
-    path = build_store(config, workdir / config.data.data_dir, workdir, progress)
+    path = build_store(config, study_dir(config, workdir), workdir, progress)
     try:
         study = open_store(path)
     except (ValueError, EOFError) as error:

@@ -22,6 +22,10 @@ FINDINGS = {
     "early": "lag_pre_shifted",
     "unrelated": "film_unrelated",
 }
+PROBABLE_SDS = 2.5
+"""Height from which two estimates of a run's lag are believed if they agree (`benchmarks.shifted_runs`)."""
+SAME_LAG_S = 3.0
+"""Largest difference of two that agree."""
 APART = {"shifted": "subject_shifted", "alone": "subject_alone"}
 
 
@@ -91,6 +95,7 @@ def check_runs(rows: Sequence[LagRow], study: Study) -> list[Finding]:
         for row in rows
         if row.whole.is_significant and not _is_plausible(row.whole.lag_trs * study.tr_s)
     ]
+    findings.extend(_probably_shifted(row, study.tr_s) for row in rows if _is_probably_shifted(row, study.tr_s))
     starts = np.cumsum([0, *study.scan_lengths_trs]).tolist()
     for name, first, stop in zip(study.block_names, starts, starts[1:], strict=False):
         agreements = subject_agreements(study.part(first, stop))
@@ -107,6 +112,34 @@ def check_runs(rows: Sequence[LagRow], study: Study) -> list[Finding]:
             if outlier.kind == "shifted"
         )
     return findings
+
+
+def _is_probably_shifted(row: LagRow, tr_s: float) -> bool:
+    """Return True if a run without a certain answer has an implausible lag in which two estimates agree."""
+    lag_s, late_s = row.whole.lag_trs * tr_s, row.late_trs * tr_s
+    heights = row.whole.height, row.late_sds
+    return (
+        not row.whole.is_significant
+        and min(heights) > PROBABLE_SDS
+        and not _is_plausible(lag_s)
+        and abs(late_s) > SAME_LAG_S
+        and abs(lag_s - DELAY_S - late_s) <= SAME_LAG_S
+    )
+
+
+def _probably_shifted(row: LagRow, tr_s: float) -> Finding:
+    late_s, height = row.late_trs * tr_s, row.whole.height
+    moved = f"{abs(late_s):g} s {'later' if late_s > 0 else 'earlier'}"
+    return Finding(
+        finding="run_shifted",
+        severity="warning",
+        sentence=f"{row.who}: the stimulus probably begins {moved} than stated (z = {height:.1f}): the brain follows "
+        f"it best by {row.whole.lag_trs * tr_s:+g} s, and agrees best with the response that the other runs predict if "
+        f"this comes {moved} (z = {row.late_sds:.1f}).",
+        evidence={"late_trs": row.late_trs, "sds": height, "model_sds": row.late_sds, "lag_trs": row.whole.lag_trs},
+        action="Look at the onset of this run in `giblet data show`, and compare it with the log of the experiment. If "
+        f"the log agrees, move the onset by {late_s:+g} s.",
+    )
 
 
 def _is_plausible(lag_s: float) -> bool:

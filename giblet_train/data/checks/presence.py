@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from giblet_train.data.readers.study_files import collect_missing, find_sources
+from giblet_train.data.store.prepare import study_dir
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import GibletError
 
@@ -20,7 +21,7 @@ def file_report(config: Config, workdir: Path) -> dict[str, Any]:
     n_files = 0
     with collect_missing() as errors:
         try:
-            n_files = len(find_sources(config, workdir / config.data.data_dir).named())
+            n_files = len(find_sources(config, study_dir(config, workdir)).named())
         except GibletError as error:
             errors.append(error)
     problems = [{"sentence": error.message.rstrip("."), "remedy": error.remedy} for error in errors]

@@ -1,4 +1,4 @@
-"""Propose a configuration for a folder with a film, annotations and scans: `giblet init NODE FOLDER`.
+"""Propose a configuration for a folder with scans and a film, a sound or annotations: `giblet init NODE FOLDER`.
 
 What the files determine is filled in; what a person must decide gets a comment. Runs on the node that has the files.
 """
@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import nibabel
 
+from giblet_train.data.discover.inventory import FILMS, SOUNDS
 from giblet_train.data.readers.bids import BOLD, CONFOUNDS, FOLDERS
 from giblet_train.data.readers.sidecar import read_sidecar
 from giblet_train.data.stimulus.video import film_seconds
@@ -24,7 +25,6 @@ from giblet_train.schema.config import NAME_PATTERN
 from giblet_train.schema.config_loader import load
 from giblet_train.schema.errors import ConfigError, DataError
 
-FILMS = (".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".mpg")
 ANNOTATIONS = (".xlsx", ".csv", ".srt", ".vtt")
 DEEPEST = 5
 """Levels of folders that are searched."""
@@ -53,10 +53,22 @@ class Scans:
     layout: str
 
 
+@dataclass(frozen=True)
+class Stimulus:
+    """What a folder has of the stimulus."""
+
+    kind: str
+    """film, sound or none."""
+    media: Path | None
+    others: tuple[Path, ...]
+    """Films or sounds that are not used."""
+    annotations: str | None
+
+
 def propose_config(folder: Path, name: str) -> str:
     """Return a configuration for the study in `folder` as YAML with comments, checked as `config check` would.
 
-    Raises ConfigError for a bad name or folder, DataError if film, annotations or scans are missing.
+    Raises ConfigError for a bad name or folder, DataError if scans or all of film, sound and annotations are missing.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise ConfigError(f"{name!r} cannot name a run.", "Use at most 40 of a-z, 0-9, _ and -.")
@@ -64,25 +76,28 @@ def propose_config(folder: Path, name: str) -> str:
         raise ConfigError(f"There is no folder {folder}.", "Give the folder as ~/FOLDER or /FOLDER on the node.")
     files = sorted(_files(folder))
     scans = _bids_scans(folder) or _lab_scans(folder, files)
-    film, other_films = _film(files)
-    text = "\n".join(_lines(folder, name, scans, film, other_films, _annotations(folder, files, scans)))
+    stimulus = _stimulus(folder, files, scans)
+    text = "\n".join(_lines(folder, name, scans, stimulus))
     _check(text, name)
     return text
 
 
-def _lines(
-    folder: Path, name: str, scans: Scans, film: Path, other_films: Sequence[Path], annotations: str
-) -> Iterator[str]:
+def _lines(folder: Path, name: str, scans: Scans, stimulus: Stimulus) -> Iterator[str]:
     tr_s, lengths = _timing(scans.runs)
     n_trs = sum(lengths)
-    covered = min(n_trs, math.floor(film_seconds(film) / tr_s))
-    yield f"# {scans.n_subjects} subjects, {n_trs} TRs of {tr_s:g} s, film of {film_seconds(film):.0f} s."
+    seconds = None if stimulus.media is None else film_seconds(stimulus.media)
+    covered = n_trs if seconds is None else min(n_trs, math.floor(seconds / tr_s))
+    what = "no film and no sound" if seconds is None else f"{stimulus.kind} of {seconds:.0f} s"
+    yield f"# {scans.n_subjects} subjects, {n_trs} TRs of {tr_s:g} s, {what}."
     yield from ("extends: base", f"name: {name}", "stage: test", "num_epochs: 20", "", "data:")
     yield f"  data_dir: {_scalar(str(folder))}"
     yield f"  layout: {scans.layout}"
-    yield f"  video: {_scalar(_relative(film, folder))}"
-    yield from (f"                                 # not used: {_relative(path, folder)}" for path in other_films)
-    yield f"  annotations: {_scalar(annotations)}"
+    media = "null" if stimulus.media is None else _scalar(_relative(stimulus.media, folder))
+    yield f"  video: {media if stimulus.kind == 'film' else 'null'}"
+    if stimulus.kind == "sound":
+        yield f"  audio: {media}"
+    yield from (f"                                 # not used: {_relative(path, folder)}" for path in stimulus.others)
+    yield f"  annotations: {_scalar(stimulus.annotations) if stimulus.annotations else 'null'}"
     yield from scans.keys
     yield f"  tr: {tr_s:g}"
     if len(lengths) > 1:
@@ -127,26 +142,27 @@ def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _film(files: Sequence[Path]) -> tuple[Path, list[Path]]:
-    """Return the largest film, and the others."""
-    films = sorted((p for p in files if p.suffix.lower() in FILMS), key=lambda p: -p.stat().st_size)
-    if not films:
-        raise DataError("The folder has no film.", f"Put one into it: {', '.join(FILMS)}.")
-    return films[0], films[1:]
+def _stimulus(folder: Path, files: Sequence[Path], scans: Scans) -> Stimulus:
+    """Return the largest film, or the largest sound without a film, and the annotations. Raises DataError."""
+    annotations = _annotations(folder, files, scans)
+    for kind, endings in (("film", FILMS), ("sound", SOUNDS)):
+        media = sorted((p for p in files if p.suffix.lower() in endings), key=lambda p: -p.stat().st_size)
+        if media:
+            return Stimulus(kind, media[0], tuple(media[1:]), annotations)
+    if annotations is None:
+        raise DataError(
+            "The folder has no film, no sound and no annotations.", f"Put one into it: {', '.join((*FILMS, *SOUNDS))}."
+        )
+    return Stimulus("none", None, (), annotations)
 
 
-def _annotations(folder: Path, files: Sequence[Path], scans: Scans) -> str:
+def _annotations(folder: Path, files: Sequence[Path], scans: Scans) -> str | None:
     """Return the name of the annotation file, relative to the folder; a pattern if there is one per run."""
     if scans.layout == "bids" and (events := _events_pattern(folder, files)):
         return events
     candidates = [p for p in files if p.suffix.lower() in ANNOTATIONS and "participants" not in p.name]
     candidates += [p for p in files if p.name.endswith("_events.tsv")]
-    if not candidates:
-        raise DataError(
-            "The folder has no annotations.",
-            "Put a table into it: .xlsx or .csv with start, end and text, .srt, or _events.tsv.",
-        )
-    return _relative(candidates[0], folder)
+    return _relative(candidates[0], folder) if candidates else None
 
 
 def _events_pattern(folder: Path, files: Sequence[Path]) -> str:

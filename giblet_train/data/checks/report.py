@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from giblet_train.data.checks.findings import count_severities, format_number
+from giblet_train.data.checks.clock import check_clock
+from giblet_train.data.checks.findings import Finding, by_severity, count_severities, format_number
 from giblet_train.data.checks.html_report import write_data_page
 from giblet_train.data.checks.run_checks import DataReport, check_study
 from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.statistics.lag import LagEstimate, LagRow, lag_table
+from giblet_train.data.statistics.run_lags import run_lag_table
 from giblet_train.data.store.prepare import DataRequest
 from giblet_train.data.store.store import build_store, open_store
 
@@ -24,11 +26,14 @@ MARKS = {"error": "✖", "warning": "!", "info": "·"}
 
 
 def lag_report(request: DataRequest, progress: Progress) -> tuple[bool, str]:
-    """Return True if the thirds of any subject disagree, and the table."""
+    """Return True if any clock is wrong, and the table of subjects and runs with what is wrong in it."""
     study = open_store(build_store(request.config, request.data_dir, request.workdir, progress))
     rows = lag_table(study)
-    failed = any(not row.agrees for row in rows)
-    return failed, "\n".join([*lag_lines(rows), f"A TR is {study.tr_s:g} s; 4 to 6 s are right."])
+    runs = run_lag_table(study) if len(study.scan_lengths_trs) > 1 else ()
+    findings = by_severity(check_clock(rows, runs, study))
+    failed = any(finding.severity == "error" for finding in findings)
+    lines = [*lag_lines((*rows, *runs)), f"A TR is {study.tr_s:g} s; 4 to 6 s are right."]
+    return failed, "\n".join([*lines, *([""] if findings else []), *finding_lines(findings)])
 
 
 def check_report(
@@ -76,12 +81,16 @@ def report_lines(report: DataReport, more: Sequence[str] = ()) -> list[str]:
         lines.append(f"{component:8}{cells}{fact.n_targets:12}")
     if report.lags:
         lines += ["", *lag_lines(report.lags)]
-    lines += [*more, ""]
-    for finding in report.findings:
-        lines.append(f"{MARKS[finding.severity]} {finding.finding}: {finding.full_sentence}")
-        if finding.action:
-            lines.append(f"    {finding.action}")
+    lines += [*more, "", *finding_lines(report.findings)]
     return [*lines, f"{count_severities(report.findings)}."]
+
+
+def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield each finding, and its remedy below it."""
+    for finding in findings:
+        yield f"{MARKS[finding.severity]} {finding.finding}: {finding.full_sentence}"
+        if finding.action:
+            yield f"    {finding.action}"
 
 
 def to_json(report: DataReport) -> dict[str, Any]:

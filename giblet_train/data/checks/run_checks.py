@@ -23,7 +23,8 @@ from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.readers.study_files import Progress, Sources, find_sources
 from giblet_train.data.readers.volumes import Volumes
-from giblet_train.data.statistics.lag import LagRow, lag_table, run_lag_table
+from giblet_train.data.statistics.lag import LagRow, lag_table
+from giblet_train.data.statistics.run_lags import run_lag_table
 from giblet_train.data.store.layout import annotated_stimuli
 from giblet_train.data.store.prepare import DataRequest
 from giblet_train.data.store.store import build_store, open_store, study_folder
@@ -116,12 +117,15 @@ def _check_study(
     lags = lag_table(study)
     runs = run_lag_table(study) if len(study.scan_lengths_trs) > 1 else ()
     stimuli = annotated_stimuli(sources, config, _run_lengths(study, volumes), study.tr_s)
+    clock = check_clock(lags, runs, study)
+    is_stretched = any(finding.finding == "stimulus_stretched" for finding in clock)
+    texts = check_annotations(study, stimuli)
     findings = [
         *_notes(manifest, reported),
         *check_features(study),
         *check_scales(dict(data.facts), config),
-        *check_clock(lags, runs, study),
-        *check_annotations(study, stimuli),
+        *clock,
+        *(f for f in texts if not (is_stretched and f.finding == "annotations_misplaced")),
         *(Finding(finding="switched_off", severity="warning", sentence=n) for n in data.notes if "switched off" in n),
     ]
     return findings, dict(data.facts), (*lags, *runs)

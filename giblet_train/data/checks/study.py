@@ -10,8 +10,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.checks.findings import Finding
+from giblet_train.data.checks.annotation_timing import (
+    SHIFTED_SDS,
+    WINDOW_S,
+    onset_fit,
+    picture_change,
+    shifted_annotations,
+    sound_change,
+)
+from giblet_train.data.checks.findings import Finding, Severity
 from giblet_train.data.readers.annotation_table import Segment
+from giblet_train.data.stimulus.audio import read_log_mel
 from giblet_train.data.stimulus.code_frequencies import looks_categorical
 from giblet_train.data.stimulus.features import StimulusSource
 from giblet_train.data.study import Study
@@ -21,8 +30,9 @@ from giblet_train.schema.records import ModalityFacts
 BYTE_RANGE = 16.0
 MIN_COVERAGE = 0.5
 OVERLAP_SHARE = 0.2
-CUT_SDS = 3.0
-CUT_WINDOW_S = 30.0
+STEPS, MEL_BANDS = 3, 24
+"""Moments in a TR of a study without pictures, and bands of its sound, to see where it changes."""
+IN_TRS_SHARE = 0.05
 LOUD_RATIO = 10.0
 OUTLIER_RATIO = 1000.0
 
@@ -130,7 +140,33 @@ def check_annotations(study: Study, stimuli: Mapping[str, StimulusSource]) -> li
                 )
             )
     overlaps = (finding for stimulus in stimuli.values() for finding in _overlaps(stimulus.segments))
-    return [*findings, *overlaps, *_annotations_off_cuts(study, stimuli)]
+    off_cuts = _annotations_off_cuts(study, stimuli)
+    if not any(finding.finding == "annotations_in_trs" for finding in off_cuts):
+        findings.extend(_ends_in_trs(study, stimuli))
+    return [*findings, *overlaps, *off_cuts]
+
+
+def _ends_in_trs(study: Study, stimuli: Mapping[str, StimulusSource]) -> list[Finding]:
+    """Report annotations that would end with their stimulus if their times were TRs instead of seconds."""
+    findings = []
+    for name in dict.fromkeys(span.stimulus for span in study.spans):
+        last_s = max((segment.end_s for segment in stimuli[name].segments), default=0.0)
+        seconds = stimuli[name].seconds
+        is_near = seconds is not None and abs(last_s * study.tr_s - seconds) <= IN_TRS_SHARE * seconds
+        if seconds is None or not is_near or abs(study.tr_s - 1.0) < 2 * IN_TRS_SHARE:
+            continue
+        ends = f"The annotations of {name} end at {last_s:.0f}, the stimulus at {seconds:.0f} s; they would end with it"
+        findings.append(_in_trs(ends, study.tr_s, "warning"))
+    return findings
+
+
+def _in_trs(fact: str, tr_s: float, severity: Severity) -> Finding:
+    return Finding(
+        finding="annotations_in_trs",
+        severity=severity,
+        sentence=f"{fact} if their times are TRs of {tr_s:g} s instead of seconds.",
+        action=f"If so, multiply them by {tr_s:g}.",
+    )
 
 
 def _scans(study: Study) -> list[tuple[str, int, int]]:
@@ -161,36 +197,55 @@ def _overlaps(segments: Sequence[Segment]) -> list[Finding]:
 
 
 def _annotations_off_cuts(study: Study, stimuli: Mapping[str, StimulusSource]) -> list[Finding]:
-    """Find annotations that do not begin at cuts, where the picture changes more than a little earlier or later."""
-    if not study.has_pictures:
-        return []
-    per_tr = study.frames_TKHWC.shape[1]
+    """Find annotations that do not begin where shots or sounds do: there the film changes more than a little later."""
+    per_tr = study.frames_TKHWC.shape[1] if study.has_pictures else STEPS
     step_s = study.tr_s / per_tr
-    change_N = _picture_change(study.frames_TKHWC)
+    picture_N = picture_change(study.frames_TKHWC) if study.has_pictures else np.zeros(study.n_trs * per_tr)
+    onsets_s = _annotation_rows(study, stimuli) * study.tr_s
+    sound_N: NDArray[np.float64] | None = None
     findings = []
     for scan, (name, first, length) in enumerate(_scans(study), 1):
-        part_N = change_N[first * per_tr : (first + length) * per_tr]
-        times = (_annotation_rows(study, stimuli) - first) * per_tr
-        places = np.unique(np.rint(times[(times >= 1) & (times < length * per_tr - 1)]).astype(int))
-        if len(places) < 10:
+        moments = slice(first * per_tr, (first + length) * per_tr)
+        own_s = onsets_s - first * study.tr_s
+        fit, in_trs = onset_fit(own_s, picture_N[None, moments], step_s), None
+        if fit is None or not fit.fits:
+            sound_N = _sound_change(study, stimuli, per_tr) if sound_N is None else sound_N
+            changes_SN = np.stack([picture_N[moments], sound_N[moments]])
+            fit = onset_fit(own_s, changes_SN, step_s)
+            is_whole = any(span.first == first and span.start_s == 0.0 for span in study.spans)
+            in_trs = onset_fit(own_s * study.tr_s, changes_SN, step_s) if is_whole else None
+        if fit is None or fit.fits:
             continue
-        reach = round(CUT_WINDOW_S / step_s)
-        scores = np.array([part_N[(places + shift) % len(part_N)].mean() for shift in range(-reach, reach + 1)])
-        chance = np.r_[scores[: reach - per_tr], scores[reach + per_tr + 1 :]]
-        height = float((scores[reach - 1 : reach + 2].max() - chance.mean()) / max(chance.std(), 1e-9))
-        best_s = float((scores.argmax() - reach) * step_s)
-        if height < CUT_SDS and abs(best_s) > step_s:
+        if in_trs is not None and in_trs.height > SHIFTED_SDS:
+            findings.append(
+                _in_trs(f"In {name}, picture and sound change where annotations begin", study.tr_s, "error")
+            )
+        elif fit.is_shifted:
+            findings.append(shifted_annotations(f"in {name}", fit, "error"))
+        elif study.has_pictures:
             findings.append(
                 Finding(
                     finding="annotations_misplaced",
                     severity="warning",
-                    sentence=f"In {name} the picture does not change where annotations begin; "
-                    f"{best_s:+.1f} s later fits best.",
-                    evidence={"scan": scan, "height_sds": height, "best_shift_s": best_s},
-                    action="The annotations may belong to another scan, or their seconds to another start of the film.",
+                    sentence=f"In {name}, neither picture nor sound changes where annotations begin, and at no time "
+                    f"within {WINDOW_S:g} s.",
+                    evidence={"scan": scan, "height_sds": fit.height, "best_shift_s": fit.best_s},
+                    action="The annotations may belong to another scan or film. Words and subtitles may be right: they "
+                    "need not begin with a shot.",
                 )
             )
     return findings
+
+
+def _sound_change(study: Study, stimuli: Mapping[str, StimulusSource], per_tr: int) -> NDArray[np.float64]:
+    """Return (N,): how much the sound of all stimuli changes, `per_tr` moments in a TR; 0 without sound."""
+    change_N = np.zeros(study.n_trs * per_tr)
+    for span in study.spans:
+        path = stimuli[span.stimulus].sound_file
+        if path is not None:
+            mel_TAM = read_log_mel(path, study.tr_s, span.n_trs, MEL_BANDS, span.start_s)
+            change_N[span.first * per_tr : span.stop * per_tr] = sound_change(mel_TAM, per_tr)
+    return change_N
 
 
 def _annotation_rows(study: Study, stimuli: Mapping[str, StimulusSource]) -> NDArray[np.float64]:
@@ -200,9 +255,3 @@ def _annotation_rows(study: Study, stimuli: Mapping[str, StimulusSource]) -> NDA
         starts = [(s.start_s - span.start_s) / study.tr_s for s in stimuli[span.stimulus].segments]
         rows += [span.first + row for row in starts if 0 <= row < span.n_trs]
     return np.array(rows)
-
-
-def _picture_change(frames_TKHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return (N,): mean absolute change of brightness since the previous frame, 0 for the first."""
-    grey_NP = frames_TKHWC.mean(axis=-1, dtype=np.float32).reshape(frames_TKHWC.shape[0] * frames_TKHWC.shape[1], -1)
-    return np.asarray(np.r_[0.0, np.abs(np.diff(grey_NP, axis=0)).mean(axis=1, dtype=np.float64)])

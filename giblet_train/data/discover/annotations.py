@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from giblet_train.data.checks.annotation_timing import onset_fit, shifted_annotations
 from giblet_train.data.checks.findings import Finding
 from giblet_train.data.discover.expectation import texts_of_stimuli
 from giblet_train.data.discover.names import tokens
-from giblet_train.data.discover.stimuli import Candidate
+from giblet_train.data.discover.stimuli import Candidate, ReadStimuli
 from giblet_train.data.readers.annotation_table import Row, read_rows
 from giblet_train.data.readers.bids import natural
 from giblet_train.data.readers.scan_restarts import scans_of_rows
@@ -55,6 +58,25 @@ def annotations_of(
         if not placed and not any(set(tokens(other)) <= set(tokens(path.stem)) for other in others):
             findings.append(_unplaced(path.relative_to(folder), parts, stimuli))
     return assignment, findings
+
+
+def shifted_texts(texts: Mapping[str, StimulusText], media: ReadStimuli, tr_s: float) -> Iterator[Finding]:
+    """Report annotations that begin earlier or later than picture and sound of their stimulus change.
+
+    Args:
+        texts: Annotations that can be read, by stimulus.
+    """
+    for name, text in texts.items():
+        rows = read_rows(text.path)
+        numbers = scans_of_rows(rows)
+        onsets_s = [
+            row.segment.start_s
+            for row, number in zip(rows, numbers, strict=True)
+            if text.scan is None or number == text.scan - 1
+        ]
+        fit = onset_fit(np.array(onsets_s), media.changes[name], tr_s / media.per_tr)
+        if fit is not None and fit.is_shifted:
+            yield shifted_annotations(f"of {name} ({text.path.name})", fit, "warning")
 
 
 def _parts(rows: Sequence[Row]) -> list[float]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from giblet_train.data.checks.findings import Finding, Severity
 from giblet_train.data.discover.expectation import is_rest
 from giblet_train.data.discover.groups import AGREES_SDS, Grouping, GroupKey, agreement_with
 from giblet_train.data.discover.inventory import Inventory
-from giblet_train.data.discover.matching import Expectation
+from giblet_train.data.discover.matching import Expectation, Hit
 from giblet_train.data.discover.placement import PlacedRun
 from giblet_train.data.discover.responses import Scan, Scans, is_same_tr
 from giblet_train.data.discover.stimuli import Candidate
@@ -24,6 +25,8 @@ COPY_CORRELATION = 0.95
 FIRST_LOOK_VOXELS = 40
 OWN_SHARE = 0.5
 """A name that more than this share of subjects have is one that the others lack."""
+CLIP_TRS = 3
+"""A clip that begins this near to a stated onset is the one that it states."""
 CROP_S = 3.0
 """A run that ends this much before its stimulus is cropped; durations of films are rounded."""
 TABLE_SAYS_SO = "Nothing is to be done: the table says so."
@@ -156,7 +159,10 @@ def placement_findings(
     of_key = {g.key: g for g in groupings}
     homes = {id(p): _home(p, groupings, tr_s) for p in strangers}
     for run in strangers:
-        yield _stranger_finding(run, homes, strangers, of_key[run.scan.name.group])
+        own = of_key[run.scan.name.group]
+        members = {id(m.scan) for m in own.group.members}
+        usual_stimuli = {p.stimulus for other in placed if id(other.scan) in members for p in other.presentations}
+        yield _stranger_finding(run, homes, strangers, own, usual_stimuli)
 
 
 def _group_findings(
@@ -177,6 +183,9 @@ def _group_findings(
         return
     measured = {hit.stimulus for hit in run.hits if hit.is_measured}
     named = {hit.stimulus for hit in expectation.hits}
+    if len(expectation.hits) > 1 and measured:
+        yield from _clip_findings(name, run.hits, expectation.hits, stimuli)
+        return
     if named and measured and not measured & named:
         followed_files, named_files = (
             ", ".join(sorted(stimuli[n].file.path.name for n in names)) for names in (measured, named)
@@ -190,15 +199,86 @@ def _group_findings(
             action="Check the names of the films. The table lists what the brains follow.",
         )
     if not measured:
-        lengths = ", ".join(
-            f"{stimuli[h.stimulus].file.path.name} {stimuli[h.stimulus].seconds:.1f} s" for h in run.hits
-        )
+        yield _unconfirmed(name, grouping, run.hits, placed, stimuli)
+
+
+def _clip_findings(
+    name: str, hits: Sequence[Hit], expected: Sequence[Hit], stimuli: dict[str, Candidate]
+) -> Iterator[Finding]:
+    """Report clips of a run that are not what the table of events says at that time."""
+    moved_trs = _common_shift(hits, expected)
+    if moved_trs:
         yield Finding(
-            finding="unverified",
+            finding="events_shifted",
             severity="warning",
-            sentence=f"{name}: the stimulus is taken from the name ({lengths}); the responses do not confirm it.",
-            action="Check film and onset by hand, and look at `giblet data check`.",
+            sentence=f"{name}: the runs follow the clips {abs(moved_trs)} TRs "
+            f"{'later' if moved_trs > 0 else 'earlier'} than the table of events says.",
+            evidence={"trs": moved_trs},
+            action="Check the onsets in the table of events. The table of runs has the measured ones.",
         )
+        return
+    for clip in expected:
+        near = [hit for hit in hits if abs(hit.onset_trs - clip.onset_trs) <= CLIP_TRS]
+        named_file = stimuli[clip.stimulus].file.path.name
+        if any(hit.stimulus == clip.stimulus for hit in near):
+            continue
+        if near:
+            clearest = max(near, key=lambda hit: hit.height)
+            yield Finding(
+                finding="stimulus_swapped",
+                severity="warning",
+                sentence=f"{name}: where the table of events names {named_file}, all runs follow "
+                f"{stimuli[clearest.stimulus].file.path.name} ({clearest.height:.1f} standard deviations).",
+                evidence={"sds": clearest.height},
+                action="Check the names of the films. The table lists what the brains follow.",
+            )
+        else:
+            yield Finding(
+                finding="stimulus_foreign",
+                severity="warning",
+                sentence=f"{name}: where the table of events names {named_file}, the runs do not follow it, though "
+                f"they follow the other clips ({median(hit.height for hit in hits):.1f} standard deviations). It "
+                "is probably another film, or was shown at another time.",
+                evidence={"others_sds": median(hit.height for hit in hits)},
+                action="Compare the film with what was shown. The table leaves this clip out.",
+            )
+
+
+def _common_shift(hits: Sequence[Hit], expected: Sequence[Hit]) -> int:
+    """Return by how many TRs clips begin later than expected if most of them do so alike, else 0."""
+    shifts = [hit.onset_trs - clip.onset_trs for clip in expected for hit in hits if hit.stimulus == clip.stimulus]
+    usual, count = Counter(shifts).most_common(1)[0] if shifts else (0, 0)
+    alike = sum(abs(shift - usual) <= 1 for shift in shifts)
+    return usual if count and abs(usual) > CLIP_TRS and 2 * alike > len(expected) else 0
+
+
+def _unconfirmed(
+    name: str,
+    grouping: Grouping,
+    hits: Sequence[Hit],
+    placed: Sequence[PlacedRun],
+    stimuli: dict[str, Candidate],
+) -> Finding:
+    """Report a group that does not follow the stimulus after which it is named."""
+    named = ", ".join(f"{stimuli[h.stimulus].file.path.name} {stimuli[h.stimulus].seconds:.1f} s" for h in hits)
+    agreement = median(m.peak.height for m in grouping.group.members) if grouping.is_coherent else 0.0
+    heights = [hit.height for run in placed for hit in run.hits if hit.is_measured]
+    if agreement > AGREES_SDS and heights:
+        return Finding(
+            finding="stimulus_foreign",
+            severity="warning",
+            sentence=f"{name}: the runs agree with each other ({agreement:.1f} standard deviations above chance), and "
+            f"other runs follow their stimuli ({median(heights):.1f}), but these follow the stimulus after which they "
+            f"are named ({named}) at no time. It is probably another film, or another cut of it.",
+            evidence={"agreement_sds": agreement, "others_sds": median(heights)},
+            action="Compare the film with what was shown, or leave these runs out.",
+        )
+    return Finding(
+        finding="unverified",
+        severity="warning",
+        sentence=f"{name}: the stimulus is taken from the name ({named}); the responses do not confirm it.",
+        action="Check film and onset by hand, and look at `giblet data check`.",
+    )
 
 
 def _home(run: PlacedRun, groupings: Sequence[Grouping], tr_s: float) -> tuple[Grouping, float] | None:
@@ -214,6 +294,7 @@ def _stranger_finding(
     homes: dict[int, tuple[Grouping, float] | None],
     strangers: Sequence[PlacedRun],
     own: Grouping,
+    usual_stimuli: set[str],
 ) -> Finding:
     name, home = run.scan.name, homes[id(run)]
     stimulus_names = ", ".join(p.stimulus for p in run.presentations if run.hits and run.hits[0].is_measured)
@@ -245,6 +326,15 @@ def _stranger_finding(
             "Correct its name. The table lists it with what it shows.",
             home[1],
         )
+    if stimulus_names and {p.stimulus for p in run.presentations} <= usual_stimuli:
+        return _finding(
+            "run_unlike",
+            run,
+            f"{name.text} follows {stimulus_names} as the other runs of its name do, but its voxels do not respond as "
+            "theirs.",
+            "Check its grid: axes in another order, left and right exchanged, or another space.",
+            max(h.height for h in run.hits),
+        )
     if stimulus_names:
         height = max(h.height for h in run.hits)
         return _finding(
@@ -260,7 +350,7 @@ def _stranger_finding(
         run,
         f"{name.text} agrees with no other run, and follows no stimulus of the folder; the "
         f"{len(own.group.members)} others of its name agree with each other.",
-        "Check that it is the right file, with the right TR and in order of time. Leave it out otherwise.",
+        "Check that it is the right file, with the right TR, axes and order in time. Leave it out otherwise.",
         0.0,
     )
 
@@ -306,6 +396,16 @@ def crop_findings(placed: Sequence[PlacedRun], stimuli: Sequence[Candidate], tr_
                 )
         usual = next((r for r in runs if r.scan.n_trs - r.shift_trs == usual_end), runs[0])
         last = usual.presentations[-1]
+        first = usual.presentations[0]
+        if first.onset_s - usual.shift_trs * tr_s < 0:
+            before_s = usual.shift_trs * tr_s - first.onset_s
+            yield Finding(
+                finding="stimulus_earlier",
+                severity="info",
+                sentence=f"{group_name(key)}: the scans begin {before_s:g} s into {first.stimulus}.",
+                evidence={"seconds": round(before_s, 3)},
+                action=TABLE_SAYS_SO,
+            )
         missing_s = last.onset_s - usual.shift_trs * tr_s + seconds[last.stimulus] - usual_end * tr_s
         if missing_s > CROP_S:
             yield Finding(
@@ -365,10 +465,13 @@ def missing_findings(placed: Sequence[PlacedRun]) -> Iterator[Finding]:
                 )
 
 
-def stimulus_findings(stimuli: Sequence[Candidate], used: set[str]) -> Iterator[Finding]:
-    """Report films and sounds that no run follows."""
+def stimulus_findings(
+    stimuli: Sequence[Candidate], used: set[str], expected: Sequence[Expectation]
+) -> Iterator[Finding]:
+    """Report films and sounds that no run follows, and that no name and no table of events mentions."""
+    mentioned = {hit.stimulus for expectation in expected for hit in expectation.hits}
     for stimulus in stimuli:
-        if stimulus.name not in used:
+        if stimulus.name not in used | mentioned:
             yield Finding(
                 finding="unused_stimulus",
                 severity="warning",

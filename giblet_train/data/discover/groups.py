@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.discover.alignment import NO_PEAK, Peak, agreement
 from giblet_train.data.discover.responses import Scan
 from giblet_train.data.readers.bids import natural
+from giblet_train.data.statistics.alignment import NO_PEAK, Peak, agreement
 
 AGREES_SDS = 5.0
 """Height from which a run agrees with others of its name. Unrelated runs reach 2 to 4."""
 MOST_ANCHORS = 12
+ROUNDS = 4
 LEAST_APART_TRS, LEAST_APART_S = 2, 3.0
 """Smallest shift that counts: responses differ between people by a TR and by a second or two."""
 
@@ -92,32 +92,51 @@ def agreement_with(scan: Scan, group: Group, tr_s: float) -> Peak:
 def _grouping(key: GroupKey, scans: list[Scan], tr_s: float) -> Grouping:
     if len(scans) == 1:
         return Grouping(key, _group(key, {0: 0}, scans, {}), (), True)
-    shifts = _usual_is_zero(_shifts_to_anchor(scans, tr_s), tr_s)
-    peaks = {n: _peak_with_others(n, shifts, scans, tr_s) for n in range(len(scans))}
-    measured = {n: peaks[n].lag_trs if peaks[n].height > AGREES_SDS else shifts[n] for n in peaks}
-    shifts = _usual_is_zero(measured, tr_s)
-    if median(p.height for p in peaks.values()) <= AGREES_SDS:
-        return Grouping(key, _group(key, dict.fromkeys(shifts, 0), scans, {}), (), False)
-    own = {n: shift for n, shift in shifts.items() if peaks[n].height > AGREES_SDS}
-    strangers = tuple(scan for n, scan in enumerate(scans) if n not in own)
-    if strangers:
-        peaks |= {n: _peak_with_others(n, own, scans, tr_s) for n in own}
-    return Grouping(key, _group(key, own, scans, peaks), strangers, True)
+    core, shifts = _in_step_with_anchor(scans, tr_s)
+    for start in (core, range(len(scans))):
+        own, peaks = _agreeing({n: shifts[n] for n in start}, shifts, scans, tr_s)
+        if 2 * len(own) > len(scans):
+            strangers = tuple(scan for n, scan in enumerate(scans) if n not in own)
+            return Grouping(key, _group(key, own, scans, peaks), strangers, True)
+    return Grouping(key, _group(key, dict.fromkeys(shifts, 0), scans, {}), (), False)
 
 
-def _shifts_to_anchor(scans: Sequence[Scan], tr_s: float) -> dict[int, int]:
-    """Return the shift of each run against the one that agrees best with all."""
+def _agreeing(
+    start: Mapping[int, int], shifts: Mapping[int, int], scans: Sequence[Scan], tr_s: float
+) -> tuple[dict[int, int], dict[int, Peak]]:
+    """Return the runs that agree with the mean of the others of their kind -> shift, and how well.
+
+    Args:
+        start: The runs, and their shifts, of which the first mean is made.
+        shifts: Those of all runs, for runs that do not agree.
+    """
+    own, peaks = dict(start), dict[int, Peak]()
+    for _ in range(ROUNDS):
+        peaks = {n: _peak_with_others(n, own, scans, tr_s) for n in range(len(scans))}
+        agrees = {n for n, peak in peaks.items() if peak.height > AGREES_SDS}
+        moved = _usual_is_zero({n: peaks[n].lag_trs for n in agrees}, tr_s) if agrees else {}
+        if moved == own:
+            break
+        own = moved
+        if len(own) < 2:
+            break
+    return own, peaks
+
+
+def _in_step_with_anchor(scans: Sequence[Scan], tr_s: float) -> tuple[list[int], dict[int, int]]:
+    """Return the runs that agree with the run that agrees best with all, and the shift of each run against it."""
     step = -(-len(scans) // MOST_ANCHORS)
-    best: tuple[float, dict[int, int]] = (-1.0, {})
+    best: tuple[float, list[int], dict[int, int]] = (-1.0, [], {})
     for anchor in range(0, len(scans), step):
         peaks = {
             n: agreement(scan.fast_TV, scans[anchor].fast_TV).peak(tr_s) for n, scan in enumerate(scans) if n != anchor
         }
-        total = sum(p.height for p in peaks.values() if p.height > AGREES_SDS)
+        agreeing = {n: p.lag_trs for n, p in peaks.items() if p.height > AGREES_SDS}
+        total = sum(peaks[n].height for n in agreeing)
         if total > best[0]:
-            lags = {n: p.lag_trs if p.height > AGREES_SDS else 0 for n, p in peaks.items()}
-            best = total, lags | {anchor: 0}
-    return best[1]
+            core = sorted([anchor, *agreeing]) if agreeing else list(range(len(scans)))
+            best = total, core, {n: agreeing.get(n, 0) for n in range(len(scans))}
+    return best[1], _usual_is_zero(best[2], tr_s)
 
 
 def _usual_is_zero(shifts: Mapping[int, int], tr_s: float) -> dict[int, int]:

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.discover.alignment import Curve, agreement, following, leading_responses
 from giblet_train.data.discover.groups import Group
+from giblet_train.data.statistics.alignment import Curve, agreement, following, leading_responses, response_weights
 
 CERTAIN_SDS = 6.0
 """Height at which a stimulus is taken whatever the files are called."""
 CONFIRMED_SDS = 4.0
 """Height that confirms the stimulus after which a run is named, at the time at which it is expected."""
-PENALTY = 0.3
-"""Ridge penalty relative to the mean variance of the features."""
 ROUNDS = 3
 FEWEST_ROWS = 60
 """Rows of other groups from which a model is learned."""
@@ -106,10 +104,7 @@ def _fit_weights(
                 responses.append(group.mean_RV[first - group.first_row : stop - group.first_row])
     if sum(map(len, inputs)) < FEWEST_ROWS:
         return None
-    x_RF, y_RV = np.concatenate(inputs), np.concatenate(responses)
-    gram_FF = x_RF.T @ x_RF
-    gram_FF += PENALTY * np.trace(gram_FF) / len(gram_FF) * np.eye(len(gram_FF))
-    return np.asarray(np.linalg.solve(gram_FF, x_RF.T @ y_RV))
+    return response_weights(np.concatenate(inputs), np.concatenate(responses))
 
 
 def _select_hits(

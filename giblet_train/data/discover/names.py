@@ -97,14 +97,14 @@ def _preference(version: Mapping[str, str]) -> int:
 
 
 def _entities(path: Path) -> dict[str, str]:
-    pairs = (part.partition("-") for part in stem(path).split("_") if "-" in part)
+    pairs = (part.partition("-") for part in re.split(r"[_\s]+", stem(path)) if "-" in part)
     return {key: value for key, _, value in pairs if key.isalpha() and value}
 
 
 def _bids_name(path: Path) -> ScanName:
     values = _entities(path)
     folder = next((p.name[4:] for p in path.parents if p.name.startswith("ses-")), "")
-    rest = [part for part in stem(path).split("_") if "-" not in part]
+    rest = [part for part in re.split(r"[_\s]+", stem(path)) if "-" not in part]
     task = "_".join(values[key] for key in ("task", "acq", "dir") if key in values) or _words(rest)
     version = {k: v for k, v in values.items() if k not in (*NAME_OF_RUN, "sub", "hemi")}
     version["suffix"] = "_".join(rest)

@@ -8,8 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from giblet_train.data.checks.findings import Finding, by_severity
-from giblet_train.data.discover.alignment import NO_PEAK
-from giblet_train.data.discover.annotations import StimulusText, annotations_of
+from giblet_train.data.discover.annotations import StimulusText, annotations_of, shifted_texts
 from giblet_train.data.discover.borders import borders_in_files
 from giblet_train.data.discover.expectation import expectations
 from giblet_train.data.discover.faults import (
@@ -23,14 +22,16 @@ from giblet_train.data.discover.faults import (
     tr_findings,
 )
 from giblet_train.data.discover.groups import Group, Grouping, Member, grouped
+from giblet_train.data.discover.identity import with_own_brains
 from giblet_train.data.discover.inventory import Inventory, take_inventory
 from giblet_train.data.discover.matching import Hit, match
 from giblet_train.data.discover.names import stem
 from giblet_train.data.discover.placement import PlacedRun, place_runs
 from giblet_train.data.discover.responses import Scan, Scans, read_scans
-from giblet_train.data.discover.stimuli import Candidate, candidates, expected_series
+from giblet_train.data.discover.stimuli import Candidate, candidates, read_stimuli
 from giblet_train.data.readers.runs_table import RunEntry
 from giblet_train.data.readers.study_files import Progress
+from giblet_train.data.statistics.alignment import NO_PEAK
 from giblet_train.schema.errors import ConfigError, DataError
 
 
@@ -86,30 +87,37 @@ def discover(folder: Path, progress: Progress, tr_s: float | None = None) -> Pro
     )
     copies = duplicates(scans.scans)
     usable = [scan for scan in scans.scans if scan.name.path not in {copy.copied for copy in copies}]
-    series, unreadable = expected_series(stimuli, scans.tr_s, _part(progress, 0.5, 0.9))
-    stimuli = [s for s in stimuli if s.name in series]
+    usable, brain_findings = with_own_brains(usable)
+    media = read_stimuli(stimuli, scans.tr_s, _part(progress, 0.5, 0.9))
+    stimuli = [s for s in stimuli if s.name in media.series]
     if not stimuli:
-        raise DataError(unreadable[0][1].message, unreadable[0][1].remedy)
+        raise DataError(media.problems[0][1].message, media.problems[0][1].remedy)
     progress("comparing brains and stimuli", 0.9)
     groupings = grouped(usable, scans.tr_s)
     units = [g.group for g in groupings] + [_alone(scan) for g in groupings for scan in g.strangers]
     expected = expectations(units, stimuli, inventory.timings, scans.tr_s)
-    matched = match(units, expected, series, scans.tr_s)
+    matched = match(units, expected, media.series, scans.tr_s)
     placed = place_runs(groupings, units, matched, stimuli, inventory.timings, scans.tr_s)
     used = {p.stimulus for run in placed for p in run.presentations}
     used_stimuli = [s for s in stimuli if s.name in used]
-    idle = [s.name for s in (*stimuli, *(s for s, _ in unreadable)) if s.name not in used]
+    idle = [s.name for s in (*stimuli, *(s for s, _ in media.problems)) if s.name not in used]
     idle += [stem(path) for path in inventory.broken]
     texts, text_findings = annotations_of(inventory.texts, used_stimuli, idle, folder)
+    placements = list(placement_findings(placed, groupings, expected, stimuli, scans.tr_s))
+    if any(finding.finding == "stimulus_swapped" for finding in placements):
+        # Annotations of films with exchanged names fit once the names are corrected.
+        text_findings = [f for f in text_findings if f.finding != "unplaced_annotations"]
     findings = [
-        *file_findings(inventory, scans, unreadable, folder),
+        *file_findings(inventory, scans, media.problems, folder),
         *(copy.finding for copy in copies),
+        *brain_findings,
         *tr_findings(scans, groupings),
-        *placement_findings(placed, groupings, expected, stimuli, scans.tr_s),
+        *placements,
         *crop_findings(placed, stimuli, scans.tr_s),
         *missing_findings(placed),
-        *stimulus_findings(stimuli, used),
+        *stimulus_findings(stimuli, used, expected),
         *text_findings,
+        *shifted_texts(texts, media, scans.tr_s),
     ]
     return Proposal(
         folder=folder,

@@ -13,7 +13,7 @@ import msgspec
 
 from giblet_train.data.checks.findings import count_severities
 from giblet_train.data.checks.propose_config import CRITERIA, GAP_S, SHORT_STUDY_TRS
-from giblet_train.data.checks.report import MARKS
+from giblet_train.data.checks.report import MARKS, finding_lines
 from giblet_train.data.discover.proposal import GroupSummary, Proposal
 from giblet_train.data.discover.stimuli import Candidate
 from giblet_train.data.readers.runs_table import format_runs_table
@@ -42,10 +42,7 @@ def report_lines(proposal: Proposal) -> list[str]:
         *format_runs_table(proposal.runs, proposal.folder).splitlines(),
         "",
     ]
-    for finding in proposal.findings:
-        lines.append(f"{MARKS[finding.severity]} {finding.finding}: {finding.full_sentence}")
-        if finding.action:
-            lines.append(f"    {finding.action}")
+    lines += finding_lines(proposal.findings)
     return [*lines, f"{count_severities(list(proposal.findings))}."]
 
 

@@ -12,16 +12,16 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.discover.alignment import comparable
 from giblet_train.data.discover.names import ScanName
 from giblet_train.data.geometry import check_same_kind
 from giblet_train.data.readers.headers import read_header
-from giblet_train.data.readers.image_files import UNREADABLE
+from giblet_train.data.readers.image_files import UNREADABLE, check_present
 from giblet_train.data.readers.repetition_time import header_seconds
 from giblet_train.data.readers.series_path import SEPARATOR, split_dataset
 from giblet_train.data.readers.sidecar import read_sidecar
 from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.readers.volumes import Volumes, check_same_geometry, nonzero_voxels, stream
+from giblet_train.data.statistics.alignment import comparable
 from giblet_train.schema.errors import DataError
 
 MAX_VOXELS = 600
@@ -86,7 +86,8 @@ def read_scans(
         except DataError as error:
             problems.append((name, error))
     headers = _of_one_grid([h for h in headers if h[1].n_trs >= FEWEST_TRS], problems)
-    tr_counts = Counter(round(tr_s, 4) for _, _, header_s, sidecar_s in headers if (tr_s := sidecar_s or header_s))
+    # A name of its own: the assignment in the generator would replace the argument.
+    tr_counts = Counter(round(stated, 4) for _, _, header_s, sidecar_s in headers if (stated := sidecar_s or header_s))
     if not headers:
         first = f" {problems[0][1].message}" if problems else ""
         raise DataError(f"The folder has no readable scan.{first}", "Put 4-D NIfTI files of the runs into it.")
@@ -136,6 +137,7 @@ def stated_trs(path: Path) -> tuple[float | None, float | None]:
 
 def header_tr(path: Path) -> float | None:
     """Return the TR of an image's header in seconds; None if it states none. Raises DataError."""
+    check_present(split_dataset(path)[0])
     if not path.name.endswith((".nii", ".nii.gz")) or path.name.endswith((".dtseries.nii", ".ptseries.nii")):
         return _tr_without_grid(path)
     try:

@@ -10,6 +10,7 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.data.checks.annotation_timing import picture_change, sound_change
 from giblet_train.data.discover.inventory import Medium
 from giblet_train.data.discover.names import stem, tokens
 from giblet_train.data.readers.study_files import Progress
@@ -79,51 +80,72 @@ def _unique(text: str, names: set[str]) -> str:
     return name
 
 
-def expected_series(
-    stimuli: Sequence[Candidate], tr_s: float, progress: Progress
-) -> tuple[dict[str, NDArray[np.float64]], list[tuple[Candidate, DataError]]]:
-    """Return name -> (U, F) of each stimulus that can be read, and the problems of the others.
+@dataclass(frozen=True)
+class ReadStimuli:
+    """What a brain and an annotator would see and hear of the stimuli that can be read."""
+
+    series: Mapping[str, NDArray[np.float64]]
+    """Name -> (U, F), what a brain would follow."""
+    changes: Mapping[str, NDArray[np.float64]]
+    """Name -> (S, N), how much each signal changes at a moment."""
+    per_tr: int
+    """Moments in a TR."""
+    problems: tuple[tuple[Candidate, DataError], ...]
+    """Stimuli that cannot be read."""
+
+
+def read_stimuli(stimuli: Sequence[Candidate], tr_s: float, progress: Progress) -> ReadStimuli:
+    """Read all stimuli.
 
     Features are components of pictures and sound over all stimuli, convolved with the haemodynamic response, so that
     the lag at which a brain follows them is the onset of the stimulus in the scan.
     """
     features: dict[str, dict[str, NDArray[np.float32]]] = {}
+    changes: dict[str, NDArray[np.float64]] = {}
     problems = []
+    per_tr = max(1, round(FRAMES_HZ * tr_s))
     for n, stimulus in enumerate(stimuli):
         progress(f"reading {stimulus.file.path.name}", n / len(stimuli))
         try:
-            features[stimulus.name] = _features(stimulus, tr_s)
+            features[stimulus.name], changes[stimulus.name] = _features(stimulus, tr_s, per_tr)
         except DataError as error:
             problems.append((stimulus, error))
     lengths = {name: len(next(iter(parts.values()))) for name, parts in features.items()}
     modalities = sorted({modality for parts in features.values() for modality in parts})
     blocks: dict[str, list[NDArray[np.float64]]] = {name: [] for name in features}
     for modality in modalities:
-        for name, series in _components({n: p[modality] for n, p in features.items() if modality in p}).items():
-            blocks[name].append(series)
+        for name, series_UC in _components({n: p[modality] for n, p in features.items() if modality in p}).items():
+            blocks[name].append(series_UC)
         for name in features:
             if modality not in features[name]:
                 blocks[name].append(np.zeros((lengths[name], COMPONENTS)))
     kernel_K = glover(tr_s)
-    return {
+    series = {
         name: highpass(convolve_causal(np.concatenate(parts, axis=1), kernel_K), tr_s, FAST_S)
         for name, parts in blocks.items()
-    }, problems
+    }
+    return ReadStimuli(series, changes, per_tr, tuple(problems))
 
 
-def _features(stimulus: Candidate, tr_s: float) -> dict[str, NDArray[np.float32]]:
+def _features(
+    stimulus: Candidate, tr_s: float, per_tr: int
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float64]]:
+    """Return features by modality, and how much picture and sound change, (S, N). Raises DataError."""
     n_trs = floor(stimulus.seconds / tr_s + 1e-6)
     parts: dict[str, NDArray[np.float32]] = {}
+    changes = []
     if stimulus.film is not None:
         frames = read_frames(stimulus.film.path, tr_s, n_trs, FRAMES_HZ, HEIGHT, WIDTH)
         parts["pictures"] = video_features(frames)
+        changes.append(picture_change(frames))
     medium = stimulus.sound or stimulus.film
     if medium is not None and has_sound(medium.path):
         mel_TAM = read_log_mel(medium.path, tr_s, n_trs, MEL_BANDS)
         parts["sound"] = np.concatenate([mel_TAM.mean(axis=1), mel_TAM.std(axis=1)], axis=1)
+        changes.append(sound_change(mel_TAM, per_tr))
     if not parts:
         raise DataError(f"{stimulus.file.path} has neither pictures nor sound.", "Remove it from the folder.")
-    return parts
+    return parts, np.stack(changes)
 
 
 def _components(features: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float64]]:

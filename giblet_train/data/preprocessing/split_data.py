@@ -160,8 +160,9 @@ def _mask_of(study: Study, voxels_V: NDArray[np.intp]) -> NDArray[np.bool_]:
 def _notes(study: Study, brains: FittedBrains, config: Config) -> tuple[str, ...]:
     notes = list(study.notes)
     if brains.pooled_scans:
-        names = ", ".join(str(scan + 1) for scan in brains.pooled_scans)
-        notes.append(f"Scan {names} has too few training TRs; its z-score uses those of all scans.")
+        names = study.block_names or tuple(f"scan {n}" for n in range(1, len(study.scan_lengths_trs) + 1))
+        pooled = ", ".join(names[scan] for scan in brains.pooled_scans)
+        notes.append(f"Too few training TRs for a z-score of its own, so that of all scans is used: {pooled}.")
     if not config.data.normalize_fmri:
         notes.append(
             "data.normalize_fmri is false: the fMRI keeps the scanner's units, which differ between subjects; "

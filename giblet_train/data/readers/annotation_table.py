@@ -1,21 +1,16 @@
-"""Read the rows of an annotation file: the lab's workbook, a CSV, BIDS events, or subtitles."""
+"""Read the rows of an annotation file as segments: find its columns under any usual name, and its times in any form."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
-import python_calamine
-
-from giblet_train.data.readers.bids_events import events_table
+from giblet_train.data.readers.annotation_cells import read_cells
 from giblet_train.schema.errors import DataError
-
-SHEET = "Segments"
 
 LAB_TR_S = 1.5
 """Repetition time of the lab's TR columns, independent of the study's."""
@@ -36,8 +31,31 @@ COLUMNS = {
 }
 """Field of `Segment` -> the lab's column, without its blanks."""
 
-NEEDED = ("start_s", "end_s", "detail")
-CUE = re.compile(r"([\d:]+[.,]\d+)\s*-->\s*([\d:]+[.,]\d+)")
+OTHER_NAMES = {
+    "start_s": ("onset", "start", "start time", "begin", "begin time", "time start", "xmin", "tmin"),
+    "end_s": ("end", "end time", "offset", "stop", "stop time", "time end", "xmax", "tmax"),
+    "detail": (
+        "trial type",
+        "text",
+        "word",
+        "words",
+        "transcript",
+        "transcription",
+        "sentence",
+        "caption",
+        "description",
+        "annotation",
+        "label",
+        "value",
+        "stim file",
+    ),
+}
+"""Field -> other names of its column, in lower case and without the unit."""
+DURATIONS = ("duration", "dur")
+MILLISECONDS = re.compile(r"(?<!ss )\b(?:ms|msec)$")
+EMPTY = ("n/a", "nan")
+TITLE_ROWS = 5
+"""Rows at the top of a table that are searched for its header."""
 FIRST_TR_COLUMN = "Start Time (TRs, 1.5s)"
 
 
@@ -76,106 +94,120 @@ class Row:
     """1-based TR, or None."""
 
 
-def _table(path: Path) -> list[list[Any]]:
-    """Read the cells of the file, row by row."""
-    try:
-        if path.suffix.lower() == ".csv":
-            text = path.read_text(encoding="utf-8-sig")
-            return list(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)))
-        if path.suffix.lower() in (".srt", ".vtt"):
-            return _subtitles(path.read_text(encoding="utf-8-sig"))
-        if path.suffix.lower() == ".tsv":
-            return [list(row) for row in events_table(path)]
-        book = python_calamine.CalamineWorkbook.from_path(path)
-        if SHEET not in book.sheet_names:
-            raise DataError(
-                f'{path} has no sheet "{SHEET}"; it has {", ".join(book.sheet_names)}.', f'Name the sheet "{SHEET}".'
-            )
-        rows: list[list[Any]] = book.get_sheet_by_name(SHEET).to_python()
-        return rows
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Set data.annotations.") from None
-    except (python_calamine.CalamineError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path} is not a workbook, CSV, TSV or subtitle file: {error}.", "Save it as .xlsx or as UTF-8 .csv."
-        ) from None
-
-
-def _delimiter(text: str) -> str:
-    """Return the separator of the header: a comma, or a semicolon or tab as spreadsheets of some countries write."""
-    header = text.partition("\n")[0]
-    return max(",;\t", key=header.count)
-
-
-def _subtitles(text: str) -> list[list[Any]]:
-    """Return the cues of SubRip or WebVTT as rows; tags such as <i> are dropped."""
-    rows: list[list[Any]] = [["start_s", "end_s", "detail"]]
-    for cue in re.split(r"\n\s*\n", text.replace("\r", "")):
-        match = CUE.search(cue)
-        if match:
-            start_s, end_s = (_clock_s(stamp) for stamp in match.groups())
-            rows.append([start_s, end_s, re.sub(r"<[^>]*>", "", cue[match.end() :].partition("\n")[2])])
-    return rows
-
-
-def _clock_s(stamp: str) -> float:
-    """Return the seconds of `01:02:03,500` or `02:03.500`."""
-    seconds = 0.0
-    for part in stamp.replace(",", ".").split(":"):
-        seconds = 60.0 * seconds + float(part)
-    return seconds
-
-
 def read_rows(path: Path) -> list[Row]:
     """Read the rows with any content. Raises DataError for an unreadable file, a missing column and a bad time."""
-    table = _table(path)
-    header = [str(cell).strip() for cell in table[0]] if table else []
-    column = {field: _column_of(header, field, COLUMNS[field]) for field in COLUMNS}
-    missing = [COLUMNS[field] for field in NEEDED if column[field] is None]
+    table = read_cells(path)
+    first = next((n for n, row in enumerate(table[:TITLE_ROWS]) if not _missing(_columns(row))), 0)
+    header = [str(cell).strip() for cell in table[first]] if table else []
+    columns = _columns(header)
+    missing = _missing(columns)
     if missing:
+        names = ", ".join(repr(name) for name in header if name) or "none"
         raise DataError(
-            f"{path} has no column {', '.join(repr(m) for m in missing)}; it has "
-            f"{', '.join(repr(h) for h in header if h) or 'none'}.",
-            "Name the columns as the lab's workbook does, or start_s, end_s, detail, names_all, location.",
+            f"{path} has no column for {', '.join(missing)}; it has {names}.",
+            "Name the columns as the lab's workbook does; or start_s, end_s, detail; or onset, duration, trial_type.",
         )
-    tr_column = _column_of(header, FIRST_TR_COLUMN)
     rows = []
-    for number, cells in enumerate(table[1:], 2):
-        values = {field: cells[n] if n is not None and n < len(cells) else "" for field, n in column.items()}
-        if any(str(value).strip() for value in values.values()):
-            first_tr = cells[tr_column] if tr_column is not None and tr_column < len(cells) else None
-            rows.append(Row(number, _segment(path, number, values), _optional_number(first_tr)))
+    for number, cells in enumerate(table[first + 1 :], first + 2):
+        values = {field: column.cell(cells) for field, column in columns.items()}
+        if any(str(value).strip() for field, value in values.items() if field != "first_tr"):
+            first_tr = values.pop("first_tr", None)
+            rows.append(Row(number, _segment(path, number, values, columns), _optional_number(first_tr)))
     return rows
 
 
-def _column_of(header: Sequence[str], *names: str) -> int | None:
-    return next((n for n, cell in enumerate(header) if cell in names), None)
+@dataclass(frozen=True)
+class _Column:
+    """Where the values of a field are."""
+
+    place: int
+    name: str
+    scale: float
+    """Seconds in the unit of the column."""
+
+    def cell(self, cells: Sequence[Any]) -> Any:
+        value = cells[self.place] if self.place < len(cells) else ""
+        return "" if value is None or str(value).strip().lower() in EMPTY else value
 
 
-def _segment(path: Path, number: int, values: Mapping[str, Any]) -> Segment:
-    start_s, end_s = (_time_s(path, number, field, values[field]) for field in ("start_s", "end_s"))
+def _columns(header: Sequence[Any]) -> dict[str, _Column]:
+    """Return field -> column. The lab's names and those of fields come before others that mean the same."""
+    names = [str(cell).strip() for cell in header]
+    plain = [" ".join(re.findall(r"[a-z]+", name.lower().replace("_", " "))) for name in names]
+    columns: dict[str, _Column] = {}
+    for field, lab_name in (COLUMNS | {"first_tr": FIRST_TR_COLUMN}).items():
+        own = next((n for n, name in enumerate(names) if name in (field, lab_name)), None)
+        others = OTHER_NAMES.get(field, ())
+        alike = next((n for other in others for n, name in enumerate(plain) if _without_unit(name) == other), None)
+        place = own if own is not None else alike
+        if place is not None:
+            columns[field] = _Column(place, names[place], 1e-3 if MILLISECONDS.search(plain[place]) else 1.0)
+    if "end_s" not in columns or columns["end_s"].name not in ("end_s", COLUMNS["end_s"]):
+        place = next((n for n, name in enumerate(plain) if _without_unit(name) in DURATIONS), None)
+        if place is not None:
+            columns.pop("end_s", None)
+            columns["duration"] = _Column(place, names[place], 1e-3 if MILLISECONDS.search(plain[place]) else 1.0)
+    return columns
+
+
+def _without_unit(name: str) -> str:
+    return re.sub(r" (?:s|sec|secs|seconds|ms|msec|ss msec|in s|in seconds|in ms)$", "", name)
+
+
+def _missing(columns: Mapping[str, _Column]) -> list[str]:
+    """Return what a table lacks, in words."""
+    needed = {"the start": {"start_s"}, "the end or the duration": {"end_s", "duration"}, "the text": {"detail"}}
+    return [what for what, fields in needed.items() if not fields & set(columns)]
+
+
+def _segment(path: Path, number: int, values: Mapping[str, Any], columns: Mapping[str, _Column]) -> Segment:
+    start_s = _time_s(path, number, columns["start_s"], values["start_s"])
+    if "end_s" in columns:
+        end_s = _time_s(path, number, columns["end_s"], values["end_s"])
+    else:
+        stated = values["duration"]
+        end_s = start_s + (0.0 if stated == "" else _time_s(path, number, columns["duration"], stated))
     if end_s < start_s:
         raise DataError(
             f"{path}, row {number}: the segment ends at {end_s:g} s, before it starts at {start_s:g} s.",
             "Correct the row.",
         )
-    words = {field: _clean_text(value) for field, value in values.items() if field not in ("start_s", "end_s")}
+    times = ("start_s", "end_s", "duration")
+    words = {field: _clean_text(value) for field, value in values.items() if field not in times}
     return Segment(start_s, end_s, **words)
 
 
-def _time_s(path: Path, number: int, field: str, value: Any) -> float:
+def _time_s(path: Path, number: int, column: _Column, value: Any) -> float:
     time_s = _optional_number(value)
     if time_s is None:
+        time_s = _clock_s(value)
+    if time_s is None:
         raise DataError(
-            f"{path}, row {number}: {COLUMNS[field]} is {value!r}, which is no number.",
-            "Give seconds from the scan's start.",
+            f"{path}, row {number}: {column.name} is {value!r}, which is no number.",
+            "Give seconds from the scan's start, or hours, minutes and seconds: 0:01:02.5.",
         )
-    return time_s
+    return time_s * column.scale
+
+
+def _clock_s(value: Any) -> float | None:
+    """Return the seconds of `01:02:03,500`, `02:03.500`, and of a spreadsheet's time of day; None for anything else."""
+    if isinstance(value, time):
+        return 3600.0 * value.hour + 60.0 * value.minute + value.second + value.microsecond / 1e6
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    match = re.fullmatch(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)", str(value).strip())
+    if match is None:
+        return None
+    return 3600.0 * int(match[1] or 0) + 60.0 * int(match[2]) + float(match[3].replace(",", "."))
 
 
 def _optional_number(value: Any) -> float | None:
+    """Return a number, also with a comma before its decimals; None for anything else."""
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, str) and re.fullmatch(r"-?\d+,\d+", text):
+        text = text.replace(",", ".")
     try:
-        number = float(value)
+        number = float(text)
     except (TypeError, ValueError):
         return None
     return number if abs(number) < float("inf") else None

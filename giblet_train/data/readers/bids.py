@@ -22,7 +22,10 @@ PREPROCESSED = "preproc"
 BOLD = f"_desc-{PREPROCESSED}_bold.nii"
 FOLDERS = ("sub-*/func", "sub-*/ses-*/func")
 CONFOUNDS = ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv")
-REMEDY = "Correct data.bids or data.data_dir."
+REMEDY = (
+    "Correct data.bids or data.data_dir. Files without space or desc: layout: lab, with data.bold: "
+    "sub-{subject}/func/sub-{subject}_task-film_bold.nii.gz."
+)
 ENTITIES = (
     *("acq", "ce", "rec", "dir", "echo", "part", "hemi", "space", "res", "den", "cohort", "atlas", "seg", "stat"),
     *("desc", "run", "ses", "task"),

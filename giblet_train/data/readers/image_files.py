@@ -27,9 +27,18 @@ def check_present(path: Path) -> None:
         raise DataError(f"{path} does not exist.", "Check data.data_dir, data.bold and data.subjects.")
 
 
+def _is_gzip(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
 def load_image(path: Path, remedy: str) -> Any:
     """Open an image with nibabel. Raises DataError if it is unreadable."""
     try:
         return nibabel.load(path)
     except UNREADABLE as error:
+        if path.name.endswith(".nii.gz") and not _is_gzip(path) and path.stat().st_size:
+            raise DataError(
+                f"{path} is not compressed, though its name says so.", "Rename it to .nii, or compress it: gzip."
+            ) from None
         raise DataError(f"{path} is not a readable image: {error}.", remedy) from None

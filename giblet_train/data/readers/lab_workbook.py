@@ -10,7 +10,8 @@ from pathlib import Path
 
 import xlsxwriter
 
-from giblet_train.data.readers.annotation_table import COLUMNS, LAB_TR_S, SHEET, Segment
+from giblet_train.data.readers.annotation_cells import SHEET
+from giblet_train.data.readers.annotation_table import COLUMNS, LAB_TR_S, Segment
 from giblet_train.data.readers.scan_restarts import scan_starts_s
 from giblet_train.schema.run_dir import replace_file
 

@@ -7,7 +7,10 @@ as well, and reported.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
+from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,14 @@ from giblet_train.schema.errors import DataError
 TABLES = (".tsv", ".csv")
 DELIMITERS = "\t,;"
 SUFFIXES = (*TABLES, *HDF5, ".npy", ".npz")
+DECIMAL_COMMA = re.compile(r"-?\d+,\d+(?:[eE][-+]?\d+)?")
+FEWEST_COUNTED = 8
 MISSING = ("", "n/a", "nan", "na")
+CENTRED = 1e-3
+"""Largest mean, in standard deviations, of series that were centred."""
+MOST_VALUES = 8_000_000
+LEVEL = 5.0
+"""Standard deviation of the means of parcels in scanner units, in standard deviations over time; usually 10 or more."""
 
 
 def read_parcel_header(path: Path, tr_s: float | None, trust: TrustTr) -> Volumes:
@@ -44,10 +54,39 @@ def read_parcel_header(path: Path, tr_s: float | None, trust: TrustTr) -> Volume
             f"{path} holds {n_trs} x {n_parcels} values of type {values_TP.dtype}.",
             "Give numbers, one row per volume and one column per parcel.",
         )
+    if not names:
+        _check_orientation(path, values_TP)
     names = names or tuple(f"parcel {n}" for n in range(1, n_parcels + 1))
     seconds, tr_notes = checked_tr(0.0, "sec", read_sidecar(file), tr_s, trust, file)
     reader = ArrayReader(path, n_trs, lambda: _read_table(file)[0] if file.suffix in TABLES else load_array(path))
     return Volumes(path, ParcelTable(names=names), n_trs, n_trs, seconds, reader, notes=(*tr_notes, *notes))
+
+
+def _check_orientation(path: Path, values_TP: NDArray[Any]) -> None:
+    """Raise DataError for an array with one row per parcel instead of one per volume.
+
+    Over time, the values of a parcel are near its own mean, or have mean 0 exactly because they were centred. An array
+    in which this is true of the rows, and not of the columns, is transposed. Of large arrays the first rows are judged.
+    """
+    n_rows, n_columns = values_TP.shape
+    n_judged = min(n_rows, max(2, MOST_VALUES // n_columns))
+    finite_TP = np.nan_to_num(np.asarray(values_TP[:n_judged], np.float64), posinf=0.0, neginf=0.0)
+    over_rows_P, over_columns_T = finite_TP.mean(axis=0), finite_TP.mean(axis=1)
+    sd = float((finite_TP - over_rows_P - over_columns_T[:, None] + finite_TP.mean()).std())
+    if sd <= 1e-9 * max(1e-9, float(np.abs(finite_TP).max())):
+        return
+    rows_are_centred = (
+        n_judged == n_rows
+        and np.abs(over_columns_T).max() < CENTRED * sd
+        and 0.01 * sd < np.abs(over_rows_P).max() < LEVEL * sd
+    )
+    rows_have_levels = over_columns_T.std() > LEVEL * sd and over_rows_P.std() < sd
+    if rows_are_centred or rows_have_levels:
+        raise DataError(
+            f"{path} has {n_rows} rows and {n_columns} columns, but its rows vary as parcels do over time: it has "
+            "one row per parcel.",
+            "Store it transposed: one row per volume and one column per parcel.",
+        )
 
 
 def load_array(path: Path) -> NDArray[Any]:
@@ -65,7 +104,7 @@ def _read_table(path: Path) -> tuple[NDArray[np.float32], tuple[str, ...], tuple
     """Return (T, P), the names of the parcels, and notes. Raises DataError."""
     rows = _cells(path)
     notes: list[HeaderNote] = []
-    body = rows[1:] if _is_header(rows[0]) else rows
+    body = rows[1:] if _is_header(rows[0]) or _has_numbered_parcels(rows) else rows
     if body is not rows and not rows[0][0]:
         rows = [row[1:] for row in rows]
         body = rows[1:]
@@ -76,9 +115,23 @@ def _read_table(path: Path) -> tuple[NDArray[np.float32], tuple[str, ...], tuple
         sentence = f"{path.name} has one row per parcel instead of one per volume; it is read transposed."
         notes.append(HeaderNote("transposed_table", sentence))
         return _numbers(path, values).T, _checked_names(path, names), tuple(notes)
+    values_TP = _numbers(path, body)
+    parcels = () if body is rows else _checked_names(path, rows[0])
+    if values_TP.shape[1] > 1 and _counts(values_TP[:, 0]):
+        column = f"column {parcels[0]}" if parcels else "first column"
+        notes.append(HeaderNote("index_column", f"{path.name}: the {column} counts the volumes; it is left out."))
+        values_TP, parcels = values_TP[:, 1:], parcels[1:]
     if body is rows:
-        return _numbers(path, body), (), (*notes, HeaderNote("no_header", f"{path.name} has no names of parcels."))
-    return _numbers(path, body), _checked_names(path, rows[0]), tuple(notes)
+        notes.append(HeaderNote("no_header", f"{path.name} has no names of parcels."))
+    return values_TP, parcels, tuple(notes)
+
+
+def _counts(column_T: NDArray[np.float32]) -> bool:
+    """Return True for numbers or times of volumes, which begin at 0 or at their step and grow evenly."""
+    steps = np.diff(column_T.astype(np.float64))
+    if len(steps) < FEWEST_COUNTED or steps[0] <= 0 or not np.allclose(steps, steps[0], rtol=1e-3):
+        return False
+    return any(abs(column_T[0] - start) < 1e-3 * steps[0] for start in (0.0, steps[0] / 2, steps[0]))
 
 
 def _is_header(row: Sequence[str]) -> bool:
@@ -96,7 +149,7 @@ def _cells(path: Path) -> list[list[str]]:
             text = file.read()
         header = text.partition("\n")[0]
         delimiter = max(DELIMITERS, key=header.count)
-        rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+        rows = [[_plain(cell) for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}.", "Give a table with a header of parcel names.") from None
     if len(rows) < 2:
@@ -107,6 +160,23 @@ def _cells(path: Path) -> list[list[str]]:
             f"{path}, row {uneven} has {len(rows[uneven - 1])} cells, row 1 has {len(rows[0])}.", "Correct the table."
         )
     return rows
+
+
+def _has_numbered_parcels(rows: Sequence[Sequence[str]]) -> bool:
+    """Return True if the first row are growing whole numbers, as labels of parcels are, and the second is not."""
+    labels, values = ([_number(cell) for cell in row] for row in rows[:2])
+    if len(labels) < 2 or not all(n is not None and n == int(n) for n in labels if n is None or isfinite(n)):
+        return False
+    steps = [after - before for before, after in pairwise(n for n in labels if n is not None)]
+    counts = all(step == 1 for step in steps) and labels[0] in (0, 1)
+    are_whole = all(n is not None and isfinite(n) and n == int(n) for n in values)
+    return all(step > 0 for step in steps) and (counts or not are_whole)
+
+
+def _plain(cell: str) -> str:
+    """Return a cell without blanks, and a number with a point before its decimals."""
+    cell = cell.strip()
+    return cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell
 
 
 def _numbers(path: Path, rows: Sequence[Sequence[str]]) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -96,12 +97,26 @@ def header_seconds(value: float, unit: str, path: Path) -> tuple[float | None, l
 
 
 def _sidecar_seconds(sidecar: Mapping[str, Any], path: Path) -> float | None:
-    value = sidecar.get("RepetitionTime")
+    """Return the TR of a sidecar, None if it has none. Raises DataError, also for volumes at uneven distances."""
+    value = sidecar.get("RepetitionTime", _even_spacing(sidecar.get("VolumeTiming"), path))
     if value is None:
         return None
-    if not isinstance(value, int | float) or not value > 0:
+    if not isinstance(value, int | float) or not 0 < value <= LONGEST_TR_S:
         raise DataError(f"{path.name}: RepetitionTime of its sidecar is {value!r}.", "Give it in seconds.")
     return float(value)
+
+
+def _even_spacing(onsets_s: Any, path: Path) -> float | None:
+    """Return the distance between the volumes of VolumeTiming; None without it. Raises DataError if it varies."""
+    if not isinstance(onsets_s, list) or len(onsets_s) < 2:
+        return None
+    steps_s = [after - before for before, after in pairwise(onsets_s)]
+    if max(steps_s) - min(steps_s) > TR_TOLERANCE * max(steps_s):
+        raise DataError(
+            f"{path.name}: its volumes are {min(steps_s):g} to {max(steps_s):g} s apart (VolumeTiming of the sidecar).",
+            "giblet needs one volume per TR: interpolate the series, or give parts of it as runs of their own.",
+        )
+    return float(steps_s[0])
 
 
 def _conflict(path: Path, by_source: Mapping[str, float]) -> str:

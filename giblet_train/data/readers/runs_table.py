@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite, nan
 from pathlib import Path
 
 from giblet_train.data.readers.bids import companions
@@ -99,6 +100,7 @@ def read_runs_table(path: Path, folder: Path, stimuli: Sequence[str], text: str 
             )
         merged = tuple(sorted((*first.presentations, *entry.presentations), key=lambda p: p.onset_s))
         runs[cells["bold"]] = replace(first, presentations=merged)
+    _check_labels(path, runs.values())
     _check_files(path, runs.values())
     return tuple(runs.values())
 
@@ -115,7 +117,10 @@ def format_runs_table(runs: Sequence[RunEntry], folder: Path) -> str:
                 else (None, None, None)
             )
             cells = [run.subject.removeprefix("sub-"), run.session, run.task, run.run, str(bold)]
-            cells += [presentation.stimulus if presentation else "", *("" if t is None else f"{t:g}" for t in times)]
+            cells += [
+                presentation.stimulus if presentation else "",
+                *("" if t is None else f"{t:.6f}".rstrip("0").rstrip(".") for t in times),
+            ]
             lines.append("\t".join(cell or "." for cell in cells))
     return "\n".join(lines) + "\n"
 
@@ -142,7 +147,8 @@ def _text_of(path: Path) -> str:
 def _read_cells(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
     """Return line number and cells of each row; missing values are empty."""
     lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.startswith("#")]
-    table = list(csv.reader((line for _, line in lines), delimiter="\t"))
+    delimiter = max("\t;,", key=lines[0][1].count) if lines else "\t"
+    table = list(csv.reader((line for _, line in lines), delimiter=delimiter))
     header = [cell.strip() for cell in table[0]] if table else []
     missing = [name for name in NEEDED if name not in header]
     unknown = [name for name in header if name not in (*COLUMNS, *FILES)]
@@ -151,12 +157,16 @@ def _read_cells(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
         missing_words = f"has no column {', '.join(missing)}" if missing else ""
         raise DataError(
             f"{path}: the table {missing_words}{'; ' if missing and unknown else ''}{unknown_words}.",
-            f"Its columns, separated by tabs, are {', '.join((*COLUMNS, *FILES))}.",
+            f"Its columns, separated by tabs, commas or semicolons, are {', '.join((*COLUMNS, *FILES))}.",
         )
     if len(table) < 2:
         raise DataError(f"{path} has no run.", "Add a row for each run.")
     rows = []
     for (number, _), values in zip(lines[1:], table[1:], strict=True):
+        if any(value.strip() for value in values[len(header) :]):
+            raise DataError(
+                f"{path}, row {number} has {len(values)} cells, the header {len(header)}.", "Correct the row."
+            )
         cells = dict.fromkeys((*COLUMNS, *FILES), "") | dict(zip(header, (v.strip() for v in values), strict=False))
         rows.append((number, {name: "" if value in MISSING else value for name, value in cells.items()}))
     return rows
@@ -179,13 +189,13 @@ def _entry(path: Path, number: int, cells: Mapping[str, str], folder: Path, stim
         if start_s < 0 or (duration_s is not None and duration_s <= 0):
             raise DataError(f"{where}: stimulus_start_s must be at least 0, duration_s above 0.", "Correct the row.")
         presentations = (Presentation(cells["stimulus"], onset_s, start_s, duration_s, number),)
-    bold = folder / cells["bold"]
+    bold = _file(folder, cells["bold"])
     brain_mask, confounds = companions(bold)
     return RunEntry(
         subject="sub-" + cells["subject"].removeprefix("sub-"),
         bold=bold,
-        brain_mask=folder / cells["brain_mask"] if cells["brain_mask"] else brain_mask,
-        confounds=folder / cells["confounds"] if cells["confounds"] else confounds,
+        brain_mask=_file(folder, cells["brain_mask"]) if cells["brain_mask"] else brain_mask,
+        confounds=_file(folder, cells["confounds"]) if cells["confounds"] else confounds,
         session=cells["session"],
         task=cells["task"],
         run=cells["run"],
@@ -194,13 +204,34 @@ def _entry(path: Path, number: int, cells: Mapping[str, str], folder: Path, stim
     )
 
 
+def _file(folder: Path, name: str) -> Path:
+    return folder / Path(name).expanduser()
+
+
 def _number(where: str, cells: Mapping[str, str], name: str) -> float | None:
     if not cells[name]:
         return None
     try:
-        return float(cells[name])
+        seconds = float(cells[name])
     except ValueError:
-        raise DataError(f"{where}: {name} is {cells[name]!r}, which is not a number.", "Give seconds.") from None
+        seconds = nan
+    if not isfinite(seconds):
+        raise DataError(f"{where}: {name} is {cells[name]!r}, which is not a number.", "Give seconds, such as 4.5.")
+    return seconds
+
+
+def _check_labels(path: Path, runs: Iterable[RunEntry]) -> None:
+    """Raise DataError for a subject whose number is written in two ways, such as 1 and 01."""
+    labels: dict[str, RunEntry] = {}
+    for run in runs:
+        label = run.subject.removeprefix("sub-")
+        first = labels.setdefault(label.lstrip("0") if label.isdigit() else label, run)
+        if first.subject != run.subject:
+            raise DataError(
+                f"{path}, row {run.row}: the subject is {label}, and {first.subject.removeprefix('sub-')} in row "
+                f"{first.row}.",
+                "Write a subject's label in one way.",
+            )
 
 
 def _check_files(path: Path, runs: Iterable[RunEntry]) -> None:

@@ -10,6 +10,7 @@ from giblet_train.schema.errors import DataError
 
 RESTART_RATIO = 0.5
 TOLERANCE_TRS = 3
+UNORDERED_SHARE = 0.1
 
 
 def scan_starts_s(tr_s: float, scan_lengths_trs: Sequence[int] | None) -> list[float]:
@@ -28,7 +29,7 @@ def scan_of_rows(
     Seconds that run on over the end of the first scan do not restart at all: then every row is of scan 0, the common
     timeline. Raises DataError if seconds restart more often than there are scans, or not where the TR column says.
     """
-    scans = scans_of_rows(rows)
+    scans = _count_restarts(rows) if len(starts_s) > 1 else scans_of_rows(rows)
     if scan_lengths_trs and _runs_on(rows, scans, tr_s * scan_lengths_trs[0]):
         scans = [0] * len(rows)
     for n in range(1, len(rows)):
@@ -41,11 +42,27 @@ def scan_of_rows(
 
 
 def scans_of_rows(rows: Sequence[Row]) -> list[int]:
-    """Return the number of the scan of each row, from 0: one more after each restart of the seconds."""
+    """Return the number of the scan of each row, from 0: one more after each restart of the seconds.
+
+    Rows in no order are one scan.
+    """
+    scans = _count_restarts(rows)
+    return [0] * len(rows) if _is_in_no_order(rows, scans) else scans
+
+
+def _count_restarts(rows: Sequence[Row]) -> list[int]:
     scans = [0] if rows else []
     for n in range(1, len(rows)):
         scans.append(scans[-1] + _restarts(rows, n))
     return scans
+
+
+def _is_in_no_order(rows: Sequence[Row], scans: Sequence[int]) -> bool:
+    """Return True for rows in any order. In scans one after another, seconds hardly ever fall."""
+    falls = sum(
+        scans[n] == scans[n - 1] and rows[n].segment.start_s < rows[n - 1].segment.start_s for n in range(1, len(rows))
+    )
+    return falls > UNORDERED_SHARE * len(rows)
 
 
 def _restarts(rows: Sequence[Row], n: int) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,8 @@ Progress = Callable[[str, float], None]
 _missing: ContextVar[list[GibletError] | None] = ContextVar("missing", default=None)
 
 HASH_CHUNK_BYTES = 4 * 1024 * 1024
+FILM = "film"
+"""Name of the stimulus in the short form, for features of a study without film and sound."""
 STIMULUS = "{stimulus}"
 """What is replaced by the name of the stimulus in the name of a file of features."""
 SUBJECT = re.compile(r"\{subject(?::0?\d*d)?\}")
@@ -59,7 +61,7 @@ class Sources:
     """Files of a study."""
 
     film: Path | None
-    """Film or sound of the short form; None with a table of runs."""
+    """Film or sound of the short form; None without one, and with a table of runs."""
     annotations: tuple[Path, ...]
     """One file, one per run, or none."""
     bold: Mapping[str, tuple[Path, ...]]
@@ -76,10 +78,14 @@ class Sources:
     """Runs of the table of runs; empty in the short form."""
     stimuli: Mapping[str, StimulusFiles] = field(default_factory=dict)
     """Stimuli of the table of runs."""
+    sound: Path | None = None
+    """Sound of the short form, if it is a file of its own."""
 
     def named(self) -> dict[str, Path]:
         """Return every file by its role, whatever its path."""
-        roles = ({} if self.film is None else {"film": self.film}) | _numbered("annotations", self.annotations)
+        media = {"film": self.film, "sound": self.sound}
+        roles = {role: path for role, path in media.items() if path is not None}
+        roles |= _numbered("annotations", self.annotations)
         roles |= _named_features(self.features)
         for name, stimulus in self.stimuli.items():
             roles |= stimulus.named(name)
@@ -95,10 +101,13 @@ class Sources:
 def find_sources(config: Config, folder: Path) -> Sources:
     """Find the files that the configuration names under `folder`.
 
-    Raises DataError that names all missing files at once, ConfigError for a bold pattern without `{subject}`.
+    Raises DataError that names all missing files at once, ConfigError for a bold pattern without `{subject}` and for no
+    subject.
     """
     files = _Files(config, folder)
     data = config.data
+    if data.subjects == ():
+        raise ConfigError("data.subjects is empty.", "Write all, or the subjects: [1, 2].")
     mask = None if data.mask in ("vote", "atlas") else files.of_user(data.mask, "data.mask")
     atlas = None if data.atlas is None else files.of_study(data.atlas, "data.atlas")
     try:
@@ -124,14 +133,14 @@ class _Files:
 
     def of_study(self, name: str | Path, key: str) -> Path:
         """Return a path under the study's folder."""
-        path = self.folder / name
+        path = self.folder / Path(name).expanduser()
         if not path.is_file():
             self._missing.append((_absence(path), f"Set {key} or data.data_dir."))
         return path
 
     def of_user(self, name: str, key: str) -> Path:
         """Return a file of the user's own. The folder of a simulated study contains none, so the message says so."""
-        path = self.folder / name
+        path = self.folder / Path(name).expanduser()
         size = self.config.data.simulate
         if size is not None and not path.is_file():
             explanation = f"With data.simulate: {size}, {key} is looked for in the made study's folder."
@@ -189,15 +198,16 @@ class _Files:
 def _absence(path: Path) -> str:
     if path.is_symlink():
         return f"{path} is a link whose content is not on this machine; for a datalad dataset: datalad get {path}."
+    if path.is_dir():
+        return f"{path} is a folder, not a file."
     names = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
     return f"{path} does not exist{nearest(path.name, names) or '.'}"
 
 
 def _lab_sources(files: _Files, mask: Path | None, atlas: Path | None) -> Sources:
     data = files.config.data
-    film = files.of_study(data.video, "data.video")
+    film, sound, features = _stimulus_of_short_form(files)
     annotations = () if data.annotations is None else (files.of_study(data.annotations, "data.annotations"),)
-    features = files.features(film.stem)
     bold = select_subjects(_all_subjects(files.folder, data.bold), _requested(data), str(files.folder / data.bold))
     return Sources(
         film=film,
@@ -206,14 +216,29 @@ def _lab_sources(files: _Files, mask: Path | None, atlas: Path | None) -> Source
         mask=mask,
         atlas=atlas,
         features=features,
+        sound=sound,
     )
+
+
+def _stimulus_of_short_form(files: _Files) -> tuple[Path | None, Path | None, dict[str, Path]]:
+    """Return the film, the sound, and the files of features. Raises ConfigError if nothing is known of the stimulus."""
+    data = files.config.data
+    if data.video is None and data.audio is None and data.annotations is None and not data.sources_of():
+        raise ConfigError(
+            "There is no stimulus: data.video, data.audio, data.annotations and data.features are all empty.",
+            "Set one of them, or data.runs and data.stimuli.",
+        )
+    film = None if data.video is None else files.of_study(data.video, "data.video")
+    sound = None if data.audio is None else files.of_study(data.audio, "data.audio")
+    media = film or sound
+    return film, sound, files.features(FILM if media is None else media.stem)
 
 
 def _bids_sources(files: _Files, mask: Path | None, atlas: Path | None) -> Sources:
     data = files.config.data
     runs = bids_runs(files.folder, data.bids, _requested(data))
     first = next(iter(runs.values()))
-    film = files.of_study(data.video, "data.video")
+    film, sound, features = _stimulus_of_short_form(files)
     named = () if data.annotations is None else events_files(files.folder, data.annotations, first)
     return Sources(
         film=film,
@@ -221,7 +246,8 @@ def _bids_sources(files: _Files, mask: Path | None, atlas: Path | None) -> Sourc
         bold={label(s): tuple(run.bold for run in runs[s]) for s in runs},
         mask=mask,
         atlas=atlas,
-        features=files.features(film.stem),
+        features=features,
+        sound=sound,
         brain_masks={label(s): paths for s in runs if (paths := tuple(r.mask for r in runs[s] if r.mask))},
         confounds={label(s): _confounds(runs[s]) for s in runs} if data.bids.confounds else {},
     )
@@ -349,6 +375,9 @@ def digests(sources: Sources, cache: Path, progress: Progress) -> dict[str, str]
     cached = _read_cache(cache)
     result: dict[str, str] = {}
     named = sources.named()
+    missing = [_absence(path) for path in dict.fromkeys(named.values()) if not path.is_file()]
+    if missing:
+        raise DataError(" ".join(missing), "Put the files there, or leave the subjects out by data.subjects.")
     for n, (role, path) in enumerate(named.items()):
         progress(f"reading {path.name}", n / len(named))
         stat = path.stat()
@@ -358,8 +387,9 @@ def digests(sources: Sources, cache: Path, progress: Progress) -> dict[str, str]
             entry = [*stamp, file_digest(path)]
             cached[str(path.resolve())] = entry
         result[role] = str(entry[3])
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(cache, json.dumps(cached).encode())
+    with suppress(OSError):  # a folder that cannot be written may hold the store already
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(cache, json.dumps(cached).encode())
     return result
 
 

@@ -92,7 +92,7 @@ def over_film(timeline: Timeline, film_s: float, offset_s: float, usable_trs: in
     stop = min(timeline.n_trs, covered)
     if stop - first < 1:
         raise DataError(
-            f"The film lasts {film_s:.1f} s and is at {offset_s:g} s when the scan begins: they share no TR.",
+            f"The stimulus lasts {film_s:.1f} s and is at {offset_s:g} s when the scan begins: they share no TR.",
             "Correct data.stimulus_offset_s.",
         )
     if stop < timeline.n_trs:
@@ -102,7 +102,7 @@ def over_film(timeline: Timeline, film_s: float, offset_s: float, usable_trs: in
     return placed.cropped(
         first,
         stop,
-        f"The film ({film_s:.1f} s) and the scans ({timeline.n_trs} TRs) share TRs {first} to {stop - 1}; "
+        f"The stimulus ({film_s:.1f} s) and the scans ({timeline.n_trs} TRs) share TRs {first} to {stop - 1}; "
         "the rest is cropped.",
     )
 
@@ -118,7 +118,7 @@ def _stated_overlap(timeline: Timeline, film_s: float, covered: int, usable_trs:
     if whole and covered - whole <= SPARE_FILM_TRS:
         return whole
     raise DataError(
-        f"The film covers {covered} TRs ({film_s:.1f} s), the scans have {timeline.n_trs} "
+        f"The stimulus covers {covered} TRs ({film_s:.1f} s), the scans have {timeline.n_trs} "
         f"({timeline.n_trs * timeline.tr_s:.1f} s).",
         f"If only the first {covered} TRs are to be used, say so: split.usable_trs: {covered}. It is never stretched.",
     )

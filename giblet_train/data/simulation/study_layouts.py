@@ -108,7 +108,7 @@ def _sherlock() -> StudyLayout:
 
 def _studyforrest() -> StudyLayout:
     """Return eight short runs whose films overlap by eight seconds."""
-    tr_s, segment_s, overlap_s = 2.0, 72.0, 8.0
+    tr_s, segment_s, overlap_s = 2.0, 120.0, 8.0
     stimuli = [
         MadeStimulus(f"fg_av_seg{n}", f"stimuli/fg_av_seg{n}.mkv", segment_s, 11, first_s=n * (segment_s - overlap_s))
         for n in range(8)

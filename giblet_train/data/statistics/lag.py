@@ -7,7 +7,7 @@ stretched stimulus, a constant wrong lag an offset. T TRs, R given TRs, V voxels
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise, permutations
 from typing import Any
 
@@ -99,6 +99,10 @@ class LagRow:
     """For a film without an answer: the other reading that fits best, "" if none does."""
     reading_lag: LagEstimate | None = None
     """Lag of that reading, or None."""
+    late_trs: int = 0
+    """For a run: TRs by which it follows later than the responses to the other runs let expect."""
+    late_sds: float = 0.0
+    """Standard deviations by which that exceeds chance; 0 if it was not measured."""
 
     @property
     def facts(self) -> AlignmentFacts:
@@ -142,14 +146,14 @@ def lag_table(study: Study) -> tuple[LagRow, ...]:
     return tuple([row("average", total_TV, anyone_T), *rows] if len(rows) > 1 else rows)
 
 
-def run_lag_table(study: Study) -> tuple[LagRow, ...]:
-    """Return the row of the average subject in each scan that is long enough for an answer, named by the scan."""
-    rows = []
-    starts = np.cumsum([0, *study.scan_lengths_trs]).tolist()
-    for name, first, stop in zip(study.block_names, starts, starts[1:], strict=False):
-        if stop - first >= 2 * LEAST_SHIFTS:
-            rows.append(replace(lag_table(study.part(first, stop))[0], who=name))
-    return tuple(rows)
+def mean_response(study: Study) -> NDArray[np.float32]:
+    """Return (T, V): the mean over the subjects that have a row, of a regular sample of voxels scaled in each scan."""
+    total_TV, n_T = np.zeros((), np.float32), np.zeros(study.n_trs, np.float32)
+    for subject in study.subjects:
+        present_T = study.present_T(subject)
+        total_TV = total_TV + _response(study.bold[subject], study.scan_lengths_trs) * present_T[:, None]
+        n_T += present_T
+    return np.asarray(total_TV / np.maximum(1, n_T)[:, None], np.float32)
 
 
 def average_lag(

@@ -27,6 +27,8 @@ from giblet_train.data.stimulus.video import film_seconds, has_pictures, read_fr
 from giblet_train.schema.config import Config, FeatureSource, ordered_spaces
 from giblet_train.schema.errors import ConfigError, DataError
 
+SHORTEST_S = 1e-6
+"""Time that an annotation must share with a TR; less is rounding."""
 MODELS_SHARE = 0.1
 """How much of the time of reading a stimulus its pretrained models take, for the progress."""
 
@@ -196,12 +198,23 @@ def _report_model(step: Callable[[str, float], None], space: str, share: float) 
 
 
 def labels_at(segments: Sequence[Segment], start_s: float, n_trs: int, tr_s: float) -> list[str]:
-    """Return the annotation at the middle of each TR, "" if there is none, the later one if two overlap."""
+    """Return the annotation at the middle of each TR, the later one if two overlap.
+
+    Without one, it is the annotation that is longest within the TR, such as a short word; "" if there is none.
+    """
     labels = [""] * n_trs
     for segment in sorted(segments, key=lambda s: s.start_s):
         first = max(0, int(np.ceil((segment.start_s - start_s) / tr_s - 0.5)))
         stop = min(n_trs, int(np.ceil((segment.end_s - start_s) / tr_s - 0.5)))
         labels[first:stop] = [segment.text] * max(0, stop - first)
+    longest_s = [0.0] * n_trs
+    empty = {tr for tr, text in enumerate(labels) if not text}
+    for segment in segments:
+        begin, end = (segment.start_s - start_s) / tr_s, (segment.end_s - start_s) / tr_s
+        for tr in empty.intersection(range(max(0, int(np.floor(begin))), min(n_trs, int(np.ceil(end))))):
+            length_s = (min(end, tr + 1) - max(begin, tr)) * tr_s
+            if length_s > max(longest_s[tr], SHORTEST_S) and segment.text:
+                labels[tr], longest_s[tr] = segment.text, length_s
     return labels
 
 

@@ -23,7 +23,7 @@ from giblet_train.data.readers.model_folder import model_files
 from giblet_train.data.stimulus import audio, pretrained_model, video
 from giblet_train.data.stimulus.feature_cache import FeatureCache
 from giblet_train.data.stimulus.film_timeline import FilmTimeline
-from giblet_train.data.stimulus.pretrained_model import PretrainedModel, inspect_model, load_pretrained
+from giblet_train.data.stimulus.pretrained_model import ModelInput, PretrainedModel, inspect_model, load_pretrained
 from giblet_train.data.stimulus.row_means import row_means
 from giblet_train.schema.config import FeatureSource
 from giblet_train.schema.errors import DataError
@@ -38,6 +38,8 @@ CLIP_HZ, CLIP_STEP_S = 8.0, 1.0
 """Frames per second that a video model sees, and seconds between two of its inputs."""
 SOUND_HZ, SOUND_STEP_S, SOUND_BEFORE_S = 10.0, 20.0, 10.0
 """Rows per second of sound; a model hears 20 s at a time, after the 10 s before them."""
+SOUND_CLIP_S = 4.0
+"""Seconds that a model of sound hears whose tokens are not in order of time."""
 MISSING_S, ROUNDING_TRS = 0.5, 1e-6
 BATCH = 16
 
@@ -67,24 +69,22 @@ def pretrained_features(
         where: Key of the configuration, for messages.
         folder: Folder of the model.
     """
-    reads, clip_frames = inspect_model(where, folder, source)
-    if reads == "text":
+    model_input = inspect_model(where, folder, source)
+    if model_input.reads == "text":
         return _word_features(where, source, folder, timeline, runs)
-    media = timeline.sound if reads == "sound" else timeline.film
+    media = timeline.sound if model_input.reads == "sound" else timeline.film
     if media is None:
         return None
-    method: tuple[float, Callable[[PretrainedModel, Path, ModelRuns], Singles]]
-    if reads == "sound":
-        method = SOUND_HZ, _sound_rows
-    else:
-        method = (runs.fps, _picture_rows) if clip_frames is None else (1.0 / CLIP_STEP_S, _clip_rows)
-    rate_hz, rows_of = method
+    rate_hz, rows_of = _method(model_input, runs)
 
     def compute() -> Singles:
         model = load_pretrained(where, folder, source, runs.device)
         return _rows(where, source, lambda: rows_of(model, media, runs))
 
-    key = _identity(runs.cache.digest_of(media), source, folder, runs) | {"reads": reads, "rate_hz": rate_hz}
+    key = _identity(runs.cache.digest_of(media), source, folder, runs) | {
+        "reads": model_input.reads,
+        "rate_hz": rate_hz,
+    }
     rows_NF = runs.cache.rows(key, compute)
     edges_T1 = (timeline.start_s + timeline.tr_s * np.arange(timeline.n_trs + 1)) * rate_hz
     missing_s = (edges_T1[-1] - len(rows_NF)) / rate_hz
@@ -96,6 +96,15 @@ def pretrained_features(
     # What is left of a film after its last whole row counts as that row.
     rest_NF = np.repeat(rows_NF[-1:], max(0, ceil(missing_s * rate_hz)), axis=0)
     return row_means(np.concatenate([rows_NF, rest_NF]), edges_T1).astype(np.float32)
+
+
+def _method(
+    model_input: ModelInput, runs: ModelRuns
+) -> tuple[float, Callable[[PretrainedModel, Path, ModelRuns], Singles]]:
+    """Return the rows per second of a model, and the function that computes them."""
+    if model_input.reads == "sound":
+        return (SOUND_HZ, _sound_rows) if model_input.keeps_time else (1.0 / CLIP_STEP_S, _sound_clip_rows)
+    return (runs.fps, _picture_rows) if model_input.clip_frames is None else (1.0 / CLIP_STEP_S, _clip_rows)
 
 
 def spoken_words(segments: Sequence[Segment]) -> list[tuple[float, str]]:
@@ -182,7 +191,6 @@ def _scaled(model: PretrainedModel, frames_BHWC: NDArray[np.uint8]) -> torch.Ten
 
 def _sound_rows(model: PretrainedModel, path: Path, runs: ModelRuns) -> Singles:
     """Return (N, F), SOUND_HZ rows a second. The model hears stretches of SOUND_STEP_S with what precedes them."""
-    model.check_keeps_time()
     extractor = model.helper("AutoFeatureExtractor")
     rate_hz = int(extractor.sampling_rate)
     wave_S = audio.read_samples(path, rate_hz)
@@ -199,6 +207,27 @@ def _sound_rows(model: PretrainedModel, path: Path, runs: ModelRuns) -> Singles:
         lasts_s = max(len(heard_S) / rate_hz, float(getattr(extractor, "chunk_length", 0)))
         edges_s = np.arange(first, stop + 1) / SOUND_HZ - begin_s
         rows.append(row_means(tokens_NF, edges_s * (len(tokens_NF) / lasts_s)).astype(np.float32))
+        runs.report(stop / n_rows)
+    return np.concatenate(rows)
+
+
+def _sound_clip_rows(model: PretrainedModel, path: Path, runs: ModelRuns) -> Singles:
+    """Return (N, F): one row a second, from the SOUND_CLIP_S up to its end; before the sound there is silence.
+
+    For models whose tokens mix times and frequencies, such as AST and CLAP.
+    """
+    extractor = model.helper("AutoFeatureExtractor")
+    rate_hz = int(extractor.sampling_rate)
+    wave_S = audio.read_samples(path, rate_hz)
+    n_rows = max(1, int(len(wave_S) / rate_hz / CLIP_STEP_S))
+    per_clip, per_step = round(SOUND_CLIP_S * rate_hz), round(CLIP_STEP_S * rate_hz)
+    padded_S = np.pad(wave_S, (per_clip - per_step, max(0, per_step - len(wave_S))))
+    rows = []
+    for first in range(0, n_rows, BATCH):
+        stop = min(first + BATCH, n_rows)
+        clips = [padded_S[n * per_step : n * per_step + per_clip] for n in range(first, stop)]
+        inputs = extractor(clips, sampling_rate=rate_hz, return_tensors="pt")
+        rows.append(model.means(**{name: value for name, value in inputs.items() if model.accepts(name)}))
         runs.report(stop / n_rows)
     return np.concatenate(rows)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +58,17 @@ IN_TIME = ("conv_stride", "max_source_positions", "feature_projection_input_dim"
 
 
 @dataclass(frozen=True)
+class ModelInput:
+    """What one input of a model is."""
+
+    reads: Reads
+    clip_frames: int | None
+    """Frames of one input of a video model; None for others."""
+    keeps_time: bool
+    """True for a model of sound whose tokens follow in time."""
+
+
+@dataclass(frozen=True)
 class PretrainedModel:
     """A model in evaluation mode on its device."""
 
@@ -92,14 +104,6 @@ class PretrainedModel:
         """Return the most tokens of one input of a model of text."""
         return int(getattr(self.settings, "max_position_embeddings", 0) or LONGEST_TOKENS) - RESERVED_TOKENS
 
-    def check_keeps_time(self) -> None:
-        """Raise DataError if the tokens of a model of sound are not in order of time."""
-        if not any(hasattr(self.settings, name) for name in IN_TIME):
-            raise DataError(
-                f"{self.where}: {self.folder.name} does not keep the time of a sound in its tokens.",
-                "Use a model such as wav2vec2, HuBERT, WavLM or Whisper, or bring its features as a file.",
-            )
-
     def picture_scale(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the mean and standard deviation of each colour. Raises DataError if the model does not state them."""
         for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
@@ -124,6 +128,10 @@ class PretrainedModel:
         """Return the mean token (B, F) of each input."""
         means_BF: NDArray[np.float32] = self.tokens(**inputs).mean(dim=1).cpu().numpy()
         return means_BF
+
+    def accepts(self, name: str) -> bool:
+        """Return True if the model has an input of this name."""
+        return name in signature(self.network.forward).parameters
 
     def helper(self, kind: str) -> Any:
         """Return the model's tokenizer or feature extractor. Raises DataError if its files are missing."""
@@ -163,8 +171,8 @@ def load_pretrained(where: str, folder: Path, source: FeatureSource, device: str
     return PretrainedModel(where, folder, network, network.config, reads, network.main_input_name, layers)
 
 
-def inspect_model(where: str, folder: Path, source: FeatureSource) -> tuple[Reads, int | None]:
-    """Return what a model reads, and the frames of one input of a video model, from its configuration alone.
+def inspect_model(where: str, folder: Path, source: FeatureSource) -> ModelInput:
+    """Return what a model reads, from its configuration alone.
 
     Raises DataError as `load_pretrained` does.
     """
@@ -177,7 +185,8 @@ def inspect_model(where: str, folder: Path, source: FeatureSource) -> tuple[Read
 
     network, reads = _part(where, _attempt(where, folder, structure), source.reads)
     _layers(where, folder, network.config, source.layer)
-    return reads, _clip_frames(network.config)
+    keeps_time = any(hasattr(network.config, name) for name in IN_TIME)
+    return ModelInput(reads, _clip_frames(network.config), keeps_time)
 
 
 def _clip_frames(settings: Any) -> int | None:

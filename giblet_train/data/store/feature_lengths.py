@@ -19,7 +19,7 @@ def stimulus_seconds(stimulus: StimulusSource, tr_s: float) -> float:
     if stimulus.seconds is not None:
         return stimulus.seconds
     ends_s = [segment.end_s for segment in stimulus.segments]
-    ends_s += _file_seconds(stimulus, tr_s).values()
+    ends_s += file_seconds(stimulus, tr_s).values()
     return max(ends_s, default=UNLIMITED_S if stimulus.features else 0.0)
 
 
@@ -38,7 +38,7 @@ def check_feature_lengths(
         spoken_s = max((segment.end_s for segment in stimulus.segments), default=0.0)
         shown_s = max((s.start_s + s.n_trs * tr_s for s in spans if s.stimulus == name), default=0.0)
         known_s = max(spoken_s, shown_s)
-        for space, seconds in _file_seconds(stimulus, tr_s).items():
+        for space, seconds in file_seconds(stimulus, tr_s).items():
             if seconds > longest_s(known_s, tr_s):
                 fitting = (stimulus.features[space].rows_per_s or 1.0 / tr_s) * seconds / shown_s
                 raise DataError(
@@ -48,7 +48,7 @@ def check_feature_lengths(
                 )
 
 
-def _file_seconds(stimulus: StimulusSource, tr_s: float) -> dict[str, float]:
+def file_seconds(stimulus: StimulusSource, tr_s: float) -> dict[str, float]:
     """Return feature space -> duration of its file."""
     seconds = {}
     for space, source in stimulus.features.items():

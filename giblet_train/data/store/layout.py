@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from giblet_train.data.geometry import Geometry
@@ -13,16 +13,14 @@ from giblet_train.data.readers.headers import read_header, read_headers
 from giblet_train.data.readers.repetition_time import TrustTr
 from giblet_train.data.readers.row_plan import Piece, Span, plan_rows
 from giblet_train.data.readers.runs_table import Presentation, RunEntry
-from giblet_train.data.readers.study_files import Sources
+from giblet_train.data.readers.study_files import FILM, Sources
 from giblet_train.data.readers.timeline import Timeline, over_film, scan_timeline
 from giblet_train.data.readers.volumes import Volumes, check_alike, joined
+from giblet_train.data.stimulus.external import longest_s
 from giblet_train.data.stimulus.features import StimulusSource
-from giblet_train.data.store.feature_lengths import check_feature_lengths, stimulus_seconds
+from giblet_train.data.store.feature_lengths import check_feature_lengths, file_seconds, stimulus_seconds
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import DataError
-
-FILM = "film"
-"""Name of the stimulus in the short form."""
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -73,15 +71,14 @@ def layout_of_files(sources: Sources, config: Config, offset_s: float | None = N
     data = config.data
     volumes = read_subjects(sources.bold, data.tr, data.trust_tr)
     scans = common_scans(list(volumes.values()), data.scan_lengths_trs)
-    source = StimulusSource(sources.film)
-    film_s = stimulus_seconds(source, scans.tr_s)
     annotations = read_runs(sources.annotations, scans.tr_s, scans.scan_lengths_trs) if sources.annotations else None
     segments = annotations.segments if annotations else ()
+    stated = 0.0 if data.stimulus_offset_s == "auto" else data.stimulus_offset_s
+    source = StimulusSource(sources.film, sources.sound, segments, data.sources_of(), sources.features)
+    film_s = _seconds_of_short_form(source, scans, stated)
     if segments:
         check_unit(segments, film_s, scans.n_trs * scans.tr_s, "data.annotations")
-    stated = 0.0 if data.stimulus_offset_s == "auto" else data.stimulus_offset_s
     timeline = over_film(scans, film_s, stated if offset_s is None else offset_s, config.split.usable_trs)
-    source = replace(source, segments=segments, features=data.sources_of(), files=sources.features)
     notes = (*(annotations.notes if annotations else ()), *timeline.notes)
     if data.drop_first_trs and any(v.later_runs for v in volumes.values()):
         return _without_first_of_each(volumes, source, film_s, stated, config, notes)
@@ -98,6 +95,26 @@ def layout_of_files(sources: Sources, config: Config, offset_s: float | None = N
         stimuli={FILM: source},
         notes=(*(annotations.notes if annotations else ()), *timeline.notes),
     )
+
+
+def _seconds_of_short_form(source: StimulusSource, scans: Timeline, offset_s: float) -> float:
+    """Return how long the stimulus lasts: without film, sound and files of features, as long as the scans.
+
+    Raises DataError for features that last much longer than the scans, as they do at a wrong rate.
+    """
+    if source.seconds is not None:
+        return source.seconds
+    shown_s = scans.n_trs * scans.tr_s + offset_s
+    seconds = file_seconds(source, scans.tr_s)
+    for space, length_s in seconds.items():
+        if length_s > longest_s(shown_s, scans.tr_s):
+            fitting = (source.features[space].rows_per_s or 1.0 / scans.tr_s) * length_s / shown_s
+            raise DataError(
+                f"The {space} features last {length_s:.1f} s, the scans {shown_s:.1f} s, and neither film nor sound "
+                "states how long the stimulus is.",
+                f"State their rate (data.features.{space}.rows_per_s: {fitting:.4g} would fit), or crop them.",
+            )
+    return max(seconds.values(), default=shown_s)
 
 
 def _without_first_of_each(
@@ -151,6 +168,11 @@ def layout_of_table(sources: Sources, config: Config) -> Layout:
     tr_s = next(iter(headers.values())).tr_s
     stimuli, notes = read_stimulus_sources(sources, config, tr_s)
     seconds = {name: stimulus_seconds(stimulus, tr_s) for name, stimulus in stimuli.items()}
+    empty = next((name for name, length_s in seconds.items() if not length_s), None)
+    if empty is not None:
+        raise DataError(
+            f"data.stimuli.{empty} names no film, sound, annotations or features.", "Name one, or remove the stimulus."
+        )
     layout = _layout_of_runs(sources.runs, headers, stimuli, seconds, data.drop_first_trs, notes)
     check_feature_lengths(stimuli, layout.spans, sources.runs, tr_s)
     return layout
@@ -191,7 +213,7 @@ def annotated_stimuli(
         return read_stimulus_sources(sources, config, tr_s)[0]
     lengths = config.data.scan_lengths_trs or scan_lengths_trs
     segments = read_runs(sources.annotations, tr_s, lengths).segments if sources.annotations else ()
-    return {FILM: StimulusSource(sources.film, None, segments)}
+    return {FILM: StimulusSource(sources.film, sources.sound, segments)}
 
 
 def read_stimulus_sources(

@@ -34,7 +34,12 @@ class DataRequest:
     @property
     def data_dir(self) -> Path:
         """Return the folder of the study's files."""
-        return self.workdir / self.config.data.data_dir
+        return study_dir(self.config, self.workdir)
+
+
+def study_dir(config: Config, workdir: Path) -> Path:
+    """Return the folder of a study's files: relative to the workdir, from / or from ~."""
+    return workdir / Path(config.data.data_dir).expanduser()
 
 
 def read_data_request(run_or_config: Path, workdir: Path | None) -> DataRequest:

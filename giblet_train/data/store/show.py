@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from giblet_train.data.readers.runs_table import Presentation, RunEntry, format_runs_table
-from giblet_train.data.readers.study_files import Progress, Sources, find_sources
+from giblet_train.data.readers.study_files import FILM, Progress, Sources, find_sources
 from giblet_train.data.readers.volumes import Volumes
-from giblet_train.data.store.layout import FILM, Layout, layout_of_files, layout_of_table
+from giblet_train.data.store.layout import Layout, layout_of_files, layout_of_table
 from giblet_train.data.store.prepare import DataRequest
 from giblet_train.data.store.store import study_folder
 

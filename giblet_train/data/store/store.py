@@ -36,12 +36,12 @@ CODE = (
     "geometry",
     "manifest",
     "preprocessing/confounds",
+    "readers/annotation_cells",
     "readers/annotation_table",
     "readers/annotations",
     "readers/array_file",
     "readers/array_reader",
     "readers/atlas",
-    "readers/bids_events",
     "readers/cifti_header",
     "readers/gifti_header",
     "readers/headers",
@@ -92,7 +92,6 @@ def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progres
     folder, config = study_folder(config, data_dir, workdir, progress)
     sources = find_sources(config, folder)
     stores = workdir / "stores"
-    stores.mkdir(parents=True, exist_ok=True)
     digest = digests(sources, stores / "digests.json", progress)
     parameters = store_parameters(config, sources)
     key = store_key(digest, parameters)
@@ -160,6 +159,7 @@ def study_folder(config: Config, data_dir: Path, workdir: Path, progress: Progre
         config.data,
         layout="lab",
         video="film.mp4",
+        audio=None,
         annotations="annotations.xlsx",
         bold="bold/sub-{subject:02d}.nii.gz",
         atlas=ATLAS,

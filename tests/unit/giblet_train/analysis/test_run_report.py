@@ -47,6 +47,7 @@ def clip():
         panels=("film", "its components", "from predicted brains", "from measured brains"),
         film_sound_mp4=encode_sound(wave, 16000),
         poster=frames[3],
+        stimulus="the film",
         film_s=(61.0, 62.5),
     )
 

@@ -72,12 +72,14 @@ def test_a_tr_in_milliseconds_is_read_as_seconds(tiny_study: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("missing", "sentence"), [("film.mp4", "no film"), ("annotations.xlsx", "no annotations"), ("bold", "no 4-D NIfTI")]
+    ("missing", "sentence"),
+    [("film.mp4 annotations.xlsx", "no film, no sound and no annotations"), ("bold", "no 4-D NIfTI")],
 )
 def test_what_is_missing_is_named(tiny_study: Path, tmp_path: Path, missing: str, sentence: str) -> None:
     study = tmp_path / "study"
     shutil.copytree(tiny_study, study)
-    shutil.rmtree(study / missing) if (study / missing).is_dir() else (study / missing).unlink()
+    for path in (study / name for name in missing.split()):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(DataError, match=sentence):
         propose_config(study, "mine")
 

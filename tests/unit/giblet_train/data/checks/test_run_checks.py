@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from giblet_train.data.checks.clock import check_lag, check_subjects
+from giblet_train.data.checks.clock import check_lag, check_runs, check_subjects
 from giblet_train.data.checks.files import check_files, file_facts
 from giblet_train.data.checks.study import check_annotations, check_features, check_scales
 from giblet_train.data.preprocessing.split_data import prepare_split
@@ -14,11 +14,14 @@ from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.readers.row_plan import Span
 from giblet_train.data.statistics.hrf import glover
-from giblet_train.data.statistics.lag import lag_table
+from giblet_train.data.statistics.lag import lag_table, mean_response
+from giblet_train.data.statistics.run_lags import run_lag_table
 from giblet_train.data.stimulus.features import StimulusSource, labels_at
 from tests.made_study import made_config, made_study, made_volumes, write_nifti
 
 STUDY = made_study(scan_lengths_trs=(150, 150), n_subjects=4, shape=(6, 6, 6), lag_trs=3)
+NOISE = 5.0
+"""At this many times their own standard deviation, lags of runs are uncertain."""
 
 
 def quiet(_sentence, _share):
@@ -45,6 +48,35 @@ def test_a_stretched_stimulus_is_found():
             for m, x in STUDY.features.items()
         }
         assert "stimulus_stretched" in clock(replace(STUDY, features=stretched)), speed
+
+
+def noisy_runs(late_trs, noise, seed=0):
+    """Return the study as one mean subject with noise added, whose second run begins late."""
+    random = np.random.default_rng(seed)
+    response = mean_response(STUDY)
+    response = response + noise * response.std() * random.standard_normal(response.shape)
+    second = np.roll(response[150:], late_trs, axis=0)
+    values = np.concatenate([response[:150], second]).astype(np.float32)
+    return replace(STUDY, bold={"sub-mean": values}, block_names=("run 1", "run 2"))
+
+
+def run_findings(study):
+    return check_runs(run_lag_table(study), study)
+
+
+def test_a_run_that_is_late_is_named_certainly_or_probably():
+    certain = run_findings(noisy_runs(8, 0.0))
+    assert [(f.finding, f.severity, f.evidence["lag_trs"]) for f in certain] == [("run_shifted", "error", 11)]
+    doubtful = [f for seed in range(8) for f in run_findings(noisy_runs(8, NOISE, seed)) if f.severity == "warning"]
+    assert len(doubtful) >= 2
+    assert all(f.sentence.startswith("run 2: the stimulus probably begins 1") for f in doubtful)
+    assert all(abs(f.evidence["late_trs"] - 8) <= 1 and 2.5 < f.evidence["sds"] < 6 for f in doubtful)
+
+
+def test_right_runs_are_not_called_late_however_noisy():
+    assert [
+        f for seed in range(12) for noise in (0.0, 2.0, NOISE) for f in run_findings(noisy_runs(0, noise, seed))
+    ] == []
 
 
 def test_a_reversed_response_is_found():

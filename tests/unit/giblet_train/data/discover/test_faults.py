@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from giblet_train.data.discover.proposal import Proposal, discover
+from giblet_train.data.simulation.generated_film import SMALL, generated_film
 from giblet_train.data.simulation.layout_study import simulate_layout
 from giblet_train.schema.errors import DataError
-from tests.studies import copied, cut, edit, exchange, late
+from tests.studies import copied, cut, edit, exchange, late, move_annotations, standardised
 
 TRUE = {("cropped_start", "sub-02", "6 TRs (9 s)"), ("cropped_end", "sub-04", "20 TRs (30 s)")}
 """What the layout itself contains: finding, subject, amount."""
@@ -93,6 +96,56 @@ def test_exchanged_films_a_crop_and_a_damaged_scan(study: Path, tmp_path: Path) 
     assert onsets(proposal)["03", "2"] == [("1", -9.0)]
 
 
+def test_exchanged_subjects_and_annotations_that_are_late(study: Path, tmp_path: Path) -> None:
+    folder = copied(study, tmp_path / "study")
+    exchange(scan(folder, "01", 1), scan(folder, "03", 1))
+    move_annotations(folder / "stimuli/annotations.xlsx", 12.0, (130, 150))
+    proposal, names = findings(folder)
+    assert names == {("subject_swapped", "sub-01"), ("subject_swapped", "sub-03"), ("annotations_shifted", "")}
+    assert "sub-01 task-sherlockPart1 shows the brain of sub-03" in sentence(proposal, "subject_swapped", "sub-01")
+    of_path = {run.bold.name: run.subject for run in proposal.runs}
+    assert of_path["sub-01_task-sherlockPart1_bold.nii.gz"] == "sub-03"
+    assert of_path["sub-03_task-sherlockPart1_bold.nii.gz"] == "sub-01"
+    assert of_path["sub-01_task-sherlockPart2_bold.nii.gz"] == "sub-01"
+    late_texts = [f.sentence for f in proposal.findings if f.finding == "annotations_shifted"]
+    assert [text.split(": ")[0] for text in late_texts] == [
+        f"The annotations of sherlockPart{n} (annotations.xlsx) begin 12 s too late" for n in (1, 2)
+    ]
+
+
+def test_another_film_and_exchanged_axes(study: Path, tmp_path: Path) -> None:
+    folder = copied(study, tmp_path / "study")
+    film = folder / "stimuli/sherlockPart2.mp4"
+    film.unlink()
+    generated_film(film, 225.0, 987, form=SMALL)
+    edit(scan(folder, "03", 1), lambda volumes: np.swapaxes(volumes, 0, 2))
+    proposal, names = findings(folder)
+    assert names == {
+        ("stimulus_foreign", ""),
+        ("run_unlike", "sub-03"),
+        ("other_brain", "sub-03"),
+    }
+    assert "task-sherlockPart2: the runs agree with each other" in sentence(proposal, "stimulus_foreign")
+
+
+def test_runs_that_all_begin_late_in_their_film(study: Path, tmp_path: Path) -> None:
+    folder = copied(study, tmp_path / "study")
+    for subject in ("01", "02", "03", "04"):
+        edit(scan(folder, subject, 2), lambda volumes: volumes[..., 6:])
+    proposal, names = findings(folder)
+    assert names == {("stimulus_earlier", "")}
+    assert sentence(proposal, "stimulus_earlier").endswith("the scans begin 9 s into sherlockPart2.")
+    assert {onsets(proposal)[s, "2"][0] for s in ("01", "02", "03", "04")} == {("2", -9.0)}
+
+
+def test_standardised_scans_have_no_mean_volume_to_compare(study: Path, tmp_path: Path) -> None:
+    folder = copied(study, tmp_path / "study")
+    for path in sorted(folder.glob("sub-*/func/*.nii.gz")):
+        edit(path, standardised)
+    exchange(scan(folder, "01", 1), scan(folder, "03", 1))
+    assert findings(folder)[1] == set()
+
+
 def test_a_film_that_is_missing_leaves_its_runs_without_a_stimulus(study: Path, tmp_path: Path) -> None:
     folder = copied(study, tmp_path / "study")
     (folder / "stimuli/sherlockPart2.mp4").unlink()
@@ -101,6 +154,21 @@ def test_a_film_that_is_missing_leaves_its_runs_without_a_stimulus(study: Path, 
     assert "task-sherlockPart2: 4 runs follow no stimulus" in sentence(proposal, "no_stimulus")
     assert {start for key, start in ((k, v[0][0] if v else "") for k, v in onsets(proposal).items())} == {"1", ""}
     assert proposal.texts["sherlockPart1"].scan == 1 and set(proposal.texts) == {"sherlockPart1"}
+
+
+def test_arrays_without_a_tr_need_one(study: Path, tmp_path: Path) -> None:
+    folder = copied(study, tmp_path / "study")
+    for path in sorted(folder.glob("sub-*/func/*Part1*.nii.gz")):
+        values = np.asarray(nibabel.load(path).dataobj)
+        brain = values[values.any(axis=-1)]
+        np.save(path.with_name(path.name.replace(".nii.gz", ".npy")), brain[:40].T.astype(np.float32))
+    for path in folder.glob("sub-*/func/*.nii.gz"):
+        path.unlink()
+    (folder / "stimuli/sherlockPart2.mp4").unlink()
+    with pytest.raises(DataError, match="No scan states its TR"):
+        discover(folder, lambda _sentence, _share: None)
+    proposal = discover(folder, lambda _sentence, _share: None, 1.5)
+    assert (proposal.tr_s, len(proposal.runs), proposal.failed) == (1.5, 4, False)
 
 
 @pytest.mark.parametrize(

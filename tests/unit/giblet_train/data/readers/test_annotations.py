@@ -176,7 +176,7 @@ def test_a_missing_column_is_named_with_those_found(tmp_path):
     path = book(tmp_path / "a.xlsx", [], header=["Start Time (s) ", "End Time (s) ", "Name - All"])
     with pytest.raises(DataError) as error:
         read_annotations(path, TR_S)
-    assert "'Scene Details - A Level'; it has 'Start Time (s)', 'End Time (s)', 'Name - All'" in str(error)
+    assert "no column for the text; it has 'Start Time (s)', 'End Time (s)', 'Name - All'" in str(error)
 
 
 @pytest.mark.parametrize("kind", ["lab", "fields"])
@@ -205,8 +205,11 @@ def test_bad_times_are_refused_with_their_row(tmp_path, cells, says):
 
 
 def test_files_that_are_no_annotations_are_refused_in_words(tmp_path):
-    with pytest.raises(DataError, match='no sheet "Segments"; it has Notes'):
-        read_annotations(book(tmp_path / "a.xlsx", [], sheet="Notes"), TR_S)
+    with xlsxwriter.Workbook(tmp_path / "a.xlsx") as two_sheets:
+        two_sheets.add_worksheet("Notes")
+        two_sheets.add_worksheet("More")
+    with pytest.raises(DataError, match='no sheet "Segments"; it has Notes, More'):
+        read_annotations(tmp_path / "a.xlsx", TR_S)
     with pytest.raises(DataError, match="no annotated segment"):
         read_annotations(book(tmp_path / "b.xlsx", []), TR_S)
     (tmp_path / "c.xlsx").write_bytes(b"PK\x03\x04 not a workbook")

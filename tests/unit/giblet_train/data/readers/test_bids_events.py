@@ -38,10 +38,10 @@ def test_each_runs_file_starts_with_its_scan(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([("onset", "trial_type"), (0, "a")], "has the columns onset, trial_type; events need onset, duration"),
+        ([("onset", "trial_type"), (0, "a")], "no column for the end or the duration; it has 'onset', 'trial_type'"),
         (
             [("onset", "duration", "trial_type"), (0, "long", "a")],
-            "row 2: onset 0 and duration long are no two numbers",
+            "row 2: duration is 'long', which is no number",
         ),
     ],
 )

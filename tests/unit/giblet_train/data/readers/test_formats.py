@@ -209,3 +209,58 @@ def test_grayordinates_that_are_nan_or_zero_are_left_out(tmp_path):
     values[:, 1], values[:, 2] = np.nan, 0.0
     inside = nonzero_voxels(read_header(write_dense(tmp_path / "a", values), None))
     assert np.flatnonzero(~inside).tolist() == [1, 2]
+
+
+def scanner_units(random):
+    return random.normal(1000, 200, 40) + random.normal(0, 8, (40, 40)).cumsum(axis=0)
+
+
+def centred(random):
+    values = scanner_units(random)
+    return values - values.mean(axis=0)
+
+
+def standardised(random):
+    values = centred(random)
+    return values / values.std(axis=0)
+
+
+def without_global_mean(random):
+    values = scanner_units(random)
+    return values - values.mean(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("scale", [scanner_units, centred, standardised, without_global_mean])
+def test_a_transposed_array_with_as_many_volumes_as_parcels_is_refused(tmp_path, scale):
+    values = scale(np.random.default_rng(0)).astype(np.float32)
+    np.save(tmp_path / "right.npy", values)
+    np.save(tmp_path / "turned.npy", values.T)
+    np.testing.assert_array_equal(rows(read_header(tmp_path / "right.npy", 1.5)), values)
+    with pytest.raises(DataError, match="40 rows and 40 columns, but its rows vary as parcels do over time"):
+        read_header(tmp_path / "turned.npy", 1.5)
+
+
+@pytest.mark.parametrize(("name", "first"), [("Unnamed: 0", 0), ("volume", 1), ("time", 0.0), ("", 0)])
+def test_a_column_that_counts_volumes_is_no_parcel(tmp_path, name, first):
+    step = 1.5 if name == "time" else 1
+    lines = [f"{name}\tV1\tA1", *(f"{first + n * step}\t{7 + (n % 3)}\t{n % 4}" for n in range(12))]
+    (tmp_path / "a.tsv").write_text("\n".join(lines))
+    volumes = read_header(tmp_path / "a.tsv", 1.5)
+    assert volumes.geometry.names == ("V1", "A1")
+    np.testing.assert_array_equal(rows(volumes), [[7 + (n % 3), n % 4] for n in range(12)])
+    assert "index_column" in [note.finding for note in volumes.notes]
+
+
+def test_a_table_may_have_decimal_commas(tmp_path):
+    (tmp_path / "a.csv").write_text("\n".join(["V1;A1", *(f"{n % 3},5;{n % 4},25" for n in range(6))]))
+    np.testing.assert_array_equal(
+        rows(read_header(tmp_path / "a.csv", 1.5)), [[n % 3 + 0.5, n % 4 + 0.25] for n in range(6)]
+    )
+
+
+@pytest.mark.parametrize("labels", [(0, 1, 2), (1, 2, 3), (11, 12, 205)])
+def test_numbers_of_parcels_are_no_volume(tmp_path, labels):
+    lines = ["\t".join(map(str, labels)), *(f"{n % 3}.5\t{n % 4}.25\t{n % 5}.5" for n in range(9))]
+    (tmp_path / "a.tsv").write_text("\n".join(lines))
+    volumes = read_header(tmp_path / "a.tsv", 1.5)
+    assert (volumes.n_trs, volumes.geometry.names) == (9, tuple(map(str, labels)))

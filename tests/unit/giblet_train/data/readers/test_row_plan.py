@@ -155,6 +155,9 @@ def test_a_table_is_read_and_written_back(tmp_path):
         (["1\tx.nii.gz\ta\t0", "1\tx.nii.gz\ta\t0"], "row 3 repeats row 2"),
         (["1\tx.nii.gz\ta\t0", "2\tx.nii.gz\ta\t0"], "row 3: x.nii.gz is already a run of sub-1, in row 2"),
         (["1\tp.nii.gz\ta\t0", "2\tq.nii.gz\ta\t0"], "2 files do not exist: row 2: .*p.nii.gz; row 3: .*q.nii.gz"),
+        (["1\tx.nii.gz\ta\tnan"], r"row 2: scan_onset_s is 'nan', which is not a number"),
+        (["1\tx.nii.gz\ta\t0\t9"], "row 2 has 5 cells, the header 4"),
+        (["1\tx.nii.gz\ta\t0", "01\ty.nii.gz\ta\t0"], "row 3: the subject is 01, and 1 in row 2"),
         ([], "has no run"),
     ],
 )
@@ -162,6 +165,17 @@ def test_bad_tables_are_refused_with_their_row(tmp_path, rows, sentence):
     (tmp_path / "x.nii.gz").touch()
     with pytest.raises(DataError, match=sentence):
         read_runs_table(write(tmp_path, *rows), tmp_path, ["a", "b"])
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_table_of_a_spreadsheet_keeps_its_times_to_a_microsecond(tmp_path, monkeypatch, separator):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x.nii.gz").touch()
+    path = write(tmp_path, "1\t~/x.nii.gz\ta\t12345.678901", header="subject\tbold\tstimulus\tscan_onset_s")
+    path.write_text(path.read_text().replace("\t", separator).replace("\n", "\r\n"), encoding="utf-8-sig")
+    runs = read_runs_table(path, tmp_path / "elsewhere", ["a"])
+    assert runs[0].bold == tmp_path / "x.nii.gz" and runs[0].presentations[0].onset_s == 12345.678901
+    assert "12345.678901" in format_runs_table(runs, tmp_path)
 
 
 def test_missing_and_unknown_columns_are_named(tmp_path):

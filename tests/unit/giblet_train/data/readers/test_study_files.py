@@ -71,6 +71,22 @@ def test_a_file_of_ones_own_next_to_a_made_study_is_asked_for_by_its_whole_path(
     assert find_sources(own_config, folder).features == {"audio": folder.parent / "mine.npy"}
 
 
+def test_no_subject_and_a_folder_for_a_file_are_refused(folder):
+    with pytest.raises(ConfigError, match=r"data\.subjects is empty"):
+        find_sources(config(subjects=[]), folder)
+    (folder / "film2.mp4").mkdir()
+    with pytest.raises(DataError, match=r"film2\.mp4 is a folder, not a file"):
+        find_sources(config(video="film2.mp4"), folder)
+
+
+def test_a_link_without_content_is_named_when_files_are_read(folder, tmp_path):
+    link = folder / "bold" / "sub-09.nii.gz"
+    link.symlink_to("../.git/annex/objects/a/SHA256E-s1--0.nii.gz")
+    sources = find_sources(config(), folder)
+    with pytest.raises(DataError, match=r"sub-09\.nii\.gz is a link whose content is not on this machine"):
+        digests(sources, tmp_path / "digests.json", lambda *_: None)
+
+
 def test_digests_follow_content_not_path(folder, tmp_path):
     messages = []
     before = digests(find_sources(config(), folder), tmp_path / "cache.json", lambda s, _: messages.append(s))

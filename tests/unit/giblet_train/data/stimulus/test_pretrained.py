@@ -188,3 +188,22 @@ def test_a_model_is_found_in_the_cache_or_its_download_is_named(folder, tmp_path
     assert error.value.remedy.endswith("hf download lab/tiny")
     with pytest.raises(DataError, match="neither a folder nor the name"):
         model_folder("no such/folder/at all", tmp_path, "data.features.tiny.model")
+
+
+@pytest.mark.parametrize("kind", ["ast", "clap"])
+@torch.inference_mode()
+def test_a_model_that_mixes_times_hears_the_seconds_up_to_each_row(folder, timeline, kind):
+    ours = features(folder, kind, dataclasses.replace(timeline, tr_s=1.0, n_trs=12), reads="sound", layer=1)
+    import transformers
+
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder / kind)
+    rate_hz = extractor.sampling_rate
+    wave = read_samples(timeline.film, rate_hz)
+    clips = {5: wave[2 * rate_hz : 6 * rate_hz], 1: np.pad(wave[: 2 * rate_hz], (2 * rate_hz, 0))}
+    model = network(folder, kind)
+    part = model.audio_model if kind == "clap" else model
+    for row, clip in clips.items():
+        inputs = extractor(clip, sampling_rate=rate_hz, return_tensors="pt")
+        hidden = part(**inputs, output_hidden_states=True).hidden_states[1]
+        tokens = hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
+        np.testing.assert_allclose(ours[row], tokens.mean(dim=1)[0], atol=1e-4)

@@ -54,6 +54,12 @@ def test_rows_are_those_of_the_films(study):
     assert rows == {"sub-01": 280, "sub-02": 272, "sub-pixar4": 130, "sub-sid03": 130}
 
 
+def test_a_row_is_at_a_second_of_its_own_film(study):
+    assert study.shown_at(0) == ("a", 0.0)
+    assert study.shown_at(FILM_TRS["a"] + 10) == ("b", 10 * TR_S)
+    assert study.part(FILM_TRS["a"], study.n_trs).shown_at(4) == ("b", 4 * TR_S)
+
+
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: "-".join(map(str, run[:2])))
 def test_each_row_holds_the_volume_that_showed_its_second(folder, study, run):
     subject, film, onset, cut = run
@@ -116,6 +122,21 @@ def test_it_trains_and_is_evaluated(folder):
     assert figures["r_responsive"] > 0.2
     assert abs(figures["r_null"]) < 0.15
     assert figures["isc_test"] > 0.2
+
+
+def test_it_trains_where_one_subject_lacks_the_film_that_is_left_out(folder):
+    """All share the training film, so that a basis for all of them could be fitted, but not the test film."""
+    settings = config(
+        {"subjects": ["01", "pixar4"]}, {"kind": "stimuli", "fold": 0}, num_epochs=2, steps_per_epoch=2, batch_size=2
+    )
+    data = load_split(settings, folder.parent, quiet)
+    assert all(data.present[s][data.split.train].all() for s in data.subjects)
+    assert not data.present["sub-pixar4"][data.split.test].any()
+    setup = TrainingSetup.build(settings, data, ALONE)
+    assert setup.compression.kind == "per_subject"
+    setup.learner.step(0, {})
+    figures = Evaluator.of(setup, data).evaluation(setup.learner.model, lambda: None)["encoding"]
+    assert np.isfinite(figures["r_responsive"])
 
 
 def test_the_check_accepts_it(folder):

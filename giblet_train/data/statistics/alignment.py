@@ -19,6 +19,8 @@ Floats = NDArray[np.floating[Any]]
 LEAST_OVERLAP_TRS = 20
 LEAST_OVERLAP = 0.4
 """Fraction of the shorter series that a lag must leave in common."""
+PENALTY = 0.3
+"""Ridge penalty relative to the mean variance of the features."""
 MAD_TO_SD = 1.4826
 PEAK_S = 12.0
 """Lags this near to the best one are not part of its null."""
@@ -74,6 +76,14 @@ def following(response_TN: Floats, stimulus_UF: Floats) -> Curve:
     for series_K in stimulus_K.T:
         total += (np.fft.irfft(response_K * series_K.conj()[:, None], size, axis=0) ** 2).sum(axis=1)
     return _curve(total / stimulus_UF.shape[1], len(response_TN), len(stimulus_UF), power=1.0)
+
+
+def response_weights(stimulus_RF: Floats, response_RV: Floats) -> NDArray[np.float64]:
+    """Return the ridge weights (F, V) with which responses follow a stimulus that was convolved with the HRF."""
+    stimulus_RF = np.asarray(stimulus_RF, np.float64)
+    gram_FF = stimulus_RF.T @ stimulus_RF
+    gram_FF += PENALTY * np.trace(gram_FF) / len(gram_FF) * np.eye(len(gram_FF))
+    return np.asarray(np.linalg.solve(gram_FF, stimulus_RF.T @ response_RV))
 
 
 def leading_responses(response_TV: Floats, tr_s: float) -> NDArray[np.float64]:

@@ -1,0 +1,149 @@
+"""Read the cells of an annotation file row by row: workbook, CSV or TSV, subtitles, Praat's TextGrid, ELAN's eaf."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import python_calamine
+
+from giblet_train.schema.errors import DataError
+
+SHEET = "Segments"
+"""Sheet of the lab's workbook; a workbook with another single sheet is read as well."""
+HEADER = ["start_s", "end_s", "detail"]
+CUE = re.compile(r"([\d:]+[.,]\d+)\s*-->\s*([\d:]+[.,]\d+)")
+TIER = re.compile(r'(?:class = )?"IntervalTier"\s+(?:name = )?"((?:[^"]|"")*)"')
+ITEM = re.compile(r'(?:class = )?"(?:IntervalTier|TextTier)"')
+INTERVAL = re.compile(
+    r'(?:xmin = )?(-?[\d.eE+-]+)\s+(?:xmax = )?(-?[\d.eE+-]+)\s+(?:text = )?"((?:[^"]|"")*)"', re.MULTILINE
+)
+WORDS = re.compile(r"words?$|transcript|speech|utterance|sentence", re.IGNORECASE)
+"""Names of tiers of speech; without one the first tier is read."""
+LEAST_NUMBERS = 2
+
+Cells = list[list[Any]]
+
+
+def read_cells(path: Path) -> Cells:
+    """Return the rows of a file, header first. Raises DataError for a file that cannot be read."""
+    kind = path.suffix.lower()
+    try:
+        if kind in (".xlsx", ".xls", ".xlsm", ".ods"):
+            return _sheet(path)
+        text = _text(path)
+        if kind in (".csv", ".tsv", ".txt"):
+            return _with_header(list(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))))
+        if kind in (".srt", ".vtt"):
+            return _subtitles(text)
+        if kind == ".textgrid":
+            return _textgrid(text)
+        if kind == ".eaf":
+            return _elan(text)
+        return _sheet(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Set data.annotations.") from None
+    except (python_calamine.CalamineError, UnicodeDecodeError, csv.Error, ElementTree.ParseError) as error:
+        raise DataError(
+            f"{path} is not a workbook, table (.csv, .tsv), subtitle file (.srt, .vtt), TextGrid or .eaf: {error}.",
+            "Save it as .xlsx or as UTF-8 .csv.",
+        ) from None
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file in UTF-8, or in UTF-16 if it is marked as such."""
+    data = path.read_bytes()
+    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data.decode("utf-16" if is_wide else "utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _sheet(path: Path) -> Cells:
+    book = python_calamine.CalamineWorkbook.from_path(path)
+    names = list(book.sheet_names)
+    if SHEET not in names and len(names) != 1:
+        raise DataError(f'{path} has no sheet "{SHEET}"; it has {", ".join(names)}.', f'Name the sheet "{SHEET}".')
+    rows: Cells = book.get_sheet_by_name(SHEET if SHEET in names else names[0]).to_python()
+    return rows
+
+
+def _delimiter(text: str) -> str:
+    """Return the separator of the first line: a comma, a tab, or a semicolon as some spreadsheets write it."""
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    return max("\t;,", key=first.count)
+
+
+def _with_header(rows: Cells) -> Cells:
+    """Return a table with a header; one without is recognised by the two times in its first row.
+
+    Such are the labels of Audacity (start, end, text) and aligned transcripts (word, word, onset, offset).
+    """
+    rows = [row for row in rows if any(str(cell).strip() for cell in row)]
+    if not rows or sum(_is_number(cell) for cell in rows[0]) != LEAST_NUMBERS:
+        return rows
+    times = [n for n, cell in enumerate(rows[0]) if _is_number(cell)]
+    texts = [n for n in range(len(rows[0])) if n not in times]
+    if not texts:
+        return rows
+    order = [*times, texts[0]]
+    return [HEADER, *([row[n] if n < len(row) else "" for n in order] for row in rows)]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+def _subtitles(text: str) -> Cells:
+    """Return the cues of SubRip or WebVTT as rows; tags such as <i> and {\\an8} are dropped."""
+    rows: Cells = [HEADER]
+    for cue in re.split(r"\n\s*\n", text):
+        match = CUE.search(cue)
+        if match:
+            spoken = cue[match.end() :].partition("\n")[2]
+            rows.append([*match.groups(), re.sub(r"<[^>]*>|\{\\[^}]*\}", "", spoken)])
+    return rows
+
+
+def _textgrid(text: str) -> Cells:
+    """Return the intervals with text of the tier of words, else of the first tier."""
+    begins = [match.start() for match in ITEM.finditer(text)]
+    tiers: list[tuple[str, Cells]] = []
+    for start, stop in zip(begins, [*begins[1:], len(text)], strict=True):
+        head = TIER.match(text, start)
+        if head is None:
+            continue
+        intervals = INTERVAL.findall(text[head.end() : stop])
+        rows: Cells = [[a, b, spoken.replace('""', '"')] for a, b, spoken in intervals if spoken.strip()]
+        tiers.append((head[1], rows))
+    return [HEADER, *_spoken(tiers)]
+
+
+def _elan(text: str) -> Cells:
+    """Return the annotations of the tier of words, else of the first tier that has times."""
+    root = ElementTree.fromstring(text)
+    times = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
+    tiers: list[tuple[str, Cells]] = []
+    for tier in root.iter("TIER"):
+        rows: Cells = []
+        for annotation in tier.iter("ALIGNABLE_ANNOTATION"):
+            ends = [times.get(annotation.get(f"TIME_SLOT_REF{n}")) for n in (1, 2)]
+            value = annotation.findtext("ANNOTATION_VALUE") or ""
+            if value.strip() and None not in ends:
+                rows.append([*(int(end or 0) / 1000.0 for end in ends), value])
+        tiers.append((tier.get("TIER_ID", ""), rows))
+    return [HEADER, *_spoken(tiers)]
+
+
+def _spoken(tiers: Sequence[tuple[str, Cells]]) -> Cells:
+    filled = [(name, rows) for name, rows in tiers if rows]
+    return next((rows for name, rows in filled if WORDS.search(name)), filled[0][1] if filled else [])
