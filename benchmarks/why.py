@@ -234,8 +234,10 @@ FRAMEWORKS_HEAD = """
 ## Third collection
 
 Logs in the layouts of training frameworks, which imitate what people publish in reports of failed, odd and healthy
-trainings: {n_logs} cases, each with the numbers of {n_seeds} seeds. No rule was tuned on them before they were first
-tried; what failed then was given to the developers, so that this table is not blind.
+trainings: {n_logs} cases, each with the numbers of {n_seeds} seeds.
+
+The first and second batch were then used to improve the rules: this table is not blind to them. At the first try, with
+one seed, 64 of 70 and 78 of 91 were right. Of the third batch 58 of 63 were right when it was first tried after that.
 """
 
 

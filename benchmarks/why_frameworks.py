@@ -27,7 +27,7 @@ from tests.collection.frameworks import BATCHES, HEALTHY, UNKNOWN, Log
 ACCUSED = 0.5
 MIN_READ = 5
 BEGINNINGS = (0.2, 0.4, 0.6, 0.8)
-N_SEEDS = 5
+N_SEEDS = 3
 FOLDERS = ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "GIBLET_HOME")
 
 Outcome = Literal["right", "wrong cause", "called healthy", "accused", "silent", "unread", "error"]
