@@ -24,6 +24,10 @@ _BAR_BEFORE_TEXT = re.compile(r"([^{]*?\d%\|[^|]*\|[^\[\]]*\[[^\[\]]*\])\s*(\S.*
 """A progress bar after which another stream printed into the same line."""
 _BAR_OF_EPOCH = re.compile(r"\btrain\w*\W?loss.*\b(?:val|test)|\b(?:val|test)\w*\W?loss.*\btrain", re.IGNORECASE)
 """A progress bar that shows losses of training and validation, and may therefore count epochs."""
+_RATE_TEST = re.compile(
+    r"finding best initial lr|\blr[ _-]?find(?:er|ing)?\b|\b(?:lr|learning rate) (?:range test|finder)\b", re.IGNORECASE
+)
+"""A test of learning rates before the training, whose loss explodes by design."""
 _FOLD = re.compile(
     r"[\W_]*(?:(?:start\w*|begin\w*|train\w*|run\w*|outer|inner|cv|sub-\w+|on|for)[\W_]+){0,3}"
     r"(fold|split|subject|participant|repeat|repetition|trial|seed)[\W_]{0,3}(\d{1,4})\b",
@@ -194,7 +198,7 @@ class LogReader:
 
     def _feed_line(self, raw: str) -> None:
         line = split_prefix(raw)
-        is_statement = _is_statement(line.text)
+        is_statement = _is_statement(line.text) or _RATE_TEST.search(line.text) is not None
         has_number = not is_statement and (self._parser.in_box or _HAS_NUMBER.search(line.text) is not None)
         observation = self._parser.parse(line.text) if has_number else None
         if not has_number:

@@ -295,3 +295,14 @@ def test_a_constant_loss_with_noise_of_single_steps_is_flat_with_a_doubt() -> No
     parsed = parse(steps)
     (flat,) = diagnose(None, parsed.metrics, log=parsed.log).causes
     assert (flat.cause, flat.confidence) == ("flat", 0.5) and "noise: ± 1." in flat.sentence
+
+
+def test_a_test_of_learning_rates_is_no_training() -> None:
+    exploding = [1.2 if i < 70 else 1.2 * 1.1 ** (i - 70) for i in range(1, 101)]
+    rates = [
+        f"Finding best initial lr: {i:3d}%|###| {i}/100 [00:10<00:20, 5it/s, loss={v:.3f}]"
+        for i, v in enumerate(exploding, 1)
+    ]
+    parsed, causes = judged(rates)
+    assert causes == [] and not parsed.metrics
+    assert totals(judged([*rates, *(f"Epoch {e}/20 loss {v}" for e, v in enumerate(FALL, 1))])[0]) == FALL
