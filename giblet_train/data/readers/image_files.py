@@ -27,9 +27,11 @@ def check_present(path: Path) -> None:
         raise DataError(f"{path} does not exist.", "Check data.data_dir, data.bold and data.subjects.")
 
 
-def _is_gzip(path: Path) -> bool:
+def _begins_as_nifti(path: Path) -> bool:
+    """Return True for a file that begins with the size of a NIfTI header, uncompressed."""
     with open(path, "rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+        start = file.read(4)
+    return any(int.from_bytes(start, order) in (348, 540) for order in ("little", "big"))
 
 
 def load_image(path: Path, remedy: str) -> Any:
@@ -37,7 +39,7 @@ def load_image(path: Path, remedy: str) -> Any:
     try:
         return nibabel.load(path)
     except UNREADABLE as error:
-        if path.name.endswith(".nii.gz") and not _is_gzip(path) and path.stat().st_size:
+        if path.name.endswith(".nii.gz") and _begins_as_nifti(path):
             raise DataError(
                 f"{path} is not compressed, though its name says so.", "Rename it to .nii, or compress it: gzip."
             ) from None

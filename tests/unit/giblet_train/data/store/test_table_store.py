@@ -134,8 +134,8 @@ def test_it_trains_where_one_subject_lacks_the_film_that_is_left_out(folder):
     assert not data.present["sub-pixar4"][data.split.test].any()
     setup = TrainingSetup.build(settings, data, ALONE)
     assert setup.compression.kind == "per_subject"
-    setup.learner.step(0, {})
-    figures = Evaluator.of(setup, data).evaluation(setup.learner.model, lambda: None)["encoding"]
+    setup.train_step.step(0, {})
+    figures = Evaluator.of(setup, data).evaluation(setup.train_step.model, lambda: None)["encoding"]
     assert np.isfinite(figures["r_responsive"])
 
 
