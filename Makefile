@@ -188,6 +188,7 @@ drills: install ## Inject every fault of `giblet demo FAULT`; write docs/benchma
 	mv build/drills.md docs/benchmarks/drills.md
 
 docs: install ## Regenerate the pages that are made from the code
+	$(BIN)/python -m tools.help_text > giblet_tui/cli/help.txt
 	$(BIN)/python -m tools.cli_reference > docs/cli.md
 	$(BIN)/python -m tools.config_reference > docs/configuration.md
 	$(BIN)/python -m tools.record_reference > docs/records.md

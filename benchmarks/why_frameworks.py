@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from giblet_train.diagnosis.log_parser import read_log
 from giblet_train.schema.records import EpochMetric
-from giblet_tui.cli import app
+from giblet_tui.cli.app import app
 from tests.collection.frameworks import BATCHES, HEALTHY, UNKNOWN, Log
 
 ACCUSED = 0.5

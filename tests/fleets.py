@@ -6,9 +6,11 @@ import math
 import random
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from giblet_train.schema import config_loader
-from giblet_train.schema.config import COMPONENTS, Config
-from giblet_train.schema.health import Health
+from giblet_train.schema.config import COMPONENTS, Config, WatchConfig
+from giblet_train.schema.health import Health, Signals, health_of
 from giblet_train.schema.records import Alert, EpochMetric, Exit, Heartbeat, Run, RunMetric, SplitLoss, StepMetric
 from giblet_train.schema.schedule import lr_at, lr_schedule
 from giblet_tui.monitor.snapshots import Fleet, Gpu, NodeFacts, NodeSnapshot, RunSnapshot
@@ -163,6 +165,52 @@ def several() -> Fleet:
             ),
         )
     )
+
+
+def frozen(age_s: float, of: RunSnapshot | None = None) -> NodeSnapshot:
+    """Return a node that is heard, `age_s` after its run made the last step."""
+    frozen_run = of or run()
+    now = frozen_run.steps[-1].at + age_s
+    heartbeat = replace(frozen_run.heartbeat, at=frozen_run.steps[-1].at)  # type: ignore[type-var]
+    signals = Signals(now=now, launched_at=frozen_run.run.launched_at, process=True, heartbeat=heartbeat)
+    health = health_of(signals, WatchConfig(stall_min_s=60.0))
+    snapshot = node(runs=(replace(frozen_run, heartbeat=heartbeat, health=health),), gpus=8, observed_at=now)
+    return replace(snapshot, facts=replace(snapshot.facts, clock_skew_s=0.0))
+
+
+def evaluating() -> Fleet:
+    """Return a run that has made all its steps and is evaluated on its test block."""
+    last_step = run(steps=400)
+    assert last_step.heartbeat is not None
+    heartbeat = replace(last_step.heartbeat, state="validating", phase="judging the best weights on the test block")
+    health = Health(state="running", sentence="judging, heartbeat 1s ago")
+    return Fleet(nodes=(node(runs=(replace(last_step, heartbeat=heartbeat, health=health),), gpus=8),))
+
+
+def starting() -> Fleet:
+    """Return a run before its first step."""
+    health = Health(state="starting", sentence="preparing the network")
+    return Fleet(nodes=(node(runs=(replace(run(steps=0), epochs=(), health=health),), gpus=8),))
+
+
+def died() -> Fleet:
+    """Return a run that was killed."""
+    return Fleet(nodes=(node(runs=(run(state="died", sentence="killed by signal 9"),), gpus=8),))
+
+
+def many() -> Fleet:
+    """Return eight nodes with four runs each, among them a sweep."""
+    states = (("running", "training, heartbeat 1s ago"), ("finished", "finished all its steps"))
+    nodes = []
+    for index in range(8):
+        name = f"tensor{index + 1:02d}"
+        runs = [
+            run(f"rate_{rank}", steps=80 + 40 * rank + 9 * index, node=name, suffix=f"{index}{rank}ab",
+                state=states[rank % 2][0], sentence=states[rank % 2][1])
+            for rank in range(4)
+        ]  # fmt: skip
+        nodes.append(node(name, tuple(runs), gpus=8))
+    return Fleet(nodes=tuple(nodes))
 
 
 def _steps(

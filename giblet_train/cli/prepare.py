@@ -41,17 +41,17 @@ def discover(
         sys.exit(FAILED)
 
 
-def lag(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
+def lag(run_or_config: RunOrConfig, workdir: Workdir = None, as_json: AsJson = False) -> None:
     """Print the lag of each brain behind the film in TRs: of subjects, thirds and runs. Exit 1 if a clock is wrong."""
-    failed, text = lag_report(read_data_request(run_or_config, workdir), narrate)
+    failed, text = lag_report(read_data_request(run_or_config, workdir), narrate, as_json=as_json)
     print(text)
     if failed:
         sys.exit(FAILED)
 
 
-def show(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
+def show(run_or_config: RunOrConfig, workdir: Workdir = None, as_json: AsJson = False) -> None:
     """Print the table of runs, also of a configuration without one: who saw what when, and the rows it leads to."""
-    print(show_table(read_data_request(run_or_config, workdir), narrate))
+    print(show_table(read_data_request(run_or_config, workdir), narrate, as_json=as_json))
 
 
 def check(

@@ -187,11 +187,18 @@ def _sections_with(key: str) -> str:
     return next((name for name, kind in sections.items() if key in _type_hints(kind)), "")
 
 
+TYPOGRAPHIC_MARKS = "“”„‘’"
+"""Characters that only look like quotation marks of YAML, as in text from a PDF."""
+
+
 def _wrong_types(value: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield every value of a wrong type or out of range."""
+    texts = {key: item for key, item in flatten(value) if isinstance(item, str)}
     data = _known_keys(value, Config)
-    yield from _member_errors(data, Config)
-    yield from _type_errors(data, Config)
+    for problem in (*_member_errors(data, Config), *_type_errors(data, Config)):
+        is_typographic = any(mark in texts.get(problem.key, "") for mark in TYPOGRAPHIC_MARKS)
+        remedy = 'Type " in place of the typographic quotation marks, or leave them out.'
+        yield problem._replace(remedy=remedy) if is_typographic else problem
 
 
 def _member_errors(data: dict[str, Any], section: type, path: str = "") -> Iterator[Problem]:

@@ -6,6 +6,7 @@ application share. Each file has one writer; `records` defines their content.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -156,8 +157,10 @@ def replace_file(path: Path, data: bytes, *, sync: bool = False, private: bool =
         sync: also survive a power cut, by fsync of file and directory.
         private: readable for this user alone (mode 0600).
 
-    Raises OSError; the old file then stays.
+    Raises OSError; the old file then stays. So does what is no regular file: a device, a pipe or a socket.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "It is a device, a pipe or a socket", str(path))
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         mode = 0o600 if private else 0o666

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import run_ids
@@ -23,7 +24,10 @@ def compare(old: OldRun, new: NewRun, json: Json = False) -> None:
 
     The runs may be on different nodes. In the dashboard: space marks a run, c compares.
     """
-    comparison = side_by_side.compare(find(old), find(new))
+    old_run, new_run = find(old), find(new)
+    if old_run.run.run_id == new_run.run.run_id:
+        raise ConfigError(f"Both names are the run {new_run.run.run_id}.", "Name two runs; giblet ps -a lists them.")
+    comparison = side_by_side.compare(old_run, new_run)
     if json:
         show_json(side_by_side.compare_json(comparison))
     else:

@@ -73,13 +73,39 @@ def _print_on_stderr(sentence: str) -> None:
 
 
 USAGE_WORDS = (
+    (r"Got unexpected extra arguments? ?\((=.*)\)", 'There are blanks around "=". Write key=value as one word'),
+    (r"Got unexpected extra arguments?\(s\) \((=.*)\)", 'There are blanks around "=". Write key=value as one word'),
+    (r"Got unexpected extra argument\(s\) \((.*)\)", r"Too many words: \1"),
     (r"is not a valid int(eger)?( range)?\b", "is not a whole number"),
     (r"is not a valid float( range)?\b", "is not a number"),
     (r"is not in the range ([\d.]+)<=x<=([\d.]+)", r"must be from \1 to \2"),
     (r"is not in the range x>=([\d.]+)", r"must be at least \1"),
 )
 """Patterns in usage errors of the command-line library, and what is printed instead."""
+USAGE_REMEDIES = (
+    (r"No such option: (-q|-v|--quiet|--verbose)\b", "It comes before the command: giblet -q ps"),
+    (r"requires an argument", "Write its value behind it; --help of the command has examples."),
+)
+"""Patterns in usage errors, and what helps."""
 LONGEST_WORD = 400
+DASHES, OPENING, CLOSING = "‐‑‒–—―−", "“„‘‚", "”’"
+"""Typographic characters that are typed in a shell as - and as quotation marks."""
+
+
+def typographic_error(words: Sequence[str]) -> ConfigError | None:
+    """Return an error if a word has dashes or quotation marks that only look like those of a shell; else None.
+
+    Text that is copied from a PDF or a chat has them. Words behind `--` are a command of the user's and are not judged.
+    """
+    own = words[: words.index("--")] if "--" in words else words
+    for word in own:
+        if match := re.match(rf"^-?[{DASHES}]+-?(\w[\w-]*)", word):
+            typed = f"-{match[1]}" if len(match[1]) == 1 else f"--{match[1]}"
+            return ConfigError(f"{word} begins with a typographic dash.", f"Type {typed} with hyphens.")
+        value = word.partition("=")[2] or word
+        if value[:1] in OPENING and value[:1] and value[-1] not in CLOSING + "“":
+            return ConfigError(f"{word} begins with a typographic quotation mark.", "Type ' or \" around the text.")
+    return None
 
 
 def print_error(error: GibletError) -> None:
@@ -94,12 +120,16 @@ def print_usage_error(error: typer.TyperException) -> None:
     message = error.format_message()
     for pattern, words in USAGE_WORDS:
         message = re.sub(pattern, words, message)
+    remedies = [words for pattern, words in USAGE_REMEDIES if re.search(pattern, message)]
     if context is None:
-        print_error(ConfigError(message))
+        print_error(ConfigError(message, "\n  ".join(remedies)))
     elif message == context.get_help():
         _print_on_stderr(message)
     else:
-        print_error(ConfigError(message, f"{context.get_usage()}\n  Help: {context.command_path} --help"))
+        if context.command_path == "giblet launch" and message.startswith("Too many words"):
+            remedies.append("A command of your own follows --: giblet launch NODE -- python train.py")
+        remedies += [context.get_usage(), f"Help: {context.command_path} --help"]
+        print_error(ConfigError(message, "\n  ".join(remedies)))
 
 
 def style(text: str, colour: str) -> str:
@@ -161,6 +191,12 @@ def check_parent(path: Path) -> None:
         raise ConfigError(
             f"There is no folder {parent}.", f"Create it (mkdir -p {shlex.quote(str(parent))}), or change the path."
         )
+
+
+def path_argument(path: Path) -> str:
+    """Return a path as a word of a shell that giblet takes for a path, not for the name of a configuration."""
+    text = str(path)
+    return shlex.quote(text if "/" in text else f"./{text}")
 
 
 def on_terminal() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import threading
 from collections.abc import Callable, Sequence
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.alerts import answer_all
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import OptionalNodes
+from giblet_tui.cli.command_options import CommandOptions
 from giblet_tui.cli.console import redirected_stream
 from giblet_tui.cli.launch_steps import build_request, check_lines, config_changes, load_config, plan_only, run_launch
 from giblet_tui.cli.palette_commands import argv, output, verbs
@@ -26,7 +27,8 @@ from giblet_tui.dashboard.model.interfaces import LaunchChoice, PaletteCommand, 
 from giblet_tui.inventory import configs as catalog
 from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Multiplexer, Node
-from giblet_tui.launch.request import LaunchRequest
+from giblet_tui.launch.ensemble import check_capacity, member_requests
+from giblet_tui.launch.request import LaunchOptions, LaunchRequest, check_options
 from giblet_tui.monitor import cache
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot
 from giblet_tui.monitor.watch import NodeWatch
@@ -111,23 +113,78 @@ class DashboardActions:
         return sorted(catalog.known())
 
     def changes(self, choice: LaunchChoice) -> Sequence[str]:
-        """Return what `giblet launch --dry-run` prints about the configuration."""
+        """Return what `giblet launch --dry-run` prints about the configuration; about a command, what is sent."""
+        if choice.command:
+            return _sent_lines(_command_request(choice))
         return config_changes(catalog.read(choice.config, choice.settings))
 
     def dry_run(self, choice: LaunchChoice) -> Sequence[str]:
         """Return what `giblet launch --dry-run` prints: where it would run, its command line, what changes."""
-        node, request = self._request(choice)
-        (plan,) = plan_only([node], request)
-        return [*plan.notes, shlex.join(plan.run.argv), *check_lines(plan), *self.changes(choice)]
+        node, requests = self._requests(choice)
+        (plan,) = plan_only([node], requests[0])
+        check_capacity(plan, requests)
+        members = [f"and {len(requests) - 1} more with other seeds and validation blocks"] if requests[1:] else []
+        changes = [] if choice.command else self.changes(choice)
+        return [*plan.notes, *members, shlex.join(plan.run.argv), *check_lines(plan), *changes]
 
     def launch(self, choice: LaunchChoice, report: Callable[[str], None]) -> str:
-        """Launch a run, without waiting for its first step."""
-        node, request = self._request(choice)
-        return run_launch([node], request, report)
+        """Launch the run or the members of an ensemble, without waiting for first steps."""
+        node, requests = self._requests(choice)
+        return ", ".join(run_launch([node], request, report) for request in requests)
 
-    def _request(self, choice: LaunchChoice) -> tuple[Node, LaunchRequest]:
+    def _requests(self, choice: LaunchChoice) -> tuple[Node, Sequence[LaunchRequest]]:
+        """Return the node and a request for each run. Raises GibletError for values that exclude each other."""
         node = nodes.resolve(choice.node)
+        n_members = _n_members(choice.members)
+        options = LaunchOptions(
+            nodes=(node.name,),
+            when_free=choice.when_free,
+            resume=bool(choice.resume),
+            ensemble=n_members is not None,
+            command=bool(choice.command),
+        )
+        check_options(options)
+        if choice.command:
+            return node, [replace(_command_request(choice), when_free=choice.when_free)]
+        CommandOptions(cwd=choice.folder or None).refuse()
         config = load_config(node, choice.config, choice.settings, choice.resume or None).config
-        session = cast("Multiplexer", choice.session) if choice.session else None
-        request = build_request(config, gpus=choice.gpus, note=choice.note, session=session, again=False, force=False)
-        return node, replace(request, when_free=choice.when_free)
+        request = replace(build_request(config, gpus=choice.gpus, **_common(choice)), when_free=choice.when_free)
+        return node, [request] if n_members is None else member_requests(request, n_members, False)
+
+
+def _n_members(text: str) -> int | None:
+    """Return the number of members that the form asks for; None for one run that is no member. Raises ConfigError."""
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"members: {text} is not a number of runs.", "Type 1 or more, or nothing for one run.")
+    return int(text)
+
+
+def _common(choice: LaunchChoice) -> dict[str, Any]:
+    """Return the values of the form that every launch has."""
+    session = cast("Multiplexer", choice.session) if choice.session else None
+    return {"note": choice.note, "session": session, "again": False, "force": False}
+
+
+def _command_request(choice: LaunchChoice) -> LaunchRequest:
+    """Build the request for the command of the form. Raises ConfigError, PreflightRefused."""
+    if choice.config or choice.settings or choice.resume:
+        raise ConfigError(
+            "A command of your own has no configuration, preset, settings or run to resume.",
+            "Clear these fields, or the command.",
+        )
+    return CommandOptions(cwd=choice.folder or None).request(choice.command, choice.gpus, _common(choice))
+
+
+def _sent_lines(request: LaunchRequest) -> list[str]:
+    """Return what is sent to the node with a command."""
+    command = request.command
+    assert command is not None
+    if command.cwd:
+        return [f"starts in {command.cwd} on the node; nothing is sent"]
+    if command.tree is None:
+        return [
+            "starts in an empty directory; nothing is sent, because the dashboard was not opened in a git repository"
+        ]
+    return [f"sends the git repository {command.tree.root}, uncommitted changes included"]

@@ -13,10 +13,10 @@ from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.cli.app import command, data_app
 from giblet_tui.cli.arguments import ConfigName, Json, NodeName, Settings
-from giblet_tui.cli.console import check_parent, print_data, print_status, show_json
+from giblet_tui.cli.console import check_parent, path_argument, print_data, print_status, show_json
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import CommandOutput
-from giblet_tui.connection.sanitize import sanitize, sanitize_value
+from giblet_tui.connection.sanitize import sanitize, sanitize_table, sanitize_value
 from giblet_tui.deploy import engine_command
 from giblet_tui.inventory import configs, nodes
 
@@ -110,25 +110,25 @@ def discover(
         print_data("\n".join(sanitize(line) for line in report))
     if write is not None and config is not None:
         replace_file(write.expanduser(), config.encode())
-        print_status(f"written: {write}\nnext:\n  giblet data check {node.name} ./{write}")
+        print_status(f"written: {write}\nnext:\n  giblet data check {node.name} {path_argument(write)}")
     elif write is not None:
         print_status("Nothing is written: no run follows a stimulus of the folder.")
     _end(result)
 
 
-@command(data_app, "show", "giblet data show tensor01 production_500epoch", "giblet data show local demo")
-def show(name: NodeName, config: ConfigName, settings: Settings = None) -> None:
+@command(data_app, "show", "giblet data show tensor01 production_500epoch", "giblet data show local demo --json")
+def show(name: NodeName, config: ConfigName, settings: Settings = None, json: Json = False) -> None:
     """Print the table of runs: who saw which stimulus when. Its lines are a table for data.runs."""
-    result = _check("show", name, config, settings, [], None)
-    _show(result, json=False)
+    result = _check("show", name, config, settings, ["--json"] if json else [], None)
+    _show(result, json)
     _end(result)
 
 
-@command(data_app, "lag", "giblet data lag tensor01 production_500epoch", "giblet data lag local demo")
-def lag(name: NodeName, config: ConfigName, settings: Settings = None) -> None:
+@command(data_app, "lag", "giblet data lag tensor01 production_500epoch", "giblet data lag local demo --json")
+def lag(name: NodeName, config: ConfigName, settings: Settings = None, json: Json = False) -> None:
     """Measure by how many TRs each brain follows the film, in all and in thirds. Exit code 1 if the thirds disagree."""
-    result = _check("lag", name, config, settings, [], None)
-    _show(result, json=False)
+    result = _check("lag", name, config, settings, ["--json"] if json else [], None)
+    _show(result, json)
     _end(result)
 
 
@@ -157,7 +157,7 @@ def _show(result: CommandOutput, json: bool) -> None:
     if json and result.printed.strip():
         show_json(sanitize_value(jsonlib.loads(result.printed)))
     elif result.printed.strip():
-        print_data("\n".join(sanitize(line) for line in result.printed.rstrip("\n").split("\n")))
+        print_data(sanitize_table(result.printed.rstrip("\n")))
 
 
 def _end(result: CommandOutput) -> None:

@@ -17,6 +17,8 @@ from giblet_tui.cli.console import check_parent, print_data, print_status, show_
 from giblet_tui.dashboard.screenshots.png import png_bytes
 from giblet_tui.dashboard.screenshots.render import run_picture
 from giblet_tui.dashboard.screenshots.svg import svg_text
+from giblet_tui.dashboard.settings import read_settings, settings_path
+from giblet_tui.dashboard.style.themes import LIGHT_THEME
 from giblet_tui.monitor import find_run, watch
 from giblet_tui.monitor.snapshots import Fleet
 from giblet_tui.reporting.csv import csv_text
@@ -59,7 +61,9 @@ def export(
         typer.Option(metavar="PANEL", help="One panel only: total fmri video audio text balance clock verdict log ..."),
     ] = "",
     size: Annotated[str, typer.Option(metavar="COLUMNSxROWS", help="Size of the picture in characters.")] = "120x40",
-    light: Annotated[bool, typer.Option("--light", help="Use a white background.")] = False,
+    light: Annotated[
+        bool, typer.Option("--light", help="Use a white background, not the theme of your dashboard.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write a run's screen, or one panel of it, as SVG or PNG, or its records for other programs; print the paths."""
@@ -77,7 +81,8 @@ def export(
         raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
     paths: list[Path] = []
     if svg is not None or png is not None:
-        picture = run_picture(fleet, run_id, columns, rows, panel=panel, light=light)
+        theme = LIGHT_THEME.name if light else read_settings(settings_path()).theme
+        picture = run_picture(fleet, run_id, columns, rows, panel=panel, theme=theme)
         if svg is not None:
             paths.append(_write(svg, svg_text(picture).encode()))
         if png is not None:

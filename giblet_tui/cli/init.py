@@ -12,7 +12,7 @@ from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, NodeName
-from giblet_tui.cli.console import check_parent, print_data, print_status, show_json
+from giblet_tui.cli.console import check_parent, path_argument, print_data, print_status, show_json
 from giblet_tui.connection.connect import connect
 from giblet_tui.deploy.engine_command import run_engine_command
 from giblet_tui.inventory import nodes
@@ -29,7 +29,7 @@ def init(
     node_name: NodeName,
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder on the node: film, annotations, scans.")],
     name: Annotated[str | None, typer.Option(help="Name of the configuration; default: from the folder.")] = None,
-    to: Annotated[Path | None, typer.Option(help="File to write here; default: ./<name>.yaml.")] = None,
+    to: Annotated[Path | None, typer.Option("-o", "--to", help="File to write here; default: ./<name>.yaml.")] = None,
     json: Json = False,
 ) -> None:
     """Write a configuration for a study on a node, with success criteria and comments on what you must decide.
@@ -54,4 +54,5 @@ def init(
         show_json({"schema": SCHEMA, "path": str(path), "name": config_name})
     else:
         print_data(str(path))
-    print_status(f"next:\n  giblet config check ./{path}\n  giblet data check {node.name} ./{path}")
+    words = path_argument(path)
+    print_status(f"next:\n  giblet config check {words}\n  giblet data check {node.name} {words}")

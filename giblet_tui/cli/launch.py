@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from msgspec import to_builtins
@@ -16,6 +16,7 @@ from giblet_train.schema.config_loader import Loaded
 from giblet_train.schema.errors import ConfigError, GibletError, RunFailed
 from giblet_tui.cli.app import WORDS, WithCommand, app, command
 from giblet_tui.cli.arguments import Json, NodeName, OptionalConfigName, Settings
+from giblet_tui.cli.command_options import CommandOptions
 from giblet_tui.cli.console import next_commands, print_data, print_status, show_json
 from giblet_tui.cli.follow_output import follow_and_print
 from giblet_tui.cli.launch_steps import (
@@ -33,8 +34,6 @@ from giblet_tui.cli.launch_steps import (
 from giblet_tui.cli.nodes import print_findings, remember
 from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Multiplexer, Node
-from giblet_tui.launch.command import GRACE_S as COMMAND_GRACE_S
-from giblet_tui.launch.command import build_command, command_config
 from giblet_tui.launch.ensemble import check_capacity, member_requests
 from giblet_tui.launch.plan import LaunchPlan
 from giblet_tui.launch.request import LaunchOptions, LaunchRequest, check_options
@@ -42,44 +41,6 @@ from giblet_tui.launch.sweep import GRID_EXAMPLE, Cell, fill_placeholders, parse
 from giblet_tui.monitor import find_run
 from giblet_tui.reporting.json_output import SCHEMA
 from giblet_tui.reporting.progress_lines import ProgressPrinter
-
-
-class CommandOptions(NamedTuple):
-    """The options of a launch that are for a command of the user's."""
-
-    name: str | None
-    cwd: str | None
-    untracked: bool
-    push: tuple[Path, ...]
-    env: tuple[str, ...]
-    log: str | None
-
-    def request(self, words: Sequence[str], gpus: str | None, common: Mapping[str, Any]) -> LaunchRequest:
-        """Build the request for a command, with everything packed that is sent. Raises ConfigError, PreflightRefused.
-
-        gpus: the value of --gpus; `0` is no GPU. common: the options that every launch has.
-        """
-        requested = build_command(
-            words,
-            here=Path.cwd(),
-            cwd=self.cwd,
-            environment=self.env,
-            pushed=self.push,
-            with_untracked=self.untracked,
-            log=self.log or "",
-        )
-        uses_gpus = gpus != "0"
-        config = command_config(requested, self.name, uses_gpus=uses_gpus)
-        request = build_request(config, gpus=gpus if uses_gpus else None, **common)
-        return replace_fields(request, command=requested, grace_s=COMMAND_GRACE_S)
-
-    def refuse(self) -> None:
-        """Raise ConfigError if one of them was given, because there is no command."""
-        for option, value in self._asdict().items():
-            if value:
-                raise ConfigError(
-                    f"--{option} is for a command of your own, behind --.", "giblet launch NODE -- COMMAND"
-                )
 
 
 @command(

@@ -25,7 +25,7 @@ def sanitize(text: str) -> str:
 
 
 def sanitize_table(text: str) -> str:
-    """Sanitise the cells of a table; the tabs between them and the ends of lines stay. Not for the screen."""
+    """Sanitise the cells of a table; the tabs between them and the ends of lines stay."""
     return "\n".join("\t".join(map(sanitize, line.split("\t"))) for line in text.split("\n"))
 
 

@@ -14,7 +14,7 @@ from giblet_tui.dashboard.model.interfaces import DashboardActions, SnapshotSour
 from giblet_tui.monitor.snapshots import Fleet
 
 THREADS = "OPENBLAS_NUM_THREADS"
-DUMB_TERMINALS = ("dumb", "unknown")
+DUMB_TERMINALS = ("", "dumb", "unknown")
 
 __all__ = ["DashboardActions", "SnapshotSource", "run_dashboard"]
 
@@ -39,8 +39,9 @@ def require_capable_terminal() -> None:
     """Raise ConfigError if the terminal cannot place text on the screen."""
     terminal = os.environ.get("TERM", "")
     if terminal in DUMB_TERMINALS:
+        setting = f"TERM={terminal}" if terminal else "TERM is not set"
         raise ConfigError(
-            f"The dashboard cannot draw on this terminal (TERM={terminal}).",
+            f"The dashboard cannot draw on this terminal ({setting}).",
             "Set TERM, for example to xterm-256color; or use giblet ps, giblet status RUN --watch, giblet logs RUN -f",
         )
 

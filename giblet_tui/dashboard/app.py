@@ -26,7 +26,7 @@ from giblet_tui.dashboard.run_actions import RunActions
 from giblet_tui.dashboard.screens.compare import CompareScreen
 from giblet_tui.dashboard.screens.help import HelpScreen
 from giblet_tui.dashboard.screens.main import MainScreen
-from giblet_tui.dashboard.settings import Settings
+from giblet_tui.dashboard.settings import Settings, check_theme
 from giblet_tui.dashboard.style import themes
 from giblet_tui.dashboard.style.plain_glyphs import PlainGlyphs
 from giblet_tui.dashboard.widgets.chart_group import CHART_BINDINGS
@@ -78,13 +78,16 @@ class DashboardApp(RunActions):
             selected_run_id: The run that is shown first.
             settings: Theme and key map of the user.
             plain: Whether the terminal gets ASCII only.
+
+        Raises ConfigError if there is no theme of the name in the settings.
         """
         super().__init__()
         settings = settings or Settings()
         self.animation_level = "none"
-        for theme in (themes.DARK_THEME, themes.LIGHT_THEME):
+        for theme in themes.OWN_THEMES:
             self.register_theme(theme)
-        self.theme = settings.theme if settings.theme in self.available_themes else themes.DARK_THEME.name
+        check_theme(settings.theme, self.available_themes)
+        self.theme = settings.theme or themes.DARK_THEME.name
         self.set_keymap(dict(settings.keys))
         if plain:
             self._filters.append(PlainGlyphs())
@@ -146,7 +149,7 @@ class DashboardApp(RunActions):
             "log": LogTail.BINDINGS,
             "everywhere": [*DashboardApp.BINDINGS, Binding("ctrl+p", "command_palette", "all commands")],
         }
-        self.push_screen(HelpScreen(sections, self._main.components))
+        self.push_screen(HelpScreen(sections, self._main.components, self._main.focused_pane))
 
     def action_compare(self) -> None:
         """Compare the chosen run with a marked one, or two marked runs, the older first."""

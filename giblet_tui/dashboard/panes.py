@@ -38,6 +38,8 @@ class PaneSpec:
     """Key that shows the pane alone; must be one that a terminal sends, so no number above 9."""
     create: Callable[[Clock], Widget]
     """Makes the widget; its id is `id`."""
+    about: str
+    """What it shows, in help."""
     area: Area
     """Column of the overview; `full` for a pane that is only shown alone."""
     min_size: tuple[int, int]
@@ -58,17 +60,36 @@ class PaneSpec:
 
 
 PANES: tuple[PaneSpec, ...] = (
-    PaneSpec("runs", "runs", "2", lambda _: RunList(), "side", (22, 4), grows=1),
-    PaneSpec("losses", "losses", "3", lambda _: Charts(id="losses"), "main", (24, 6), (6, 9, 14, 18), grows=1),
-    PaneSpec("balance", "balance", "4", lambda _: Balance(id="balance"), "main", (44, 4), (4, 7), 4, "step"),
-    PaneSpec("clock", "learning rate", "5", lambda _: WarmupClock(id="clock"), "main", (40, 1), (1, 3, 7), 1, "step"),
-    PaneSpec("verdict", "verdict", "6", lambda clock: VerdictStrip(clock), "aside", (40, 1), (1, 4), 1),
-    PaneSpec("log", "log", "8", lambda _: LogTail(), "foot", (20, 1), (1, 2, 4, 7), 1),
-    PaneSpec("hardware", "hardware", "7", lambda _: Hardware(id="hardware"), "side", (22, 1), (1, 5), 1),
-    PaneSpec("alerts", "alerts", "9", lambda clock: Alerts(clock), "aside", (40, 3)),
-    PaneSpec("configuration", "configuration", "i", lambda _: ConfigurationPane(id="configuration"), "aside",
-             (40, 3), grows=1),
-    PaneSpec("brain", "brain", "v", lambda _: BrainPane(id="brain"), "full", (30, 6)),
+    PaneSpec("runs", "runs", "2", lambda _: RunList(),
+             "nodes with their link and free GPUs, and their runs; ▲ an open alert, ◆ marked",
+             "side", (22, 4), grows=1),
+    PaneSpec("losses", "losses", "3", lambda _: Charts(id="losses"),
+             "training solid over every step, validation dashed, best constant dotted",
+             "main", (24, 6), grows=1),
+    PaneSpec("balance", "balance", "4", lambda _: Balance(id="balance"),
+             "what each component adds to the total and to the gradient",
+             "main", (44, 4), (4, 7), 4, "step"),
+    PaneSpec("clock", "learning rate", "5", lambda _: WarmupClock(id="clock"),
+             "planned and observed rate, and how long until the base rate",
+             "main", (40, 1), (1, 3, 7), 1, "step"),
+    PaneSpec("verdict", "verdict", "6", lambda clock: VerdictStrip(clock),
+             "each success criterion with its numbers, the worst first",
+             "aside", (40, 1), (1, 4), 1),
+    PaneSpec("log", "log", "8", lambda _: LogTail(),
+             "the end of the run's log, with search and filters",
+             "foot", (20, 1), bare=1),
+    PaneSpec("hardware", "hardware", "7", lambda _: Hardware(id="hardware"),
+             "memory, load and users of the GPUs; CPU, memory and disk of the node",
+             "side", (22, 1), (1, 5), 1),
+    PaneSpec("alerts", "alerts", "9", lambda clock: Alerts(clock),
+             "what is wrong now, with evidence and remedy, and what was",
+             "aside", (40, 3)),
+    PaneSpec("configuration", "configuration", "i", lambda _: ConfigurationPane(id="configuration"),
+             "the note, what differs from the previous run, and every setting",
+             "aside", (40, 3), grows=1),
+    PaneSpec("brain", "brain", "v", lambda _: BrainPane(id="brain"),
+             "maps from the left, behind and above, with a cursor",
+             "full", (30, 6)),
 )  # fmt: skip
 """The most important first: where rows are short, the last ones give way."""
 

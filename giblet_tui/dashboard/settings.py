@@ -8,12 +8,13 @@ keys:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
 
 from giblet_train.schema import yaml_io
+from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.type_errors import type_error_in_words
 
@@ -24,7 +25,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the file may contain."""
 
     theme: str = ""
-    """Name of a theme; the first one if empty or unknown."""
+    """Name of a theme of giblet or Textual; giblet-dark if empty."""
     keys: Mapping[str, str] = {}
     """Id of a binding, and the keys that replace its own, separated by commas."""
 
@@ -43,6 +44,13 @@ def read_settings(path: Path) -> Settings:
     except msgspec.ValidationError as error:
         remedy = "It has the keys `theme` and `keys`; `keys` maps a name from docs/dashboard.md to a key."
         raise ConfigError(f"{path}: {type_error_in_words(str(error))}", remedy) from None
+
+
+def check_theme(name: str, themes: Collection[str]) -> None:
+    """Raise ConfigError if there is no theme of this name."""
+    if name and name not in themes:
+        suggestion = nearest(name, list(themes)) or "."
+        raise ConfigError(f"{settings_path()}: there is no theme {name}{suggestion}", f"One of: {', '.join(themes)}")
 
 
 def check_keys(settings: Settings, binding_ids: frozenset[str]) -> None:

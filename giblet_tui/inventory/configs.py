@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,10 @@ def find(name: str) -> Path:
         if path.is_dir():
             raise ConfigError(f"{name} is a folder, not a configuration.", f"Name a file in it: {name.rstrip('/')}/...")
         if not path.is_file():
-            raise ConfigError(f"There is no configuration file {name}.", "`giblet config ls` lists those with a name.")
+            hint = nearest(path.stem, list(known())) or "."
+            raise ConfigError(
+                f"There is no configuration file {name}{hint}", "`giblet config ls` lists those with a name."
+            )
         return path
     configs = known()
     if name not in configs:
@@ -51,11 +55,25 @@ def find(name: str) -> Path:
             raise ConfigError(
                 f"{name!r} is a node; a configuration is expected here.", "The node comes first: NODE CONFIG."
             )
+        _refuse_other_path(name)
         raise ConfigError(
             f"No configuration is called {name!r}{nearest(name, list(configs)) or '.'}",
             f"Known: {', '.join(sorted(configs))}. A file of your own: give its path, or put it into ./configs.",
         )
     return configs[name]
+
+
+def _refuse_other_path(name: str) -> None:
+    """Raise ConfigError if the name is that of a folder or of a file that is no YAML file."""
+    with contextlib.suppress(OSError):  # a name that is too long names neither
+        path = Path(name).expanduser()
+        if path.is_dir():
+            raise ConfigError(f"{name} is a folder, not a configuration.", f"Name a file in it: {name}/...")
+        if path.is_file():
+            raise ConfigError(
+                f"{name} is not a configuration, for its name does not end in .yaml.",
+                "Name a YAML file; giblet init NODE FOLDER writes one for a folder with a film and scans.",
+            )
 
 
 def read(name: str, settings: Sequence[str] = ()) -> Loaded:

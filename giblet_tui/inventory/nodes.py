@@ -169,9 +169,13 @@ def node_from(value: Any, name: str, where: str = "node") -> Node:
 def check_name(name: str) -> None:
     """Raise ConfigError if a node cannot have that name."""
     if not re.fullmatch(HOST_PATTERN, name):
-        raise ConfigError(
-            f"{name!r} cannot name a node.", "Use at most 63 letters, digits, _ . and -, not starting with . or -."
-        )
+        remedy = "Use at most 63 letters, digits, _ . and -, not starting with . or -."
+        if parts := re.fullmatch(r"(?:\w+://)?(?:[^@/]+@)?([A-Za-z0-9_.-]+)(?::.*|/.*)?", name):
+            remedy = (
+                f"Name it {parts[1]}; user and port belong into a Host block of the ssh config, and a folder into the "
+                "node's workdir."
+            )
+        raise ConfigError(f"{name!r} cannot name a node.", remedy)
 
 
 def _local() -> Node:

@@ -32,13 +32,16 @@ def is_reachable_name(name: str, config: Path) -> bool:
     values, others = _ssh_values(name, config), _ssh_values(_UNKNOWN_HOST, config)
     if values is None or others is None:
         return False
-    if {k: v for k, v in values.items() if name not in v} != {
-        k: v for k, v in others.items() if _UNKNOWN_HOST not in v
-    }:
+    if _values_apart_from(name, values) != _values_apart_from(_UNKNOWN_HOST, others):
         return True
     with contextlib.suppress(OSError, UnicodeError):
         return bool(socket.getaddrinfo(values["hostname"], None))
     return False
+
+
+def _values_apart_from(name: str, values: dict[str, str]) -> dict[str, str]:
+    """Return the values that do not contain the host's own name, which ssh writes in small letters."""
+    return {key: value for key, value in values.items() if name.lower() not in value.lower()}
 
 
 def _ssh_values(name: str, config: Path) -> dict[str, str] | None:

@@ -115,6 +115,8 @@ def single_match(runs: Sequence[RunSnapshot], text: str) -> RunSnapshot:
         raise ConfigError(f"{len(matches)} runs begin with {text!r}; write more of one:", names)
     if text == LAST:
         raise ConfigError("There is no run yet.", "Start one: giblet launch NODE CONFIG, or giblet demo")
+    if text in {node.name for node in nodes.known_nodes()}:
+        raise ConfigError(f"{text} is a node; a run is expected here.", f"giblet ps -a {text} lists its runs.")
     hint = nearest(text, [LAST, *(r.run.run_id for r in runs)]) or nearest(text, [r.run.name for r in runs])
     raise ConfigError(f"No run begins with {text!r}{hint or '.'}", "`giblet ps -a` lists every run.")
 

@@ -128,7 +128,7 @@ def figure_lines(comparison: Comparison) -> list[str]:
     if not comparison.epoch:
         return ["They have no epoch in common yet."]
     old, new = _at(comparison.old, comparison.epoch), _at(comparison.new, comparison.epoch)
-    head = (f"EPOCH {comparison.epoch}", "TRAIN OLD", "NEW", "VALIDATION OLD", "NEW", "CHANGE")
+    head = (f"EPOCH {comparison.epoch}", "TRAIN OLD", "NEW", "VAL OLD", "NEW", "VAL CHANGE")
     rows = []
     for part in comparison.parts:
         figures = [loss_of(epoch, part, held_out) for held_out in (False, True) for epoch in (old, new)]

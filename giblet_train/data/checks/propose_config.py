@@ -19,6 +19,7 @@ import nibabel
 
 from giblet_train.data.discover.inventory import FILMS, SOUNDS
 from giblet_train.data.readers.bids import BOLD, CONFOUNDS, FOLDERS
+from giblet_train.data.readers.folder import require_folder
 from giblet_train.data.readers.sidecar import read_sidecar
 from giblet_train.data.stimulus.video import film_seconds
 from giblet_train.schema.config import NAME_PATTERN
@@ -72,8 +73,7 @@ def propose_config(folder: Path, name: str) -> str:
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise ConfigError(f"{name!r} cannot name a run.", "Use at most 40 of a-z, 0-9, _ and -.")
-    if not folder.is_dir():
-        raise ConfigError(f"There is no folder {folder}.", "Give the folder as ~/FOLDER or /FOLDER on the node.")
+    require_folder(folder)
     files = sorted(_files(folder))
     scans = _bids_scans(folder) or _lab_scans(folder, files)
     stimulus = _stimulus(folder, files, scans)

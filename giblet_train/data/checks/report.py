@@ -25,13 +25,16 @@ LAG_TITLE = "delay of the brain behind the film, in TRs; no answer: not above ch
 MARKS = {"error": "✖", "warning": "!", "info": "·"}
 
 
-def lag_report(request: DataRequest, progress: Progress) -> tuple[bool, str]:
-    """Return True if any clock is wrong, and the table of subjects and runs with what is wrong in it."""
+def lag_report(request: DataRequest, progress: Progress, *, as_json: bool = False) -> tuple[bool, str]:
+    """Return True if any clock is wrong, and the table of subjects and runs with what is wrong in it; or as JSON."""
     study = open_store(build_store(request.config, request.data_dir, request.workdir, progress))
     rows = lag_table(study)
     runs = run_lag_table(study) if len(study.scan_lengths_trs) > 1 else ()
     findings = by_severity(check_clock(rows, runs, study))
     failed = any(finding.severity == "error" for finding in findings)
+    if as_json:
+        facts = {"schema": 1, "tr_s": study.tr_s, "failed": failed, "lags": _lags((*rows, *runs)), "findings": findings}
+        return failed, msgspec.json.encode(facts).decode()
     lines = [*lag_lines((*rows, *runs)), f"A TR is {study.tr_s:g} s; 4 to 6 s are right."]
     return failed, "\n".join([*lines, *([""] if findings else []), *finding_lines(findings)])
 
@@ -95,10 +98,14 @@ def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
 
 def to_json(report: DataReport) -> dict[str, Any]:
     """Return the report as `--json` prints it."""
-    lags = {row.who: {"whole": _fields(row.whole), "thirds": [_fields(t) for t in row.thirds]} for row in report.lags}
     value: dict[str, Any] = {"schema": SCHEMA, "ok": not report.failed, "findings": report.findings}
     value["about"] = report.about
-    return value | {"components": report.components, "lags": lags}
+    return value | {"components": report.components, "lags": _lags(report.lags)}
+
+
+def _lags(rows: Sequence[LagRow]) -> dict[str, dict[str, Any]]:
+    """Return the lags of each subject, and of the mean of all, as JSON has them."""
+    return {row.who: {"whole": _fields(row.whole), "thirds": [_fields(t) for t in row.thirds]} for row in rows}
 
 
 def _fields(lag: LagEstimate) -> dict[str, float | bool]:

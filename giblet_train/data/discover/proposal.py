@@ -29,10 +29,11 @@ from giblet_train.data.discover.names import stem
 from giblet_train.data.discover.placement import PlacedRun, place_runs
 from giblet_train.data.discover.responses import Scan, Scans, read_scans
 from giblet_train.data.discover.stimuli import Candidate, candidates, read_stimuli
+from giblet_train.data.readers.folder import require_folder
 from giblet_train.data.readers.runs_table import RunEntry
 from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.statistics.alignment import NO_PEAK
-from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,7 @@ def discover(folder: Path, progress: Progress, tr_s: float | None = None) -> Pro
     Args:
         tr_s: TR of files that state none.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"There is no folder {folder}.", "Give the folder as ~/FOLDER or /FOLDER on the node.")
+    require_folder(folder)
     inventory = take_inventory(folder)
     _check_complete(folder, inventory)
     stimuli = candidates(inventory.media)

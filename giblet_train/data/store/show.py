@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
 
 from giblet_train.data.readers.runs_table import Presentation, RunEntry, format_runs_table
 from giblet_train.data.readers.study_files import FILM, Progress, Sources, find_sources
@@ -12,15 +15,18 @@ from giblet_train.data.store.prepare import DataRequest
 from giblet_train.data.store.store import study_folder
 
 
-def show_table(request: DataRequest, progress: Progress) -> str:
+def show_table(request: DataRequest, progress: Progress, *, as_json: bool = False) -> str:
     """Return the table of runs as tab-separated text; lines with `#` describe stimuli, rows and notes.
 
-    The text is itself a table for `data.runs`. Raises DataError, ConfigError.
+    The text is itself a table for `data.runs`. as_json: the same as one JSON object. Raises DataError, ConfigError.
     """
     folder, config = study_folder(request.config, request.data_dir, request.workdir, progress)
     sources = find_sources(config, folder)
     layout = layout_of_table(sources, config) if sources.runs else layout_of_files(sources, config)
     runs = sources.runs or expand_short_form(sources, layout)
+    if as_json:
+        facts = {"schema": 1, "folder": folder, "stimuli": _stimulus_facts(layout), "rows": list(_row_facts(layout))}
+        return msgspec.json.encode({**facts, "notes": layout.notes, "runs": runs}, enc_hook=str).decode()
     lines = [*_stimulus_lines(layout), *_row_lines(layout), *(f"# note: {note}" for note in layout.notes)]
     return "\n".join([*lines, format_runs_table(runs, folder)]).rstrip("\n")
 
@@ -54,14 +60,28 @@ def _presentations(
     return tuple(presentations)
 
 
+def _stimulus_facts(layout: Layout) -> dict[str, dict[str, Any]]:
+    """Return film, sound and number of annotations of each stimulus."""
+    return {
+        name: {"video": source.film, "audio": source.sound, "annotations": len(source.segments)}
+        for name, source in layout.stimuli.items()
+    }
+
+
 def _stimulus_lines(layout: Layout) -> Iterator[str]:
-    for name, source in layout.stimuli.items():
-        files = {"video": source.film, "audio": source.sound}
-        named = ", ".join(f"{key} {path}" for key, path in files.items() if path is not None)
-        yield f"# stimulus {name}: {named or 'no film'}; {len(source.segments)} annotations"
+    for name, facts in _stimulus_facts(layout).items():
+        files = ", ".join(f"{key} {facts[key]}" for key in ("video", "audio") if facts[key] is not None)
+        yield f"# stimulus {name}: {files or 'no film'}; {facts['annotations']} annotations"
 
 
 def _row_lines(layout: Layout) -> Iterator[str]:
+    for facts in _row_facts(layout):
+        subjects = f"{len(facts['subjects'])} of {len(layout.volumes)} subjects"
+        yield f"# rows {facts['first']} to {facts['last']}: {facts['name']}, {subjects}"
+
+
+def _row_facts(layout: Layout) -> Iterator[dict[str, Any]]:
+    """Yield first and last row of each block of the store, its name, and the subjects that have it."""
     start = 0
     for name, length in zip(layout.block_names, layout.block_lengths_trs, strict=True):
         having = [
@@ -69,5 +89,5 @@ def _row_lines(layout: Layout) -> Iterator[str]:
             for s in layout.volumes
             if not layout.presence or any(a < start + length and b > start for a, b in layout.presence[s])
         ]
-        yield f"# rows {start} to {start + length - 1}: {name}, {len(having)} of {len(layout.volumes)} subjects"
+        yield {"first": start, "last": start + length - 1, "name": name, "subjects": having}
         start += length

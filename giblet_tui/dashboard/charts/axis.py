@@ -49,7 +49,8 @@ class EvenAxis(NamedTuple):
 def even_axis(span: Range, n_rows: int) -> EvenAxis | None:
     """Return the narrowest axis of `n_rows` rows around the span with round ticks a whole number of rows apart.
 
-    None if the span is too small for its size to be computed with, or if there are too few rows.
+    It has two ticks at least, for one does not give a scale. None if the span is too small for its size to be computed
+    with, or if there are too few rows.
     """
     if n_rows < FEWEST_ROWS or not span.span > LEAST_SPAN * max(abs(span.first), abs(span.last)):
         return None
@@ -63,6 +64,8 @@ def even_axis(span: Range, n_rows: int) -> EvenAxis | None:
             pitch = row_value * apart
             lowest, highest = math.ceil(first / pitch - 1e-6), math.floor(last / pitch + 1e-6)
             places = tuple(index * pitch for index in range(lowest, highest + 1))
+            if len(places) < 2:
+                continue
             return EvenAxis(Range(first, last), places, pitch, row_value)
     return None
 

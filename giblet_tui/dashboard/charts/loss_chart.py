@@ -120,7 +120,8 @@ def range_of(chart: Chart, plot_width: int, headroom: float = HEADROOM) -> Range
 def y_axis(chart: Chart, plot_width: int, plot_height: int) -> tuple[Range, dict[int, str]]:
     """Return the range of the y axis and its labels by row, from the top.
 
-    A linear axis is widened a little so that round values fall on rows at even distances.
+    A linear axis is widened a little so that round values fall on rows at even distances. Where it has no room for two
+    of them, its ends are labelled.
     """
     even = None if chart.viewport.log else axis.even_axis(range_of(chart, plot_width, headroom=0.0), plot_height)
     if even is not None:
@@ -135,6 +136,9 @@ def y_axis(chart: Chart, plot_width: int, plot_height: int) -> tuple[Range, dict
     for place in places:
         row = round((y_range.last - place) * rows_per_unit)
         labels[row] = axis.figure(10**place) if chart.viewport.log else axis.tick_label(place, pitch)
+    if len(labels) < 2 <= plot_height:
+        ends = {0: y_range.last, plot_height - 1: y_range.first}
+        labels = {row: axis.figure(10**end if chart.viewport.log else end, significant=3) for row, end in ends.items()}
     return y_range, labels
 
 

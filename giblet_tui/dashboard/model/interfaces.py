@@ -28,7 +28,8 @@ class LaunchChoice:
     """Values of the launch form."""
 
     node: str
-    config: str
+    config: str = ""
+    """Name of a configuration; empty for a command."""
     gpus: str | None = None
     """As `--gpus` takes them."""
     settings: tuple[str, ...] = ()
@@ -40,6 +41,12 @@ class LaunchChoice:
     """As `--session` takes it; empty for the node's preference."""
     when_free: bool = False
     """Whether the run waits on the node for its GPUs."""
+    command: tuple[str, ...] = ()
+    """Words of a command that runs in place of a configuration."""
+    folder: str = ""
+    """Directory of the node in which the command starts, as `--cwd` takes it."""
+    members: str = ""
+    """As `--ensemble` takes it; empty for one run."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +103,13 @@ class DashboardActions(Protocol):
         """Return the names of all configurations, at once."""
 
     def changes(self, choice: LaunchChoice) -> Sequence[str]:
-        """Return the difference from the base configuration and from the last run of that name; asks no node."""
+        """Return the difference from the base configuration and the last run of that name; for a command, what is sent.
+
+        Asks no node. Raises GibletError for values that exclude each other.
+        """
 
     def dry_run(self, choice: LaunchChoice) -> Sequence[str]:
         """Return all that a launch would do, in lines; starts nothing. Raises GibletError if the node refuses."""
 
     def launch(self, choice: LaunchChoice, report: Callable[[str], None]) -> str:
-        """Start the run and return its id. Calls `report` with each stage."""
+        """Start the run, or the members of an ensemble; return their ids. Calls `report` with each stage."""

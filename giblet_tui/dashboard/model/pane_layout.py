@@ -33,6 +33,8 @@ class SizeHint(NamedTuple):
     """Rows at which it shows more than before, ascending, its heading included."""
     bare: int = 0
     """Up to this height it is drawn without its heading."""
+    grows: int | None = None
+    """Share of the rows that are left over; None for the share of the table of panes."""
 
 
 class Slot(NamedTuple):

@@ -151,6 +151,11 @@ def constant_of(run: RunSnapshot, component: str) -> float:
     return 1.0 if run.config is not None and run.config.losses.scale == "variance" else 0.0
 
 
+def has_curves(run: RunSnapshot) -> bool:
+    """Return True if the run has recorded a step or an epoch."""
+    return bool(run.steps or run.epochs)
+
+
 def no_steps_sentence(run: RunSnapshot) -> str:
     """Return what to show in place of a run's steps while it has none."""
     if run.run.adopted is not None:

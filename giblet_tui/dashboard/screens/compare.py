@@ -12,8 +12,9 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from giblet_tui.dashboard.model.run_view import RunView, components_of, curves_of
-from giblet_tui.dashboard.style.safe_text import join_parts
+from giblet_tui.dashboard.style.safe_text import Part, fit_parts, join_parts
 from giblet_tui.dashboard.style.styles import INK, MUTED
+from giblet_tui.dashboard.style.themes import palette_of
 from giblet_tui.dashboard.widgets.chart_group import Charts
 from giblet_tui.dashboard.widgets.loss_chart import LossPanel
 from giblet_tui.monitor.metric_columns import StepColumns
@@ -57,7 +58,8 @@ class CompareScreen(Screen[None]):
         self.query_one("#compared", Static).update(self._names(old, new))
         changes = _lines(doubt_lines(comparison), "$error bold") + _lines(change_lines(comparison))
         self.query_one("#changes", Static).update(changes)
-        self.query_one("#figures", Static).update(_lines(figure_lines(comparison), MUTED))
+        heading, *figures = figure_lines(comparison)
+        self.query_one("#figures", Static).update(_lines([heading], MUTED) + _lines(figures))
         charts = self.query_one(Charts)
         for panel in charts.panels:
             panel.in_doubt = panel.component in comparison.doubts
@@ -65,11 +67,12 @@ class CompareScreen(Screen[None]):
 
     def _names(self, old: RunSnapshot, new: RunSnapshot) -> Content:
         """Return a row for each run: its role as in the columns, its line in the charts, its name and launch."""
-        other = INK[self.app.current_theme.dark]["other"]
+        width = max(1, self.size.width - 2)
+        other = INK[palette_of(self.app.current_theme)]["other"]
         return Content("\n").join(
             [
-                join_parts(("OLD ", f"{other} bold"), ("⠒⠂ ", other), (_name(old), other), (_launch(old), MUTED)),
-                join_parts(("NEW ", "bold"), ("━━ ", "bold"), (_name(new), "bold"), (_launch(new), MUTED)),
+                _role("OLD ", "⠒⠂ ", old, other, width),
+                _role("NEW ", "━━ ", new, "", width),
             ]
         )
 
@@ -83,17 +86,19 @@ class CompareScreen(Screen[None]):
         )
 
 
+def _role(role: str, sample: str, run: RunSnapshot, style: str, width: int) -> Content:
+    """Return what a run is called in the comparison; its launch and its note where they fit."""
+    note = f": {run.run.note}" if run.run.note else ""
+    name: list[Part] = [(role, f"{style} bold"), (sample, style), (_name(run), style or "bold")]
+    return fit_parts([*name, (f"  launched {clock(run.run.launched_at)}", MUTED), (note, MUTED)], width)
+
+
 def _lines(lines: list[str], style: str = "") -> Content:
     return Content("").join([join_parts((line, style)) + Content("\n") for line in lines])
 
 
 def _name(run: RunSnapshot) -> str:
     return f"{run.run.name} {run.run.run_id[-4:]} on {run.run.node}, {run.health.state}"
-
-
-def _launch(run: RunSnapshot) -> str:
-    note = f": {run.run.note}" if run.run.note else ""
-    return f"  launched {clock(run.run.launched_at)}{note}"
 
 
 def _node_of(fleet: Fleet, run: RunSnapshot) -> NodeSnapshot:

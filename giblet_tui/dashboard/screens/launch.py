@@ -23,11 +23,23 @@ from giblet_tui.dashboard.model.interfaces import DashboardActions, LaunchChoice
 from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.style.styles import MUTED
 from giblet_tui.dashboard.widgets.hardware import is_free
-from giblet_tui.monitor.snapshots import Fleet, Gpu
+from giblet_tui.dashboard.widgets.tick_boxes import TickBox, TickList
+from giblet_tui.monitor.snapshots import Fleet, Gpu, NodeSnapshot
 
 PRESETS: tuple[str, ...] = get_args(Preset)
 SESSIONS: tuple[str, ...] = get_args(SessionKind)
-HINT = "Choose a configuration. Its changes are shown here, then the node's answer to a dry run."
+FIELDS = {
+    "settings": "key=value key='two words'",
+    "resume": "a run or a step; empty: a new run",
+    "members": "of an ensemble, for example 5; empty: one run",
+    "command": "in place of a configuration: python train.py --lr 1e-4",
+    "folder": "of a command, on the node: ~/project; empty: send this git repository",
+    "note": "why this run",
+}
+"""Inputs by their label, with what to type."""
+SPLIT_FIELDS = ("settings", "command")
+"""Inputs that are read as words of a shell."""
+HINT = "Choose a configuration, or type a command. Its changes are shown here, then the node's answer to a dry run."
 
 
 class LaunchForm(ModalScreen[LaunchChoice | None]):
@@ -61,16 +73,11 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
                 yield Select(nodes, value=self._node, allow_blank=False, id="launch-node", compact=True)
                 configs = [(name, name) for name in self._configs]
                 yield Select(configs, prompt="a configuration", id="launch-config", compact=True)
-            yield SelectionList[int](id="launch-gpus")
-            with Horizontal(classes="field"):
-                yield Label("settings")
-                yield Input(placeholder="key=value key='two words'", id="launch-settings")
-            with Horizontal(classes="field"):
-                yield Label("note")
-                yield Input(placeholder="why this run", id="launch-note")
-            with Horizontal(classes="field"):
-                yield Label("resume")
-                yield Input(placeholder="a run or a step; empty: a new run", id="launch-resume")
+            yield TickList(id="launch-gpus")
+            for name, hint in FIELDS.items():
+                with Horizontal(classes="field"):
+                    yield Label(name)
+                    yield Input(placeholder=hint, id=f"launch-{name}")
             with Horizontal(id="launch-how"):
                 yield Select(
                     [(name, name) for name in PRESETS], prompt="usual preset", id="launch-preset", compact=True
@@ -78,43 +85,67 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
                 yield Select(
                     [(name, name) for name in SESSIONS], prompt="usual session", id="launch-session", compact=True
                 )
-                yield Checkbox("wait for free GPUs", id="launch-when-free", compact=True)
+                yield TickBox("wait for free GPUs", id="launch-when-free", compact=True)
             with VerticalScroll(id="launch-preview"):
                 yield Static(join_parts((HINT, MUTED)), id="launch-lines", markup=False)
             with Horizontal(id="launch-buttons"):
-                yield Button("Cancel", id="cancel")
-                yield Button("Dry run", id="dry-run", disabled=True)
-                yield Button("Launch", id="launch", variant="primary", disabled=True)
+                yield Button("Cancel", id="cancel", compact=True)
+                yield Button("Dry run", id="dry-run", disabled=True, compact=True)
+                yield Button("Launch", id="launch", variant="primary", disabled=True, compact=True)
 
     def on_mount(self) -> None:
         self.query_one("#launch-config").focus()
 
     @property
     def choice(self) -> LaunchChoice | None:
-        """Return what the form asks for now; None until a configuration is chosen and the settings can be read."""
-        config = self.query_one("#launch-config", Select).value
-        settings = attempt(lambda: tuple(shlex.split(self.query_one("#launch-settings", Input).value)))
-        if not isinstance(config, str) or settings.value is None:
+        """Return what the form asks for now; None until it names a configuration or a command that can be read."""
+        config = _selected_value(self.query_one("#launch-config", Select))
+        settings, command = (split_words(self._text(name)) for name in SPLIT_FIELDS)
+        if settings is None or command is None or not (config or command):
             return None
-        gpus = sorted(self.query_one(SelectionList).selected)
         preset = _selected_value(self.query_one("#launch-preset", Select))
         return LaunchChoice(
-            node=str(self.query_one("#launch-node", Select).value),
+            node=self._chosen_node.node,
             config=config,
-            gpus="".join(f"{index}," for index in gpus) or None,
-            settings=(*settings.value, *([f"model.preset={preset}"] if preset else [])),
-            note=self.query_one("#launch-note", Input).value.strip(),
-            resume=self.query_one("#launch-resume", Input).value.strip(),
+            gpus=self._gpus(is_command=bool(command)),
+            settings=(*settings, *([f"model.preset={preset}"] if preset else [])),
+            note=self._text("note"),
+            resume=self._text("resume"),
             session=_selected_value(self.query_one("#launch-session", Select)),
             when_free=self.query_one("#launch-when-free", Checkbox).value,
+            command=tuple(command),
+            folder=self._text("folder"),
+            members=self._text("members"),
         )
 
+    @property
+    def _chosen_node(self) -> NodeSnapshot:
+        name = self.query_one("#launch-node", Select).value
+        return next(node for node in self._fleet.nodes if node.node == name)
+
+    def _gpus(self, *, is_command: bool) -> str | None:
+        """Return the chosen GPUs as `--gpus` takes them; for a command on a node without GPUs, none."""
+        if is_command and not self._chosen_node.facts.gpus:
+            return "0"
+        return "".join(f"{index}," for index in sorted(self.query_one(SelectionList).selected)) or None
+
+    def _text(self, name: str) -> str:
+        return self.query_one(f"#launch-{name}", Input).value.strip()
+
+    def _unreadable(self) -> str:
+        """Return which field cannot be split into words, and why; empty if all can."""
+        unreadable = [name for name in SPLIT_FIELDS if split_words(self._text(name)) is None]
+        return f"{unreadable[0]}: a quotation mark is not closed, or a backslash is at the end." if unreadable else ""
+
     @on(Select.Changed, "#launch-node")
-    def _list_gpus(self, event: Select.Changed) -> None:
-        node = next(n for n in self._fleet.nodes if n.node == event.value)
+    def _list_gpus(self) -> None:
+        node = self._chosen_node
         gpu_list = self.query_one(SelectionList)
         gpu_list.clear_options()
-        gpu_list.add_options([Selection(_gpu_row(gpu), gpu.index) for gpu in node.facts.gpus if gpu.slice is None])
+        whole = [gpu for gpu in node.facts.gpus if gpu.slice is None]
+        gpu_list.add_options(
+            [Selection(_gpu_row(gpu), gpu.index) for gpu in sorted(whole, key=lambda gpu: not is_free(gpu))]
+        )
         gpu_list.display = bool(node.facts.gpus)
 
     @on(Select.Changed)
@@ -125,12 +156,15 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
         """Show what the new values change at once, and ask for another dry run."""
         choice = self.choice
         selected = sorted(self.query_one(SelectionList).selected)
-        gpus = ", ".join(map(str, selected)) or "free ones, as many as the configuration needs"
+        gpus = ", ".join(map(str, selected)) or "free ones, as many as needed"
         self.query_one(SelectionList).border_title = f"GPUs: {gpus}"
         self.query_one("#launch", Button).disabled = True
         self.query_one("#dry-run", Button).disabled = choice is None
         if choice is not None:
             self._preview(choice, self._actions.changes, dry=False)
+        else:
+            words = (self._unreadable(), "$error") if self._unreadable() else (HINT, MUTED)
+            self.query_one("#launch-lines", Static).update(join_parts(words))
 
     def _preview(self, choice: LaunchChoice, question: Callable[[LaunchChoice], Sequence[str]], *, dry: bool) -> None:
         def ask() -> None:
@@ -162,6 +196,14 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
             self._preview(choice, self._actions.dry_run, dry=True)
         elif event.button.id == "launch":
             self.dismiss(choice)
+
+
+def split_words(text: str) -> list[str] | None:
+    """Return the words of a text as a shell reads them; None if it is not complete."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return None
 
 
 def _selected_value(select: Select[str]) -> str:

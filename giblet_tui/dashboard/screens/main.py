@@ -14,7 +14,7 @@ from giblet_tui.dashboard.model.gpu_history import GpuHistory
 from giblet_tui.dashboard.model.judgement import Judgement
 from giblet_tui.dashboard.model.messages import RunChosen, RunMarked
 from giblet_tui.dashboard.model.pane_layout import OVERVIEW
-from giblet_tui.dashboard.model.run_status import is_stale, steps_per_epoch
+from giblet_tui.dashboard.model.run_status import has_curves, is_stale, steps_per_epoch
 from giblet_tui.dashboard.model.run_view import (
     RunView,
     Version,
@@ -158,6 +158,7 @@ class MainScreen(PaneNavigation):
 
     def _show_log(self, run: RunSnapshot | None) -> None:
         log = self.query_one(LogTail)
+        log.has_curves = run is None or has_curves(run)
         log.steps_per_epoch = steps_per_epoch(run) if run is not None else 1
         log.log_lines = run.log_tail if run is not None else ()
 

@@ -54,6 +54,11 @@ class PaneNavigation(Screen[None]):
     def charts(self) -> Charts:
         return self.query_one(Charts)
 
+    @property
+    def focused_pane(self) -> str | None:
+        """Return the id of the pane that has the focus; None if none has it."""
+        return "losses" if isinstance(self.focused, LossPanel) else self.focused.id if self.focused else None
+
     def draw_run_list(self) -> None:
         """Draw the list of runs again."""
         raise NotImplementedError

@@ -39,9 +39,11 @@ class StopDialog(ModalScreen[bool]):
         with Vertical(classes="dialog"):
             yield Static(join_parts((f"Stop {run.run.name} on {run.run.node}?", "bold")))
             yield Static(
-                join_parts(f"Epoch {epoch_words(run) or '–'}. It saves a checkpoint after the current step and ends;")
+                join_parts(
+                    f"Epoch {epoch_words(run) or '–'}. The run saves a checkpoint after the current step and ends. "
+                    f"After {run.run.grace_s:.0f} s giblet ends it by force and proves that nothing is left of it."
+                )
             )
-            yield Static(join_parts(f"after {run.run.grace_s:.0f} s it is ended by force, and proved to be gone."))
             yield Static(join_parts(("In a shell: ", MUTED), f"giblet stop {run.run.run_id}"))
             if self.needs_name:
                 yield Static(join_parts(("This is a production run. Type its name to stop it:", "$warning")))

@@ -23,7 +23,7 @@ from giblet_train.schema.errors import ConfigError
 from giblet_tui.dashboard.app import DashboardApp
 from giblet_tui.dashboard.panes import PANES
 from giblet_tui.dashboard.screens.main import MainScreen
-from giblet_tui.dashboard.style import themes
+from giblet_tui.dashboard.settings import Settings
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot
 
 Colour = tuple[int, int, int]
@@ -75,7 +75,7 @@ def run_picture(
     rows: int,
     *,
     panel: str = "",
-    light: bool = False,
+    theme: str = "",
     clock: Callable[[], float] = time.time,
 ) -> Picture:
     """Return a picture of one run of the fleet.
@@ -86,14 +86,13 @@ def run_picture(
         columns: Width in cells.
         rows: Height in cells.
         panel: Id of a pane or name of a loss, which is drawn alone; empty for the whole screen.
-        light: Whether the light theme is used.
+        theme: Name of a theme; giblet-dark if empty.
         clock: Seconds since 1970.
 
-    Raises ConfigError if there is no such panel.
+    Raises ConfigError if there is no such panel or theme.
     """
-    app = DashboardApp(StaticSource(), None, fleet, clock=clock, selected_run_id=run_id)
-    if light:
-        app.theme = themes.LIGHT_THEME.name
+    settings = Settings(theme=theme)
+    app = DashboardApp(StaticSource(), None, fleet, clock=clock, selected_run_id=run_id, settings=settings)
     pictures: list[Picture] = []
     names: list[str] = []
 

@@ -2,7 +2,8 @@
 
 A component's colour and dash follow from its position in the run's configuration, so any name works. Colours are the
 xterm-256 entries nearest to the Okabe-Ito palette (Okabe and Ito 2008) and three more hues; light themes use the darker
-entry of the same hue. No colour carries a meaning alone: a dash, a glyph or a word says the same.
+entry of the same hue, the theme of high contrast a brighter one. No colour carries a meaning alone: a dash, a glyph or
+a word says the same.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from giblet_train.diagnosis.criterion_verdict import Status
 from giblet_train.schema.health import GLYPHS, State
 
 LineKind = Literal["train", "validation", "replaced"]
+Palette = Literal["dark", "light", "contrast"]
+"""A set of colours for lines and text: for dark and light backgrounds, and with much contrast on black."""
 KINDS: tuple[LineKind, ...] = ("train", "validation", "replaced")
 
 LABELS = {"fmri": "fMRI"}
@@ -22,10 +25,14 @@ LABELS = {"fmri": "fMRI"}
 TOTAL_SAMPLE = "━━"
 SAMPLES = ("━━", "╍╍", "┅┅", "╸╸")
 
-TOTAL_HUE = {True: ("#d0d0d0", "#ffffff", "#767676"), False: ("#444444", "#000000", "#a8a8a8")}
-"""Colours of the total on a dark and on a light theme, in the order of `KINDS`."""
-HUES: dict[bool, tuple[tuple[str, str, str], ...]] = {
-    True: (
+TOTAL_HUE: Mapping[Palette, tuple[str, str, str]] = {
+    "dark": ("#d0d0d0", "#ffffff", "#767676"),
+    "light": ("#444444", "#000000", "#a8a8a8"),
+    "contrast": ("#ffffff", "#ffffff", "#a8a8a8"),
+}
+"""Colours of the total, in the order of `KINDS`."""
+HUES: Mapping[Palette, tuple[tuple[str, str, str], ...]] = {
+    "dark": (
         ("#d75f00", "#ffaf87", "#875f5f"),
         ("#5fafd7", "#afd7ff", "#5f5f87"),
         ("#d7af00", "#ffd787", "#87875f"),
@@ -34,7 +41,7 @@ HUES: dict[bool, tuple[tuple[str, str, str], ...]] = {
         ("#5fd7d7", "#afffff", "#5f8787"),
         ("#afaf5f", "#d7d7af", "#5f5f00"),
     ),
-    False: (
+    "light": (
         ("#d75f00", "#870000", "#d7afaf"),
         ("#0087d7", "#00005f", "#afafd7"),
         ("#af8700", "#5f5f00", "#d7d7af"),
@@ -43,10 +50,19 @@ HUES: dict[bool, tuple[tuple[str, str, str], ...]] = {
         ("#008787", "#005f5f", "#afd7d7"),
         ("#5f5f00", "#303000", "#d7d7af"),
     ),
+    "contrast": (
+        ("#ffaf5f", "#ffd7af", "#d7af87"),
+        ("#87d7ff", "#d7ffff", "#87afd7"),
+        ("#ffff5f", "#ffffd7", "#d7d787"),
+        ("#5fffaf", "#d7ffd7", "#87d7af"),
+        ("#ffafff", "#ffd7ff", "#d7afd7"),
+        ("#5fffff", "#d7ffff", "#87d7d7"),
+        ("#d7ff5f", "#ffffaf", "#afd787"),
+    ),
 }
 """Colours of the components by position, in the order of `KINDS`; further components start over."""
-INK: dict[bool, dict[str, str]] = {
-    True: {
+INK: Mapping[Palette, dict[str, str]] = {
+    "dark": {
         "faint": "#585858",
         "axis": "#808080",
         "rule": "#4e4e4e",
@@ -54,13 +70,21 @@ INK: dict[bool, dict[str, str]] = {
         "bad": "#ff5f5f",
         "other": "#af87d7",
     },
-    False: {
+    "light": {
         "faint": "#bcbcbc",
         "axis": "#767676",
         "rule": "#c6c6c6",
         "cursor": "#5f0087",
         "bad": "#d70000",
         "other": "#875faf",
+    },
+    "contrast": {
+        "faint": "#a8a8a8",
+        "axis": "#ffffff",
+        "rule": "#d0d0d0",
+        "cursor": "#ffff00",
+        "bad": "#ff8787",
+        "other": "#d7afff",
     },
 }
 
@@ -108,13 +132,13 @@ def sample(component: str, components: tuple[str, ...]) -> str:
 
 
 @cache
-def line_colors(components: tuple[str, ...], *, dark: bool) -> Mapping[str, str]:
+def line_colors(components: tuple[str, ...], palette: Palette) -> Mapping[str, str]:
     """Return every style name that a chart uses with its colour as #rrggbb.
 
     Names are `fmri train`, `total validation` and so on for lines, and the keys of `INK` for everything else.
     """
-    hues = HUES[dark]
-    colors = dict(zip((f"total {kind}" for kind in KINDS), TOTAL_HUE[dark], strict=True))
+    hues = HUES[palette]
+    colors = dict(zip((f"total {kind}" for kind in KINDS), TOTAL_HUE[palette], strict=True))
     for index, component in enumerate(components):
         colors |= {f"{component} {kind}": hues[index % len(hues)][place] for place, kind in enumerate(KINDS)}
-    return colors | INK[dark]
+    return colors | INK[palette]

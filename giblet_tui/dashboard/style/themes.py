@@ -1,8 +1,10 @@
-"""The two themes of giblet in exact xterm-256 colours, and the order in which the theme key selects themes."""
+"""The themes of giblet in exact xterm-256 colours, and the order in which the theme key selects themes."""
 
 from __future__ import annotations
 
 from textual.theme import Theme
+
+from giblet_tui.dashboard.style.styles import Palette
 
 DARK_THEME = Theme(
     name="giblet-dark",
@@ -32,4 +34,26 @@ LIGHT_THEME = Theme(
     surface="#eeeeee",
     panel="#e4e4e4",
 )
-ORDER = (DARK_THEME.name, LIGHT_THEME.name, "ansi-dark", "ansi-light")
+CONTRAST_THEME = Theme(
+    name="giblet-contrast",
+    dark=True,
+    primary="#87d7ff",
+    secondary="#afd7ff",
+    accent="#5fd7ff",
+    success="#87ff87",
+    warning="#ffd75f",
+    error="#ff8787",
+    foreground="#ffffff",
+    background="#000000",
+    surface="#000000",
+    panel="#303030",
+)
+OWN_THEMES = (DARK_THEME, LIGHT_THEME, CONTRAST_THEME)
+ORDER = (*(theme.name for theme in OWN_THEMES), "ansi-dark", "ansi-light")
+
+
+def palette_of(theme: Theme) -> Palette:
+    """Return the colours of lines that belong to a theme, giblet's own or another."""
+    if theme.name == CONTRAST_THEME.name:
+        return "contrast"
+    return "dark" if theme.dark else "light"

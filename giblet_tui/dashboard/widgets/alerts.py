@@ -16,13 +16,13 @@ from giblet_tui.dashboard.model.run_status import answer_words, health_now, nota
 from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import join_parts
-from giblet_tui.dashboard.widgets.pane import Pane
+from giblet_tui.dashboard.widgets.pane import ScrollingPane
 from giblet_tui.reporting.formatting import as_yaml
 
 LEAST, MOST = 3, 14
 
 
-class Alerts(Pane):
+class Alerts(ScrollingPane):
     """Open alerts first, each as it is now and with its remedy; then answered ones, cleared ones, and events."""
 
     KEYS: ClassVar[tuple[str, ...]] = ("A seen", "Z snooze", "W why")

@@ -48,7 +48,7 @@ class BrainPane(Pane):
             words = "no map yet: the run writes one at its first validation, unless its heads are sharded"
             return [join_parts((words, styles.MUTED))]
         voxel = self._place(volume)
-        rows = brain_view.draw(volume, width, max(1, height - WORDS_ROWS), dark=self._is_dark, cursor=voxel)
+        rows = brain_view.draw(volume, width, max(1, height - WORDS_ROWS), dark=self._palette != "light", cursor=voxel)
         names = volume.brain_map.names
         key: list[Part] = [(f"█ {name}  ", _hex(brain_view.CATEGORIES[n % 7])) for n, name in enumerate(names)]
         return [

@@ -17,12 +17,16 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from giblet_tui.dashboard.charts.viewport import Viewport
+from giblet_tui.dashboard.model.pane_layout import SizeHint
+from giblet_tui.dashboard.model.run_status import has_curves
 from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.widgets.loss_chart import LossPanel
 
 PAN, STEP = 0.2, 0.02
 PANEL_CELLS, PANEL_ROWS = 25, 6
 """The least size of a panel; where not all have it, only the total is shown."""
+TALLER = (9, 14, 18)
+"""Rows at which the charts together show more than before."""
 PROPORTIONS = 4.5
 """Cells per row of a panel that is easy to read."""
 GUTTER = 1
@@ -130,6 +134,12 @@ class Charts(ChartKeys, Container):
     def compose(self) -> ComposeResult:
         for name in (TOTAL, *self._components):
             yield LossPanel(name)
+
+    def size_hint(self, width: int) -> SizeHint:
+        """Ask for a few rows, and for little while the run has nothing to draw."""
+        if self.view is not None and not has_curves(self.view.run):
+            return SizeHint(PANEL_CELLS, (2, 3))
+        return SizeHint(PANEL_CELLS, (PANEL_ROWS, *TALLER))
 
     def reset_view(self) -> None:
         """Show all of another run, with scale and smoothing as they are."""

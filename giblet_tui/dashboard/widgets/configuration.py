@@ -14,14 +14,14 @@ from giblet_train.schema.config import Config, diff, to_mapping
 from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import join_parts
-from giblet_tui.dashboard.widgets.pane import Pane
+from giblet_tui.dashboard.widgets.pane import ScrollingPane
 from giblet_tui.reporting.formatting import as_yaml, clock
 
 APART = ("name", "note", "criteria", "watch")
 """Keys that are shown elsewhere, or that only watch."""
 
 
-class ConfigurationPane(Pane):
+class ConfigurationPane(ScrollingPane):
     """What the run was asked to do; the most important lines first, so that a short pane shows those."""
 
     KEYS: ClassVar[tuple[str, ...]] = ("c compare", "i alone")

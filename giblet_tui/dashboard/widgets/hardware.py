@@ -18,6 +18,7 @@ HOT_C = 85.0
 LOW_DISK_GIB = 20.0
 FEW_CELLS, WIDE_CELLS = 30, 60
 BAR_CELLS, HOLDER_CELLS = 14, 18
+LATELY_CELLS = 12
 HOST_ROWS, RULE = 3, 1
 GPU_CELLS, NODE_CELLS = 32, 26
 """Cells of the pane as a side column, with GPUs and without."""
@@ -92,9 +93,20 @@ def _headings(gpus: tuple[Gpu, ...], width: int) -> Content:
     memory_cells = _memory_cells(gpus, width)
     memory = f"{'memory GiB' if memory_cells else 'memory':<{_bar_cells(width, memory_cells)}}"
     memory = memory[: _bar_cells(width, memory_cells)]
-    wide = width >= WIDE_CELLS
     gap = " " * (memory_cells + bool(memory_cells))
-    return join_parts((f"# {memory}{gap} {'load':>4} {'temp':>4}{'  used by' if wide else ''}", styles.MUTED))
+    return join_parts(
+        (
+            f"# {memory}{gap} {'load':>4} {'temp':>4}{_last_headings(width)}",
+            styles.MUTED,
+        )
+    )
+
+
+def _last_headings(width: int) -> str:
+    """Return the names of the columns that only a wide pane has."""
+    if width < WIDE_CELLS:
+        return ""
+    return f"  {'used by':<{HOLDER_CELLS}} load lately" if width >= WIDE_CELLS + LATELY_CELLS else "  used by"
 
 
 def _gpu_rows(gpu: Gpu, width: int, memory_cells: int, two_rows: bool, utilisations: Utilisations) -> list[Content]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable
 from typing import ClassVar
@@ -28,13 +29,16 @@ BAR = 12
 TALL_ENOUGH = 20
 """Rows of the screen from which problems have rows of their own."""
 
+ROW_CLASSES = ("-problem", "-long-problem", "-longest-problem")
+"""Classes of the header by the rows of its problem."""
+MOST_ROWS = len(ROW_CLASSES)
 
 Segment = tuple[int, Part]
 """A part of the row, and how dispensable it is; 0 is always shown."""
 
 
 class RunHeader(Pane, can_focus=False):
-    """One row about the chosen run; one or two more, tinted, for the worst current problem and its remedy."""
+    """One row about the chosen run; up to three more, tinted, for the worst current problem and its remedy."""
 
     TICKS: ClassVar[bool] = True
 
@@ -57,13 +61,13 @@ class RunHeader(Pane, can_focus=False):
         return [self._state(self.view, width, problem, has_bar=True), *problem_bar(problem, width, height - 1)]
 
     def _set_height(self) -> None:
-        """Take a row for a problem on a tall screen, and a second one where the remedy needs it."""
+        """Take a row for a problem on a tall screen, and up to two more where the remedy needs them."""
         width = max(1, self.size.width)
         problem = problem_of(self.view, self._clock()) if self.view is not None else None
         has_room = problem is not None and self.is_mounted and self.screen.size.height >= TALL_ENOUGH
-        n_rows = len(problem_bar(problem, width, 2)) if problem is not None and has_room else 0
-        self.set_class(n_rows == 1, "-problem")
-        self.set_class(n_rows == 2, "-long-problem")
+        n_rows = len(problem_bar(problem, width, MOST_ROWS)) if problem is not None and has_room else 0
+        for rows, name in enumerate(ROW_CLASSES, start=1):
+            self.set_class(n_rows == rows, name)
 
     def _state(self, view: RunView, width: int, problem: Problem | None, *, has_bar: bool) -> Content:
         """Return the run in one row, with its problem if that has no row of its own (has_bar).
@@ -88,7 +92,9 @@ class RunHeader(Pane, can_focus=False):
             (1, (f"  {verdict.text}" if verdict.text else "", styles.MUTED if is_late else verdict.style)),
         ]
         if problem is not None and not has_bar:
-            segments.append((0, (f"  {problem.glyph} {problem.sentence}", problem.style)))
+            is_known = late is not None and late.text in problem.sentence
+            words = f"→ {problem.remedy}" if is_known and problem.remedy else f"{problem.glyph} {problem.sentence}"
+            segments.append((0, (f"  {words}", problem.style)))
         elif (problem is None or health.sentence not in problem.sentence) and (late is None or not health.live):
             segments.append((7, (f"  {health.sentence}", styles.MUTED)))
         return _fit(segments, width)
@@ -119,7 +125,7 @@ def _fit(segments: list[Segment], width: int) -> Content:
 
 
 def problem_bar(problem: Problem, width: int, height: int) -> list[Content]:
-    """Return tinted rows with the problem, its remedy and the keys: one row if all of it fits, else two.
+    """Return tinted rows with the problem, its remedy and the keys: one row if all of it fits, else two or three.
 
     The keys are at the right end. What does not fit is cut from the sentence, then from the remedy, not from the keys.
     """
@@ -131,9 +137,21 @@ def problem_bar(problem: Problem, width: int, height: int) -> list[Content]:
         fitting = fit_parts([sentence, remedy], room).truncate(room, ellipsis=True)
         return [_tinted(_with_keys(fitting, problem.keys, width), problem.style, width)]
     first = join_parts(sentence).truncate(width, ellipsis=True)
-    second = join_parts(remedy).truncate(room, ellipsis=True)
-    rows = (first, _with_keys(second, problem.keys, width))
+    pieces = _wrapped(f"→ {problem.remedy}", width - 4, room - 4) if problem.remedy else [""]
+    more = [join_parts(f"  {piece}" if index == 0 else f"    {piece}") for index, piece in enumerate(pieces)]
+    if len(more) > height - 1:
+        more = [*more[: height - 2], (more[height - 2] + join_parts(" …")).truncate(room, ellipsis=True)]
+    rows = (first, *more[:-1], _with_keys(more[-1], problem.keys, width))
     return [_tinted(row, problem.style, width) for row in rows]
+
+
+def _wrapped(text: str, width: int, last_width: int) -> list[str]:
+    """Return the text in rows as wide as possible, of which the last one is not longer than `last_width`."""
+    for cells in range(max(1, width), max(1, last_width), -1):
+        pieces = textwrap.wrap(text, cells)
+        if len(pieces[-1]) <= last_width:
+            return pieces
+    return textwrap.wrap(text, max(1, last_width))
 
 
 def _with_keys(row: Content, keys: str, width: int) -> Content:

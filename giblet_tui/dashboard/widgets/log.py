@@ -18,8 +18,10 @@ from textual.strip import Strip
 
 from giblet_tui.dashboard.model.log_filter import LogFilter, Severity, severities_of
 from giblet_tui.dashboard.model.log_steps import line_at, steps_of
+from giblet_tui.dashboard.model.pane_layout import SizeHint
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import LONGEST, escape_line, join_parts
+from giblet_tui.dashboard.style.themes import palette_of
 
 GLANCE_ROWS = 2
 """With so few rows there is no heading to say that the log does not follow, so it always does."""
@@ -40,7 +42,9 @@ class LogTail(ScrollView, can_focus=True):
         Binding("r", "next_rank", "all ranks, one rank", show=False, id="rank"),
         Binding("enter", "to_charts", "crosshair at this line", show=False, id="to_charts"),
     ]
-    KEYS: ClassVar[tuple[str, ...]] = ("/ search", "e first error", "w errors only", "r rank", "enter in charts")
+    KEYS: ClassVar[tuple[str, ...]] = (
+        "/ search", "e first error", "w errors only", "r rank", "← → long lines", "enter in charts",
+    )  # fmt: skip
 
     class Pointed(Message):
         """The user asks where in training a line was written."""
@@ -65,6 +69,12 @@ class LogTail(ScrollView, can_focus=True):
         self._crosshair_step: int | None = None
         self._resume_follow = False
         self.steps_per_epoch = 1
+        self.has_curves = True
+        """Whether the run has recorded anything besides its log."""
+
+    def size_hint(self, width: int) -> SizeHint:
+        """Ask for a few rows; for all that are left over while the run has nothing but its log."""
+        return SizeHint(20, (1, 2, 4, 7), 1, grows=0 if self.has_curves else 1)
 
     def watch_log_lines(self) -> None:
         self._apply_filter()
@@ -157,7 +167,7 @@ class LogTail(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         scroll_x, top = self.scroll_offset
-        width = self.content_size.width
+        width = self.scrollable_content_region.width
         style = self.rich_style
         index = top + y
         if not self._matching_lines and y == 0:
@@ -167,7 +177,7 @@ class LogTail(ScrollView, can_focus=True):
             return Strip.blank(width, style)
         text = escape_line(self._matching_lines[index])
         strip = Strip(self._segments(text, style + self._line_color(self._severities[index]), index))
-        return strip.crop(scroll_x, scroll_x + width).adjust_cell_length(width, style)
+        return _marked_where_cut(strip, int(scroll_x), width, style)
 
     def action_find(self, direction: int) -> None:
         """Show the next or previous line that contains what is searched for."""
@@ -242,7 +252,7 @@ class LogTail(ScrollView, can_focus=True):
         return "following" if self.follow else "paused, f: follow"
 
     def _line_color(self, severity: Severity) -> Style:
-        ink = styles.INK[self.app.current_theme.dark]
+        ink = styles.INK[palette_of(self.app.current_theme)]
         return {"error": Style(color=ink["bad"]), "warning": Style(color=ink["other"]), "info": Style()}[severity]
 
     def _segments(self, text: str, style: Style, index: int) -> list[Segment]:
@@ -252,3 +262,15 @@ class LogTail(ScrollView, can_focus=True):
         hit = style + Style(reverse=True, bold=index == self._match)
         pieces = re.split(f"({re.escape(self.needle)})", text, flags=re.IGNORECASE)
         return [Segment(piece, hit if odd % 2 else style) for odd, piece in enumerate(pieces) if piece]
+
+
+def _marked_where_cut(strip: Strip, first: int, width: int, style: Style) -> Strip:
+    """Return `width` cells of a line from a cell on, with an ellipsis at each end behind which there is more.
+
+    Without the marks, a number that is cut would read as another number.
+    """
+    mark = Strip([Segment("…", style + Style(dim=True))])
+    has_more_left, has_more_right = first > 0, strip.cell_length > first + width
+    middle = strip.crop(first + has_more_left, first + width - has_more_right)
+    pieces = [*[mark] * has_more_left, middle, *[mark] * has_more_right]
+    return Strip.join(pieces).adjust_cell_length(width, style)

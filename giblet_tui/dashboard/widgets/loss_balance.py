@@ -27,6 +27,8 @@ LAYOUTS = (
     ("loss", "share", "grad"),
     ("loss", "share"),
 )
+UNTITLED = (("loss", "vs mean", "share"), ("loss", "share"))
+"""Columns that need no headings, because they look as in the charts."""
 SHORT_BAR, LONG_BAR = 4, 24
 FULL_WIDTH = LABEL + PERCENT + 1 + SHORT_BAR + sum(CELLS.get(column, 0) for column in LAYOUTS[0])
 RULE, TITLES, ALL_ROWS = 1, 1, 3
@@ -38,23 +40,27 @@ class Balance(Pane):
     """A row per component: loss, weight, weighted loss, share of the loss as a bar, share of the gradient."""
 
     def title(self) -> Content:
-        step = self._newest()
-        return join_parts(("balance", "bold"), (f"  at step {step.step:,}" if step else "", styles.MUTED))
+        words = "  of the last step" if self._newest() else ""
+        return join_parts(("balance", "bold"), (words, styles.MUTED))
 
     def size_hint(self, width: int) -> SizeHint | None:
         n_components = len(self.view.components) if self.view is not None else 0
         if not n_components:
             return None
+        if self._newest() is None:
+            return SizeHint(FULL_WIDTH, (1, 2), 1)
         return SizeHint(FULL_WIDTH, (n_components, n_components + RULE + TITLES, n_components + ALL_ROWS), n_components)
 
     def render_lines_for(self, width: int, height: int) -> list[Content]:
         step = self._newest()
         if step is None:
             return [join_parts((no_steps_sentence(self.view.run), styles.MUTED))] if self.view is not None else []
-        columns = next((c for c in LAYOUTS if _bar_cells(c, width) >= SHORT_BAR), LAYOUTS[-1])
+        has_titles = height > len(self._components)
+        layouts = LAYOUTS if has_titles else UNTITLED
+        columns = next((c for c in layouts if _bar_cells(c, width) >= SHORT_BAR), layouts[-1])
         cells = max(SHORT_BAR, min(LONG_BAR, _bar_cells(columns, width)))
         rows = [self._row(step, component, columns, cells) for component in self._components]
-        titles = [_titles(columns, cells)] if height > len(rows) else []
+        titles = [_titles(columns, cells)] if has_titles else []
         total = [_total(step, width)] if height > len(rows) + 1 else []
         return [*titles, *rows, *total]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -34,7 +33,6 @@ from giblet_tui.monitor.snapshots import RunSnapshot
 RULE = 2
 SIDEWAYS = 0.1
 WORTH_LOG, SAMPLE = 50.0, 200
-NARROW = 26
 UNSAFE_ID = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -93,11 +91,8 @@ class LossPanel(Pane):
         room = max(1, self.size.width - RULE)
         if self.view is None:
             return fit_parts([*heading, *doubt], room)
-        figures = (
-            self._figures(self.view, room - len(name)) if self.viewport.cursor is None else self._at_cursor(self.view)
-        )
-        if join_parts(*heading, *doubt, *figures).cell_length > room:
-            heading = [(name, f"{ink} bold")]
+        rest = room - join_parts(*heading, *doubt).cell_length
+        figures = self._figures(self.view, rest) if self.viewport.cursor is None else self._at_cursor(self.view, rest)
         return fit_parts([*heading, *doubt, *figures, *self._notes(self.view)], room)
 
     def watch_viewport(self) -> None:
@@ -278,22 +273,23 @@ class LossPanel(Pane):
         finite = sample[np.isfinite(sample)]
         return bool(len(finite)) and 0 < float(finite.min()) * WORTH_LOG < float(finite.max())
 
-    def _at_cursor(self, view: RunView) -> list[Part]:
-        """Return the values under the crosshair first: the place is the same in every panel."""
+    def _at_cursor(self, view: RunView, room: int) -> list[Part]:
+        """Return the values under the crosshair in the longest form that fits in `room` cells; then the place."""
         chart = self.chart(view)
         x, spread = chart.cursor or 0.0, loss_chart.spread_of(chart.smooth.y_N)
-        place: Part = (f" {self.viewport.axis} {loss_chart.x_label(chart, x)}", styles.MUTED)
+        last = float(chart.smooth.x_N[-1]) if len(chart.smooth.x_N) else x
+        label = loss_chart.x_label(chart, min(x, last) if self.viewport.axis == "step" else x)
+        place: Part = (f"  at {self.viewport.axis} {label}", styles.MUTED)
         if x > self._run_range(view.run, view.curves).last:
+            place = (f" {self.viewport.axis} {loss_chart.x_label(chart, x)}", styles.MUTED)
             return [place, (" not there yet" if view.run.health.live else " ended before", styles.MUTED)]
         smooth, raw, held_out = (value_at(points, x) for points in (chart.smooth, chart.raw, chart.held_out))
-        if self.size.width < NARROW and math.isfinite(held_out):
-            return short_pair(smooth, held_out, self.size.width - RULE)
-        return [
-            (f" {axis.figure(smooth, spread)}", "bold"),
-            f" val {axis.figure(held_out, spread)}",
-            (f" raw {axis.figure(raw, spread)}", styles.MUTED),
-            place,
-        ]
+        values: list[Part] = [(f" {axis.figure(smooth, spread)}", "bold"), f"  val {axis.figure(held_out, spread)}"]
+        this_step: Part = (f"  unsmoothed {axis.figure(raw, spread)}", styles.MUTED)
+        short = short_pair(smooth, held_out, self.size.width - RULE)
+        second = place if self.component == "total" else this_step
+        forms = [[(" smoothed", styles.MUTED), *values, this_step, place], [*values, second], values, short]
+        return next((form for form in forms if join_parts(*form).cell_length <= room), short)
 
 
 def column_of(columns: Mapping[str, Floats], component: str, like_N: Floats) -> Floats:

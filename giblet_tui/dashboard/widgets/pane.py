@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.reactive import reactive
@@ -16,8 +17,9 @@ from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import clip_lines, join_parts
 from giblet_tui.dashboard.style.styles import MUTED
+from giblet_tui.dashboard.style.themes import palette_of
 
-TALLEST = 200
+TALLEST = 2000
 
 
 class Pane(Widget, can_focus=True):
@@ -36,7 +38,7 @@ class Pane(Widget, can_focus=True):
     _content_for: Size | None = None
     _heading = Content()
     _heading_only = False
-    _is_dark = True
+    _palette: styles.Palette = "dark"
 
     def title(self) -> Content:
         """Return the heading."""
@@ -58,7 +60,7 @@ class Pane(Widget, can_focus=True):
     def line_colors(self) -> Mapping[str, str]:
         """Return the colours of the present theme by the name of their use."""
         components = self.view.components if self.view is not None else ()
-        return styles.line_colors(components, dark=self._is_dark)
+        return styles.line_colors(components, self._palette)
 
     def render(self) -> Content:
         if self._content_for != self.content_size:
@@ -66,11 +68,11 @@ class Pane(Widget, can_focus=True):
         return self._content
 
     def on_mount(self) -> None:
-        self._is_dark = self.app.current_theme.dark
+        self._palette = palette_of(self.app.current_theme)
         self.app.theme_changed_signal.subscribe(self, self._on_theme_changed)
 
     def _on_theme_changed(self, theme: Theme) -> None:
-        self._is_dark = theme.dark
+        self._palette = palette_of(theme)
         self.update_content()
         self.refresh()
 
@@ -95,9 +97,13 @@ class Pane(Widget, can_focus=True):
             self._content = content
             self.refresh()
 
+    def heading(self) -> Content:
+        """Return what is written in the top rule."""
+        return self.title()
+
     def update_title(self) -> None:
         """Bring the heading up to date."""
-        heading = self.title()
+        heading = self.heading()
         if not heading.is_same(self._heading):
             self._heading = heading
             self._heading_only = self.is_mounted
@@ -119,3 +125,61 @@ class Pane(Widget, can_focus=True):
         width, height = self.content_size
         lines = self.render_lines_for(width, height) if self.view is not None else self.empty()
         return clip_lines(lines, width, height)
+
+
+class ScrollingPane(Pane):
+    """A pane whose content may be longer than its room; while it has the focus, its heading names the rows in sight."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down,j", "scroll_rows(1)", show=False),
+        Binding("up,k", "scroll_rows(-1)", show=False),
+        Binding("pagedown", "scroll_pages(1)", show=False),
+        Binding("pageup", "scroll_pages(-1)", show=False),
+        Binding("home,g", "scroll_rows(-10000)", show=False),
+        Binding("end,G", "scroll_rows(10000)", show=False),
+    ]
+    _top = 0
+    _run_id = ""
+
+    def heading(self) -> Content:
+        if not self.has_focus or self.view is None:
+            return self.title()
+        n_rows, height = self.content_rows(self.size.width), self.content_size.height
+        if n_rows <= height:
+            return self.title()
+        words = f"  rows {self._top + 1}-{min(n_rows, self._top + height)} of {n_rows}, ↑ ↓"
+        return self.title() + join_parts((words, MUTED))
+
+    def watch_view(self) -> None:
+        run_id = self.view.run.run.run_id if self.view is not None else ""
+        if run_id != self._run_id:
+            self._run_id, self._top = run_id, 0
+        super().watch_view()
+
+    def on_focus(self) -> None:
+        self.update_content()
+
+    def on_blur(self) -> None:
+        self.update_content()
+
+    def on_mouse_scroll_down(self) -> None:
+        self.action_scroll_rows(1)
+
+    def on_mouse_scroll_up(self) -> None:
+        self.action_scroll_rows(-1)
+
+    def action_scroll_rows(self, rows: int) -> None:
+        """Show what is this many rows further down."""
+        width, height = self.content_size
+        self._top = max(0, min(self._top + rows, self.content_rows(width) - height))
+        self.update_content()
+
+    def action_scroll_pages(self, pages: int) -> None:
+        self.action_scroll_rows(pages * max(1, self.content_size.height - 1))
+
+    def _clipped_content(self) -> Content:
+        if not self._top or self.view is None:
+            return super()._clipped_content()
+        self._content_for = self.content_size
+        width, height = self.content_size
+        return clip_lines(self.render_lines_for(width, TALLEST)[self._top :], width, height)

@@ -13,7 +13,7 @@ from textual.layout import ArrangeResult, Layout, WidgetPlacement
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from giblet_tui.dashboard.model.pane_layout import OVERVIEW, SizeHint, Slot, column_widths, place_panes
+from giblet_tui.dashboard.model.pane_layout import GUTTER, OVERVIEW, SizeHint, Slot, column_widths, place_panes
 from giblet_tui.dashboard.panes import PANES, PaneSpec
 from giblet_tui.dashboard.widgets.chart_group import CHART_BINDINGS, ChartKeys, Charts
 
@@ -75,7 +75,8 @@ class PaneGrid(ChartKeys, Container):
 
     def columns(self) -> tuple[int, int]:
         """Return the widths of the columns on the left and on the right, 0 for one that is not shown."""
-        return column_widths([self._slot(spec) for spec in PANES], self.size.width, self.side, self.aside)
+        width = self.size.width - 2 * PADDING * self._is_padded(self.size)
+        return column_widths([self._slot(spec) for spec in PANES], width, self.side, self.aside)
 
     def arrange_panes(self) -> None:
         """Show the panes that the layout places, hide the others, and give each the form of its size."""
@@ -119,16 +120,19 @@ class PaneGrid(ChartKeys, Container):
 
     def _slot(self, spec: PaneSpec) -> Slot:
         hint = self._hints.get(spec.id, spec.hint)
-        return Slot(spec.id, spec.area, hint, spec.min_size[0], spec.row, spec.grows)
+        grows = spec.grows if hint.grows is None else hint.grows
+        return Slot(spec.id, spec.area, hint, spec.min_size[0], spec.row, grows)
 
     def _fresh_hints(self) -> dict[str, SizeHint]:
         """Return what the panes ask for now. Widths only grow, so that a changing figure moves no column."""
         side, aside = self.columns()
+        gutters = GUTTER * (bool(side) + bool(aside))
+        main = self.size.width - 2 * PADDING * self._is_padded(self.size) - side - aside - gutters
         widths = {"side": side, "aside": aside}
         hints = {}
         for spec in PANES:
             ask = getattr(self.pane(spec.id), "size_hint", None)
-            hint = ask(widths.get(spec.area) or self.size.width - side - aside - 2) if ask is not None else None
+            hint = ask(widths.get(spec.area) or main) if ask is not None else None
             if hint is not None:
                 width = max(hint.width, self._hints.get(spec.id, SizeHint()).width)
                 hints[spec.id] = hint._replace(width=width)

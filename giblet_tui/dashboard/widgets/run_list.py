@@ -16,6 +16,8 @@ from giblet_tui.dashboard.model.messages import RunChosen, RunMarked
 from giblet_tui.dashboard.model.pane_layout import SizeHint
 from giblet_tui.dashboard.model.run_filter import ORDERS, Order, matches, sort_runs
 from giblet_tui.dashboard.model.run_status import health_now, late_step_words, open_alerts
+from giblet_tui.dashboard.style.styles import Palette
+from giblet_tui.dashboard.style.themes import palette_of
 from giblet_tui.dashboard.widgets.run_row import heading, node_row, row_cells, run_row, sweep_row
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
 
@@ -24,7 +26,7 @@ NO_JUDGEMENT = Judgement()
 HEADINGS = ("node ", "sweep ")
 """Beginnings of the keys of rows that are no runs; a run id contains no space."""
 
-RowKey = tuple[RunSnapshot, Judgement, bool, str, int]
+RowKey = tuple[RunSnapshot, Judgement, bool, str, int, Palette]
 
 
 class RunList(OptionList):
@@ -132,7 +134,7 @@ class RunList(OptionList):
                 key = self._row_key(run, node, judgements.get(run_id, NO_JUDGEMENT), run_id in marked, now)
                 row = cached.get(run_id)
                 if row is None or not _same(row[0], key):
-                    row = key, run_row(run, node, key[1], key[2], now, key[4])
+                    row = key, run_row(run, node, key[1], key[2], now, *key[4:])
                 self._rows_by_run[run_id] = row
                 yield run_id, row[1]
 
@@ -150,7 +152,7 @@ class RunList(OptionList):
     def _row_key(self, run: RunSnapshot, node: NodeSnapshot, judgement: Judgement, marked: bool, now: float) -> RowKey:
         late = late_step_words(run, node, now)
         words = f"{health_now(run, node, now).sentence} {late} {len(open_alerts(run, node, now))}"
-        return run, judgement, marked, words, self.content_size.width
+        return run, judgement, marked, words, self.content_size.width, palette_of(self.app.current_theme)
 
 
 def _same(old: RowKey, new: RowKey) -> bool:

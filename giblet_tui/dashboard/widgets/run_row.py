@@ -61,13 +61,19 @@ def run_label(run: RunSnapshot) -> str:
 
 
 def run_row(
-    run: RunSnapshot, node: NodeSnapshot, judgement: Judgement, marked: bool, now: float, width: int
+    run: RunSnapshot,
+    node: NodeSnapshot,
+    judgement: Judgement,
+    marked: bool,
+    now: float,
+    width: int,
+    palette: styles.Palette,
 ) -> Content:
     """Return a run of the list, marked with ◆ if it is drawn behind the chosen one."""
     health = health_now(run, node, now)
     state = Words(state_words(health, node, now), styles.state_style(health.state))
     verdict = verdict_words(judgement.verdict, health)
-    mark: Part = (" ◆" if marked else "", f"{styles.INK[True]['other']} bold")
+    mark: Part = (" ◆" if marked else "", f"{styles.INK[palette]['other']} bold")
     alert: Part = (" ▲" if open_alerts(run, node, now) else "", "$warning bold")
     late = late_step_words(run, node, now)
     after: list[Part] = [(f" {run.run.run_id[-4:]}", styles.MUTED), mark, alert]

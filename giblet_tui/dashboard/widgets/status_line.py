@@ -25,6 +25,8 @@ NOTABLE_SKEW_S = 2.0
 KEYS = ("^n launch", "/ search", "z alone", "x crosshair", "S stop")
 EMPTY_KEYS = ("^p all commands",)
 HELP, LEAVE = "? help", "  q quit"
+LEAST_LINK = 30
+"""Cells of the link and the age of the data, before which keys give way."""
 
 
 class StatusLine(Widget):
@@ -51,9 +53,10 @@ class StatusLine(Widget):
     def _line(self) -> Content:
         width = self.content_size.width
         parts = self._link() if self.node is not None else [("no nodes", styles.MUTED)]
-        link = join_parts(*parts)
+        least = len(HELP + LEAVE) + 2
+        link = join_parts(*parts).truncate(max(LEAST_LINK, width - least), ellipsis=True)
         room = width - link.cell_length - 2
-        if room < len(HELP + LEAVE):
+        if room < least - 2:
             return link.truncate(width, ellipsis=True)
         names = (self.keys or KEYS) if self.fleet.runs() else (*KEYS[: bool(self.fleet.nodes)], *EMPTY_KEYS)
         keys: list[Part] = [(HELP, styles.MUTED), *((f"  {key}", styles.MUTED) for key in names)]

@@ -15,7 +15,7 @@ from giblet_tui.dashboard.model.pane_layout import SizeHint
 from giblet_tui.dashboard.model.run_status import Words, criterion_words, health_now, verdict_words
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import join_parts
-from giblet_tui.dashboard.widgets.pane import Pane
+from giblet_tui.dashboard.widgets.pane import ScrollingPane
 
 WORDY, WORD_CELLS = 90, 11
 MINIMUM = 20
@@ -24,7 +24,7 @@ RULE = 1
 MOST = 16
 
 
-class VerdictStrip(Pane):
+class VerdictStrip(ScrollingPane):
     """One line or more per criterion; in a single row, the worst of them."""
 
     TICKS: ClassVar[bool] = True

@@ -21,6 +21,8 @@ from giblet_tui.monitor.snapshots import RunSnapshot
 PLANNED_POINTS = 200
 BAR = 14
 RULE = 2
+LABELLED_ROWS, GUTTER = 6, 8
+"""Rows of a curve with an axis of its own, and the cells of that axis."""
 SCALED_ROWS = 4
 """A curve with fewer rows has none to spare for its scale."""
 CAUSES = {
@@ -65,18 +67,30 @@ class WarmupClock(Pane):
             Layer(observed, "bad" if mismatch is not None else "other", joined=False),
         ]
         top = max(plan.learning_rate, float(view.curves.lr_N.max()) if len(view.curves.lr_N) else 0.0)
-        scaled = height >= SCALED_ROWS
-        rows = braille.draw(layers, Range(0, max(1, last)), Range(0, top * 1.05), width, height - scaled)
-        drawn = [join_parts(*[(run.text, self.line_colors.get(run.style, "")) for run in row]) for row in rows]
-        return [*drawn, _scale(last, top, width)] if scaled else drawn
+        n_rows = height - (height >= SCALED_ROWS)
+        even = axis.even_axis(Range(0, top * 1.05), n_rows) if n_rows >= LABELLED_ROWS else None
+        labels = {even.row_of(place): axis.scientific(place) for place in even.places} if even is not None else {}
+        gutter = GUTTER if labels else 0
+        y_range = even.span if even is not None else Range(0, top * 1.05)
+        rows = braille.draw(layers, Range(0, max(1, last)), y_range, width - gutter, n_rows)
+        drawn = [
+            join_parts(
+                (
+                    f"{labels.get(index, ''):>{gutter - 2}} {'┤' if index in labels else '│'}" if gutter else "",
+                    self.line_colors["axis"],
+                ),
+                *[(run.text, self.line_colors.get(run.style, "")) for run in row],
+            )
+            for index, row in enumerate(rows)
+        ]
+        words = "" if labels else f"top {axis.scientific(top)}"
+        return [*drawn, _scale(last, words, width, gutter)] if height >= SCALED_ROWS else drawn
 
 
-def _scale(last: int, top: float, width: int) -> Content:
-    """Return the line under the curve: its first and last step, and between them the highest rate."""
-    first, end = "step 0", f"{last:,}"
-    return join_parts(
-        (f"{first}{f'top {axis.scientific(top)}'.center(width - len(first) - len(end))}{end}", styles.MUTED)
-    )
+def _scale(last: int, words: str, width: int, gutter: int) -> Content:
+    """Return the line under the curve: its first and last step, and between them words about the highest rate."""
+    first, end = f"{'step':>{max(4, gutter - 1)}} 0", f"{last:,}"
+    return join_parts((f"{first}{words.center(width - len(first) - len(end))}{end}", styles.MUTED))
 
 
 def _unplanned(run: RunSnapshot) -> Content:

@@ -12,7 +12,7 @@ from giblet_train.schema.config import set_dotted
 from giblet_train.schema.config_loader import from_mapping
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Alert, EventMetric
-from giblet_tui.cli import app
+from giblet_tui.cli.app import app
 from giblet_tui.inventory import configs
 from giblet_tui.launch.plan import training_argv
 from giblet_tui.reporting.fault_outcome import outcome, outcome_lines

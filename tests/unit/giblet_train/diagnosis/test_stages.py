@@ -14,7 +14,7 @@ from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import DataMetric, Promotion
-from giblet_tui.cli import app
+from giblet_tui.cli.app import app
 from giblet_tui.inventory import configs
 from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting.promotion import (

@@ -70,7 +70,7 @@ def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_pa
         ("learning_rate: fast", '"learning_rate": expected a number, got text'),
         ("learning_rate: 1e400", '"learning_rate": inf is too large for a number'),
         ("learning_rate: -1", '"learning_rate": expected a number > 0'),
-        ("name: Bad Name", '"name": expected text of the form'),
+        ("name: Bad Name", '"name": expected 1 to 40 small letters, digits, _ and -'),
         ("min_lr: 1", "min_lr 1 is above learning_rate"),
         ("warmup_epochs: 20", "leaves none of the 20 epochs at the base rate"),
         ("split: {fold: 5}", "split.fold 5 does not exist"),

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from giblet_train.schema.config_loader import load
 from giblet_train.schema.config_migration import migrate_file
 from giblet_train.schema.errors import ConfigError
-from giblet_tui.cli import app
+from giblet_tui.cli.app import app
 from tests.paths import ROOT
 
 OLD = """\

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,13 @@ def test_a_run_id_names_its_config_and_is_no_prefix_of_another() -> None:
 def test_hostile_names_name_no_run(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot name a run"):
         new_run_id(name)
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a device, a pipe or a socket"):
+        replace_file(tmp_path / "pipe", b"x")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_replaced_file_is_old_or_new_and_leaves_nothing_next_to_it(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Alert, encode
 from giblet_train.schema.run_dir import RunDir
-from giblet_tui.cli import app
+from giblet_tui.cli.app import app
 from giblet_tui.control.alerts import parse_duration
 from tests.liveruns import append, beat, make_run
 

@@ -23,6 +23,7 @@ from giblet_train import __version__
 from giblet_train.schema import yaml_io
 from giblet_tui.cli.app import app
 from giblet_tui.cli.commands import COMMANDS, SYNONYMS
+from giblet_tui.cli.console import typographic_error
 from giblet_tui.inventory import configs
 from tests.fork_server import giblet_server
 from tests.marks import can_train
@@ -85,6 +86,17 @@ def test_help_is_cheap(settings: dict[str, str]) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(costs) <= HELP_LIMIT_CPU_S
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_help_is_that_of_the_command_line_library_at_every_width(columns: str, settings: dict[str, str]) -> None:
+    environment = {**settings, "COLUMNS": columns}
+    parsed = [sys.executable, "-c", "from giblet_tui.cli.run import run; run()", "--help"]
+    texts = [
+        subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+        for words in ([GIBLET, "--help"], parsed)
+    ]
+    assert texts[0] == texts[1] and "Commands:" in texts[0]
 
 
 def test_help_names_every_verb_and_exit_code(settings: dict[str, str]) -> None:
@@ -169,6 +181,21 @@ def test_the_table_of_commands_names_the_module_that_registers_each() -> None:
         ("verdict @last", "There is no run yet"),
         ("logs x", "No run begins with"),
         ("stop x", "No run begins with"),
+        ("—-version", "Type --version with hyphens."),
+        ("ps –a", "Type -a with hyphens."),
+        ("launch local demo —dry-run", "—dry-run begins with a typographic dash."),
+        ("launch local demo --note “two words” --dry-run", "“two begins with a typographic quotation mark."),
+        ("launch local demo --set num_epochs = 5", 'There are blanks around "=".'),
+        ("launch local python train.py", "giblet launch NODE -- python train.py"),
+        ("launch local demo.yml", 'did you mean "demo"?'),
+        ("launch local demo --set name=Ü", '"name": expected 1 to 40 small letters, digits, _ and -'),
+        ("launch me@host1 demo", "Name it host1;"),
+        ("launch ssh://me@host1:22/data demo", "Name it host1;"),
+        ("node add https://host1", "Name it host1;"),
+        ("logs local", "local is a node; a run is expected here."),
+        ("ps --state runing", 'did you mean "running"?'),
+        ("ps -q", "It comes before the command: giblet -q ps"),
+        ("config show demo --set", "Write its value behind it"),
     ],
 )
 def test_a_users_mistake_is_a_sentence_and_exit_code_2(words: str, sentence: str, settings: dict[str, str]) -> None:
@@ -179,6 +206,35 @@ def test_a_users_mistake_is_a_sentence_and_exit_code_2(words: str, sentence: str
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("folder", None, "folder is a folder, not a configuration."),
+        ("wandb.json", "{}", "its name does not end in .yaml"),
+        ("utf16.yaml", "\ufeffextends: demo", "is not UTF-8 text."),
+        ("quotes.yaml", "extends: demo\nnum_epochs: “5”\n", "typographic quotation marks"),
+        ("compose.yml", "version: 3\nservices: {}\n", 'line 1: unknown key "version"'),
+        ("tab.yaml", "name: a\n\tb: c\n", "line 2, column 1"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named_with_a_remedy(
+    name: str, text: str | None, sentence: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    if text is None:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_text(text, encoding="utf-16" if name.startswith("utf16") else "utf-8")
+    result = giblet("launch", "local", name, "--dry-run", env=settings, cwd=tmp_path)
+    assert result.returncode == 2 and result.stdout == ""
+    first, *remedy = result.stderr.splitlines()
+    assert sentence in result.stderr and first.startswith("giblet: ") and remedy, result.stderr
+
+
+def test_a_note_may_contain_typographic_characters(settings: dict[str, str]) -> None:
+    assert typographic_error(["--note", "— a dash and “quotes”", "--", "—x"]) is None
+    assert typographic_error(["launch", "−-dry-run"]) is not None
+
+
 def test_bare_giblet_off_a_terminal_is_help(settings: dict[str, str]) -> None:
     result = giblet(env=settings)
     assert (result.returncode, result.stdout[:13]) == (0, "Usage: giblet")
@@ -187,7 +243,7 @@ def test_bare_giblet_off_a_terminal_is_help(settings: dict[str, str]) -> None:
 def test_every_verb_that_returns_facts_has_a_json_form() -> None:
     without = {name for name, verb in verbs(get_command(app)) if not any("--json" in p.opts for p in verb.params)}
     for_people = {"attach", "confirm", "dashboard"}
-    assert without == {*for_people, "mcp", "config schema", "data lag", "data show"}, "the others print their format"
+    assert without == {*for_people, "mcp", "config schema"}, "the others print their format"
 
 
 def test_a_usage_line_shows_a_required_argument_without_braces() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_tui.cli.dashboard import DashboardActions
 from giblet_tui.dashboard.model.interfaces import LaunchChoice
 from giblet_tui.monitor import cache
@@ -42,3 +43,34 @@ def test_a_dry_run_asks_the_node_and_starts_nothing(tmp_path: Path) -> None:
     assert any(line.startswith("✔ data: the small demo study") for line in report)
     assert "? memory: what it needs is not known before its first run" in report
     assert not list((tmp_path / "GIBLET_HOME").glob("runs/*"))
+
+
+@can_train
+def test_a_command_of_the_form_is_checked_on_the_node_and_told_what_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    choice = LaunchChoice("local", command=("python3", "-c", "print(1)"), gpus="0")
+    assert "nothing is sent" in DashboardActions().changes(choice)[0]
+    lines = DashboardActions().dry_run(choice)
+    assert any("python3 -c" in line for line in lines)
+    (tmp_path / "there").mkdir()
+    there = DashboardActions().changes(replace(choice, folder=str(tmp_path / "there")))
+    assert there == [f"starts in {tmp_path / 'there'} on the node; nothing is sent"]
+    with pytest.raises(GibletError, match="nosuchprogram"):
+        DashboardActions().dry_run(replace(choice, command=("nosuchprogram",)))
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        (LaunchChoice("local", "demo", command=("true",)), "has no configuration"),
+        (LaunchChoice("local", command=("true",), resume="@last"), "cannot resume"),
+        (LaunchChoice("local", "demo", folder="~/x"), "--cwd is for a command"),
+        (LaunchChoice("local", "demo", members="five"), "members: five is not a number"),
+        (LaunchChoice("local", "demo", members="2", resume="@last"), "several new runs"),
+    ],
+)
+def test_fields_that_exclude_each_other_are_refused_before_the_node_is_asked(choice: LaunchChoice, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        DashboardActions().dry_run(choice)

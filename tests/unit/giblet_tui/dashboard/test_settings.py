@@ -54,6 +54,12 @@ def test_a_wrong_file_is_refused_in_words(tmp_path: Path, text: str, words: str)
         read_settings(path)
 
 
+def test_an_unknown_theme_is_refused_with_the_themes_that_exist() -> None:
+    with pytest.raises(ConfigError, match="no theme giblet-lihgt, did you mean") as refused:
+        dashboard(fleets.healthy(), settings=Settings(theme="giblet-lihgt"))
+    assert "giblet-contrast" in str(refused.value.remedy)
+
+
 def test_a_key_for_an_unknown_action_is_refused() -> None:
     with pytest.raises(ConfigError, match="no action fly"):
         check_keys(Settings(keys={"fly": "f1"}), binding_ids())

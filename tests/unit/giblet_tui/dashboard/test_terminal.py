@@ -81,9 +81,9 @@ def test_a_session_at_eighty_columns(terminal: Terminal) -> None:
     terminal.press("3")
     terminal.wait_for("━━ total", "╍╍ video", "┅┅ audio", "╸╸ text")
     terminal.press("x", "Left")
-    terminal.wait_for("raw", "step 27")
+    terminal.wait_for("unsmoothed", "at step 27")
     terminal.press("Escape")
-    terminal.wait_for("━━ total", without="raw")
+    terminal.wait_for("━━ total", without="unsmoothed")
     terminal.press("8")
     terminal.wait_for("log  following", "Epoch 14/20", without="╍╍ video")
     terminal.press("/")
@@ -99,9 +99,9 @@ def test_a_session_at_eighty_columns(terminal: Terminal) -> None:
     terminal.press("Escape")
     terminal.wait_for("“Epoch 3”", without="Launch a run")
     terminal.press("?")
-    terminal.wait_for("next pane")
+    terminal.wait_for("this pane: log")
     terminal.press("Escape")
-    terminal.wait_for("“Epoch 3”", without="next pane")
+    terminal.wait_for("“Epoch 3”", without="this pane")
     terminal.press("Escape")
     terminal.wait_for("log  following")
     terminal.press("1")
@@ -123,13 +123,14 @@ def test_a_session_at_eighty_columns(terminal: Terminal) -> None:
     terminal.wait_for("left with 0", without="balance")
 
 
-def test_a_dumb_terminal_is_refused_in_words(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("terminal", "setting"), [("dumb", "TERM=dumb"), ("", "TERM is not set")])
+def test_a_dumb_terminal_is_refused_in_words(tmp_path: Path, terminal: str, setting: str) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    environment = {**os.environ, "TERM": "dumb", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "TERM": terminal, "PYTHONPATH": str(ROOT)}
     process = subprocess.run([sys.executable, program], env=environment, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 1 and "ConfigError" in process.stderr
-    assert "cannot draw on this terminal (TERM=dumb)" in process.stderr and "giblet ps" in process.stderr
+    assert f"cannot draw on this terminal ({setting})" in process.stderr and "giblet ps" in process.stderr
 
 
 def test_a_terminal_without_braille_gets_ascii_only(tmp_path: Path) -> None:

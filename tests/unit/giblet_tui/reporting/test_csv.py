@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 from msgspec.structs import replace
+from textual.theme import Theme
 
 from giblet_train.schema.config import COMPONENTS
 from giblet_train.schema.errors import ConfigError
@@ -20,6 +21,7 @@ from giblet_tui.dashboard.screenshots.glyph_shapes import shapes
 from giblet_tui.dashboard.screenshots.png import MARGIN, png_bytes
 from giblet_tui.dashboard.screenshots.render import Picture, run_picture
 from giblet_tui.dashboard.screenshots.svg import svg_text
+from giblet_tui.dashboard.style import themes
 from giblet_tui.reporting.csv import csv_text, fields
 from tests import fleets, rundirs
 
@@ -108,6 +110,7 @@ def test_the_verb_writes_both_and_refuses_in_words(tmp_path: Path) -> None:
     assert refusal.returncode == 2 and "--size" in refusal.stderr and not (tmp_path / "x.svg").exists()
 
 
-@pytest.mark.parametrize("light", [False, True])
-def test_the_background_is_the_theme_s(light: bool) -> None:
-    assert (picture(columns=60, rows=15, light=light).ground == (18, 18, 18)) != light
+@pytest.mark.parametrize("theme", themes.OWN_THEMES, ids=lambda theme: theme.name)
+def test_the_background_is_the_theme_s(theme: Theme) -> None:
+    ground = "#{:02x}{:02x}{:02x}".format(*picture(columns=60, rows=15, theme=theme.name).ground)
+    assert ground == theme.background

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import CheckpointRecord, EventMetric, Exit
-from giblet_tui.cli import app
+from giblet_tui.cli.app import app
 from giblet_tui.cli.report import moment
 from giblet_tui.reporting.markdown import redact, report, report_since
 from tests import fleets

@@ -1,5 +1,6 @@
 """The data commands as people call them: `prepare`, `data lag`, `data check`."""
 
+import json
 import os
 from pathlib import Path
 
@@ -56,6 +57,9 @@ def test_the_commands_print_data_and_exit_by_what_they_found(config_file, tmp_pa
     assert title.startswith("delay of the brain behind the film, in TRs")
     assert columns.split() == ["whole", "third", "1", "third", "2", "third", "3"]
     assert [row.split()[0] for row in rows[:4]] == ["average", "sub-01", "sub-02", "sub-03"]
+    as_json = json.loads(call("data", "lag", config_file, "--workdir", tmp_path / "work", "--json").stdout)
+    assert list(as_json["lags"])[:4] == [row.split()[0] for row in rows[:4]]
+    assert as_json["failed"] == (lag.returncode != 0)
     missing = call("prepare", tmp_path / "nothing.yaml")
     assert missing.returncode == 2
     assert "nothing.yaml cannot be read" in missing.stderr

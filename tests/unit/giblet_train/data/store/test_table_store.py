@@ -1,5 +1,8 @@
 """A study with a table of runs, from its files to training: different films, crops, missing runs, text labels."""
 
+import json
+from pathlib import Path
+
 import nibabel
 import numpy as np
 import pytest
@@ -180,6 +183,15 @@ def test_show_prints_a_table_that_reads_back_as_the_same_runs(folder, tmp_path):
         assert [(p.stimulus, p.onset_s, p.start_s) for p in run.presentations] == [
             (p.stimulus, p.onset_s, p.start_s) for p in presentations
         ]
+
+
+def test_show_gives_the_same_facts_as_json(folder):
+    facts = json.loads(show_table(DataRequest(config(), folder.parent), quiet, as_json=True))
+    assert facts["rows"][0]["name"] == "a" and len(facts["rows"][0]["subjects"]) == 3
+    assert (facts["rows"][0]["first"], facts["rows"][0]["last"]) == (0, 149)
+    assert facts["stimuli"]["a"]["video"].endswith("a.mp4")
+    original = read_runs_table(folder / "runs.tsv", folder, list(STIMULI))
+    assert {Path(run["bold"]).name for run in facts["runs"]} == {run.bold.name for run in original}
 
 
 def test_the_short_form_expands_to_a_table_with_the_same_rows(folder, tmp_path):

@@ -88,4 +88,4 @@ async def test_the_names_of_the_runs_have_the_titles_of_their_columns(size: tupl
             " NEW ━━ demo a1b2 on tensor01"
         )
         titles = next(row for row in rows if "EPOCH 14" in row)
-        assert titles.index("TRAIN OLD") < titles.index("NEW") < titles.index("VALIDATION OLD")
+        assert titles.index("TRAIN OLD") < titles.index("NEW") < titles.index("VAL OLD")

@@ -9,6 +9,7 @@ from giblet_tui.dashboard.model.interfaces import LaunchChoice
 from giblet_tui.dashboard.model.messages import ActionReported
 from giblet_tui.dashboard.screens.launch import LaunchForm
 from giblet_tui.dashboard.screens.main import MainScreen
+from giblet_tui.monitor.snapshots import Fleet
 from tests import fleets
 from tests.unit.giblet_tui.dashboard.driver import Recorder, dashboard, screen_text, settle, until
 
@@ -84,3 +85,53 @@ async def test_the_launch_form_can_be_reached_to_its_end_on_a_small_screen() -> 
         await until(pilot, lambda: app.size.region.contains_region(button.region))
         await settle(pilot)
         assert "Cancel" in "\n".join(screen_text(app))
+
+
+async def test_a_command_is_launched_in_place_of_a_configuration() -> None:
+    actions = Recorder()
+    app = dashboard(fleets.healthy(), actions=actions)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("ctrl+n")
+        await pilot.pause()
+        form = app.screen
+        form.query_one("#launch-command", Input).value = "python train.py --note 'two"
+        await settle(pilot)
+        assert "command: a quotation mark is not closed" in "\n".join(screen_text(app))
+        assert form.query_one("#dry-run", Button).disabled
+        form.query_one("#launch-command", Input).value = "python train.py --note 'two words'"
+        form.query_one("#launch-folder", Input).value = "~/project"
+        await settle(pilot)
+        form.query_one("#dry-run", Button).press()
+        await settle(pilot)
+        form.query_one("#launch", Button).press()
+        await settle(pilot)
+        words = ("python", "train.py", "--note", "two words")
+        assert actions.launched == [LaunchChoice("tensor01", command=words, folder="~/project")]
+
+
+async def test_a_command_on_a_node_without_gpus_gets_none() -> None:
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(fleets.run(),)),)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("ctrl+n")
+        await pilot.pause()
+        form = app.screen
+        assert isinstance(form, LaunchForm)
+        form.query_one("#launch-command", Input).value = "true"
+        await settle(pilot)
+        assert form.choice == LaunchChoice("tensor01", gpus="0", command=("true",))
+
+
+async def test_boxes_are_empty_until_they_are_ticked_and_free_gpus_come_first() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("ctrl+n")
+        await pilot.pause()
+        rows = [row for row in screen_text(app) if "/48 GiB" in row]
+        assert "free" in rows[0] and "free" in rows[1] and "ada (pid 4242" in rows[2]
+        assert not any("X" in row for row in rows)
+        app.screen.query_one(SelectionList).select(7)
+        app.screen.query_one("#launch-when-free", Checkbox).value = True
+        await settle(pilot)
+        rows = screen_text(app)
+        assert ["X" in row for row in rows if "/48 GiB" in row][:3] == [False, True, False]
+        assert "X" in next(row for row in rows if "wait for free GPUs" in row)

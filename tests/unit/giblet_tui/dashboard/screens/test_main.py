@@ -152,6 +152,18 @@ async def test_a_run_over_two_nodes_has_one_row_and_one_verdict() -> None:
         assert f"on {first.node},second" in "\n".join(screen_text(app))
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_before_the_first_step_the_log_has_the_room_that_curves_do_not_need(size: tuple[int, int]) -> None:
+    rows_of_log = []
+    for fleet in (fleets.healthy(), fleets.starting()):
+        app = dashboard(fleet)
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            rows_of_log.append(app.screen.query_one(LogTail).size.height)
+            assert size != (120, 40) or "# memory" in "\n".join(screen_text(app))
+    assert rows_of_log[1] > rows_of_log[0]
+
+
 async def test_a_pane_is_shown_alone_and_back() -> None:
     app = dashboard(fleets.healthy())
     async with app.run_test(size=(120, 40)) as pilot:

@@ -1,6 +1,7 @@
 """The loss panels of a run with any components."""
 
 import re
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from textual.geometry import Region, Size
 
-from giblet_tui.dashboard.style.styles import line_colors, sample
+from giblet_tui.dashboard.style.styles import Palette, line_colors, sample
 from giblet_tui.dashboard.widgets.chart_group import PANEL_CELLS, PANEL_ROWS, panel_regions
 from giblet_tui.dashboard.widgets.loss_balance import Balance
 from giblet_tui.dashboard.widgets.loss_chart import LossPanel
@@ -80,8 +81,8 @@ async def test_the_curves_of_other_components_are_drawn() -> None:
 
 def test_colours_and_dashes_follow_from_the_position() -> None:
     components = tuple(f"c{i}" for i in range(12))
-    for dark in (True, False):
-        colors = line_colors(components, dark=dark)
+    for palette in get_args(Palette):
+        colors = line_colors(components, palette)
         first = [colors[f"{name} train"] for name in components[:7]]
         assert len(set(first)) == 7 and colors["c7 train"] == colors["c0 train"]
     assert sample("c0", components) != sample("c1", components) and sample("total", components) == "━━"

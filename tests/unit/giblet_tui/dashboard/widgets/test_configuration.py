@@ -1,5 +1,7 @@
 """The configuration pane: note, difference from the previous run, settings."""
 
+import re
+
 from msgspec.structs import replace
 
 from giblet_tui.monitor.snapshots import Fleet
@@ -44,3 +46,21 @@ async def test_an_equal_configuration_is_named_as_such() -> None:
         await pilot.press("i")
         await pilot.pause()
         assert "same configuration as the previous run aaaa, running" in "\n".join(screen_text(app))
+
+
+async def test_every_setting_can_be_reached() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("i")
+        await pilot.pause()
+        assert re.search(r"rows 1-21 of \d{3}, ↑ ↓", screen_text(app)[1]) and "seed: 0" in "\n".join(screen_text(app))
+        await pilot.press("pagedown", "down")
+        await pilot.pause()
+        assert "rows 22-42 of" in screen_text(app)[1] and "seed: 0" not in "\n".join(screen_text(app))
+        await pilot.press("end")
+        await pilot.pause()
+        (words,) = re.findall(r"rows \d+-(\d+) of (\d+)", screen_text(app)[1])
+        assert words[0] == words[1]
+        await pilot.press("home")
+        await pilot.pause()
+        assert "rows 1-21 of" in screen_text(app)[1]

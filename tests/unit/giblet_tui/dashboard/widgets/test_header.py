@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 from rich.cells import cell_len
 
-from giblet_train.schema.config import WatchConfig
-from giblet_train.schema.health import Health, Signals, health_of
 from giblet_tui.dashboard.model.problem import Problem
 from giblet_tui.dashboard.widgets.header import problem_bar
-from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.monitor.snapshots import Fleet
 from tests import fleets
 from tests.unit.giblet_tui.dashboard.driver import SIZES, Clock, Tape, dashboard, screen_text, settle
 
 EVERY_SIZE = pytest.mark.parametrize("size", [*SIZES, (100, 30)])
-
-
-def frozen(age_s: float, run: RunSnapshot | None = None) -> NodeSnapshot:
-    """Return a node that is heard, `age_s` after its run made the last step."""
-    run = run or fleets.run()
-    now = run.steps[-1].at + age_s
-    heartbeat = replace(run.heartbeat, at=run.steps[-1].at)  # type: ignore[type-var]
-    signals = Signals(now=now, launched_at=run.run.launched_at, process=True, heartbeat=heartbeat)
-    health = health_of(signals, WatchConfig(stall_min_s=60.0))
-    node = fleets.node(runs=(replace(run, heartbeat=heartbeat, health=health),), gpus=8, observed_at=now)
-    return replace(node, facts=replace(node.facts, clock_skew_s=0.0))
 
 
 def clock_at(now: float) -> Clock:
@@ -36,7 +22,7 @@ def clock_at(now: float) -> Clock:
 
 @EVERY_SIZE
 async def test_a_step_that_is_late_by_20_s_is_shown_before_the_run_counts_as_stalled(size: tuple[int, int]) -> None:
-    node = frozen(20.0)
+    node = fleets.frozen(20.0)
     app = dashboard(Fleet(nodes=(node,)), clock=clock_at(node.observed_at or 0.0))
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
@@ -48,16 +34,16 @@ async def test_a_stall_of_90_s_shows_its_present_age_and_not_the_one_it_was_rais
     raised = fleets.alert("stalled", "It stands still: no step for 61s; one was due within 60s", "error")
     tape = Tape()
     clock = clock_at(fleets.run().steps[-1].at + 61)
-    app = dashboard(Fleet(nodes=(frozen(61.0, fleets.run(alerts=(raised,))),)), source=tape, clock=clock)
+    app = dashboard(Fleet(nodes=(fleets.frozen(61.0, fleets.run(alerts=(raised,))),)), source=tape, clock=clock)
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         clock.now += 29
-        tape.play(frozen(90.0, fleets.run(alerts=(raised,))))
+        tape.play(fleets.frozen(90.0, fleets.run(alerts=(raised,))))
         await settle(pilot)
         app.screen.tick()  # type: ignore[attr-defined]
         await pilot.pause()
         rows = screen_text(app)
-        text = "\n".join(rows[:3])
+        text = "\n".join(rows[:4])
         assert "! stalled no step for 1m 30s  demo" in rows[0]
         assert "no step for 61s" not in text and "ON TRACK" not in "\n".join(rows)
         if size[1] >= 20:
@@ -82,11 +68,7 @@ async def test_a_frozen_link_makes_the_run_unknown_with_its_age_and_without_a_ve
 
 @EVERY_SIZE
 async def test_the_final_evaluation_is_named_in_place_of_the_time_left(size: tuple[int, int]) -> None:
-    run = fleets.run(steps=400)
-    assert run.heartbeat is not None
-    heartbeat = replace(run.heartbeat, state="validating", phase="judging the best weights on the test block")
-    judged = replace(run, heartbeat=heartbeat, health=Health(state="running", sentence="judging, heartbeat 1s ago"))
-    app = dashboard(Fleet(nodes=(fleets.node(runs=(judged,)),)))
+    app = dashboard(fleets.evaluating())
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         rows = screen_text(app)
@@ -95,8 +77,7 @@ async def test_the_final_evaluation_is_named_in_place_of_the_time_left(size: tup
 
 @EVERY_SIZE
 async def test_before_the_first_step_there_is_no_verdict_yet(size: tuple[int, int]) -> None:
-    run = replace(fleets.run(steps=0), epochs=(), health=Health(state="starting", sentence="preparing the network"))
-    app = dashboard(Fleet(nodes=(fleets.node(runs=(run,)),)))
+    app = dashboard(fleets.starting())
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         text = "\n".join(screen_text(app))
@@ -106,8 +87,7 @@ async def test_before_the_first_step_there_is_no_verdict_yet(size: tuple[int, in
 
 @EVERY_SIZE
 async def test_a_run_that_died_says_so_with_the_command_that_explains_it(size: tuple[int, int]) -> None:
-    run = fleets.run(state="died", sentence="killed by signal 9")
-    app = dashboard(Fleet(nodes=(fleets.node(runs=(run,)),)))
+    app = dashboard(fleets.died())
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         rows = screen_text(app)
@@ -118,7 +98,7 @@ async def test_a_run_that_died_says_so_with_the_command_that_explains_it(size: t
 
 
 async def test_steps_that_come_in_time_have_no_age() -> None:
-    node = frozen(1.5)
+    node = fleets.frozen(1.5)
     app = dashboard(Fleet(nodes=(node,)), clock=clock_at(node.observed_at or 0.0))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
@@ -131,6 +111,25 @@ async def test_an_alert_without_news_keeps_its_sentence_with_its_date() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         assert "flat: total moved 0.05 % in 5 epochs (raised 31s ago)" in screen_text(app)[1]
+
+
+async def test_a_short_screen_shows_the_remedy_of_a_stall_whose_age_the_header_states() -> None:
+    raised = fleets.alert("stalled", "It stands still: no step for 61s", "error")
+    node = fleets.frozen(90.0, fleets.run(alerts=(raised,)))
+    app = dashboard(Fleet(nodes=(node,)), clock=clock_at(node.observed_at or 0.0))
+    async with app.run_test(size=(60, 15)) as pilot:
+        await pilot.pause()
+        assert "! stalled no step for 1m 30s  demo  → Look at the log" in screen_text(app)[0]
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_a_remedy_of_two_sentences_is_shown_in_full(width: int) -> None:
+    remedy = "Look at the log and the ranks' logs. A hung exchange does not recover: stop it, then resume."
+    problem = Problem("▲", "stalled: no step for 1m 30s", remedy, "A seen  Z snooze  9 all", "$error")
+    rows = [row.plain for row in problem_bar(problem, width, 3)]
+    assert all(cell_len(row) == width for row in rows) and len(rows) <= 3 and rows[-1].endswith("9 all")
+    words = " ".join(" ".join(rows).replace("A seen  Z snooze  9 all", "").split())
+    assert words.endswith(remedy)
 
 
 def test_a_problem_is_cut_before_its_keys() -> None:

@@ -89,6 +89,21 @@ HOSTILE = (
 )
 
 
+async def test_a_line_is_marked_where_it_is_cut_and_can_be_read_to_its_end() -> None:
+    line = f"first {'x' * 100} LR: 2.51e-04"
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(fleets.run(log=(line, "short")),)),)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("8")
+        await pilot.pause()
+        (row,) = [row for row in screen_text(app) if "first xxx" in row]
+        assert row.rstrip().endswith("x…") and "short…" not in "".join(screen_text(app))
+        for _ in range(60):
+            await pilot.press("right")
+        await pilot.pause()
+        (row,) = [row for row in screen_text(app) if "xxx" in row]
+        assert row.startswith("…x") and row.rstrip().endswith("LR: 2.51e-04")
+
+
 async def test_hostile_text_stays_in_its_row() -> None:
     log = [*HOSTILE, "the last line"]
     run = fleets.run(log=log, sentence=HOSTILE[0], alerts=(fleets.alert(sentence=HOSTILE[1] + HOSTILE[3]),))

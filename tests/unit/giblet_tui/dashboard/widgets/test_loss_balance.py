@@ -7,7 +7,7 @@ import msgspec
 from giblet_tui.dashboard.widgets.loss_balance import Balance
 from giblet_tui.monitor.snapshots import Fleet
 from tests import fleets
-from tests.unit.giblet_tui.dashboard.driver import dashboard
+from tests.unit.giblet_tui.dashboard.driver import dashboard, screen_text
 
 
 async def test_a_component_that_dominates_is_marked() -> None:
@@ -19,6 +19,15 @@ async def test_a_component_that_dominates_is_marked() -> None:
         await pilot.pause()
         marked = [row for row in str(app.screen.query_one(Balance).render()).splitlines() if "dominates" in row]
         assert len(marked) == 1 and "audio" in marked[0]
+
+
+async def test_without_headings_only_figures_that_need_none_are_shown() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(60, 15)) as pilot:
+        await pilot.pause()
+        (row,) = [row for row in screen_text(app) if "video" in row]
+        assert row.split()[1:4:2] == ["video", "-48%"] and row.split()[2] == "0.5195" and row.split()[-1] == "14%"
+        assert "0.333" not in row
 
 
 async def test_gradient_shares_stay_until_they_are_measured_again() -> None:

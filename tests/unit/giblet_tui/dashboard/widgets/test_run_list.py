@@ -30,7 +30,7 @@ async def test_moving_in_the_list_chooses_the_run() -> None:
 
 def row_of(run: RunSnapshot, width: int, judgement: Verdict | None = None) -> list[str]:
     node = NodeSnapshot(node="tensor01", link="live", observed_at=fleets.NOW, runs=(run,))
-    return run_row(run, node, Judgement(judgement), False, fleets.NOW, width).plain.split("\n")
+    return run_row(run, node, Judgement(judgement), False, fleets.NOW, width, "dark").plain.split("\n")
 
 
 def test_rows_keep_their_verdict_and_line_up_at_any_width() -> None:

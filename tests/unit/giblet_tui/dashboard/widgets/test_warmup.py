@@ -48,3 +48,12 @@ async def test_the_rate_s_curve_has_a_scale_where_there_is_room() -> None:
             plan = app.fleet.runs()[0].plan
             assert plan is not None
             assert (f"top {scientific(plan.learning_rate)}" in "\n".join(screen_text(app))) == scaled
+
+
+async def test_alone_the_rate_has_an_axis_with_round_values() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("5")
+        await pilot.pause()
+        labels = [row.split("┤")[0].strip() for row in screen_text(app) if "┤" in row]
+        assert len(labels) >= 3 and labels[-1] == "0" and labels == sorted(labels, key=float, reverse=True)
