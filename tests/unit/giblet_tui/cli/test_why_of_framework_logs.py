@@ -7,11 +7,7 @@ import pytest
 from benchmarks.why_frameworks import Outcome, accused_early, verdicts
 from tests.collection.frameworks import BATCHES
 
-KNOWN_FAILURES: dict[Outcome, set[str]] = {
-    "wrong cause": {"fasttext_encountered"},
-    "called healthy": {"lightning_monitor_not_finite", "nerf_white_images", "imagenet_slow_storage"},
-    "silent": {"composer_finishes"},
-}
+KNOWN_FAILURES: dict[Outcome, set[str]] = {}
 """Outcome -> logs that have it. No healthy log may be accused at its end."""
 
 ACCUSED_EARLY = {"rate_test_before_training"}
