@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from giblet_train.analysis.load_run import LoadedRun, Narrate
 from giblet_train.analysis.reconstruct import Film, argmax_codes, decoded_sounds, has_pictures, pictures_at
 from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.pages.film import add_sound, encode_sound
 
 CLIP_S = 30.0
 PANEL_PIXELS = 256
@@ -31,7 +32,6 @@ DIGITS = {
     "8": "111101111101111", "9": "111101111001111", ":": "000010000010000",
 }  # fmt: skip
 """Glyphs of 3 by 5 pixels."""
-AUDIO_BITS_PER_S = 48_000
 
 
 @dataclass(frozen=True)
@@ -126,25 +126,5 @@ def encode_clip(
                 container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(video.encode(None))
             if wave_S is not None:
-                _encode_sound(container, sound, wave_S, rate_hz)
+                add_sound(container, sound, wave_S, rate_hz)
         return path.read_bytes()
-
-
-def encode_sound(wave_S: NDArray[np.float32], rate_hz: int) -> bytes:
-    """Encode one channel of sound as MP4."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "sound.mp4"
-        with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-            _encode_sound(container, container.add_stream("aac", rate=rate_hz, layout="mono"), wave_S, rate_hz)
-        return path.read_bytes()
-
-
-def _encode_sound(container: Any, stream: Any, wave_S: NDArray[np.float32], rate_hz: int) -> None:
-    stream.bit_rate = AUDIO_BITS_PER_S
-    block = 1024
-    for start in range(0, len(wave_S), block):
-        part_1S = np.ascontiguousarray(np.clip(wave_S[None, start : start + block], -1.0, 1.0), np.float32)
-        frame = av.AudioFrame.from_ndarray(part_1S, format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = rate_hz, start, Fraction(1, rate_hz)
-        container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))

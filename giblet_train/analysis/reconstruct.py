@@ -6,7 +6,7 @@ B books of codes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from itertools import groupby
@@ -24,6 +24,8 @@ from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.stimulus import encodec
 from giblet_train.data.stimulus.audio import SAMPLE_HZ, steps_per_tr
 from giblet_train.data.stimulus.griffin_lim import wave_of_mel, write_wav
+from giblet_train.pages.film import film_time, moments, player
+from giblet_train.pages.page import figure, html_page, paragraph, table
 from giblet_train.pages.png import png_bytes
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import SCHEMA
@@ -32,6 +34,11 @@ N_PICTURES = 12
 ENLARGED = 3
 GAP_PIXELS = 4
 LOUD, LOUD_SHARE = 0.5, 0.999
+SOUNDS = {
+    "film": "the film's own audio features",
+    "predicted": "from predicted brains",
+    "measured": "from measured brains",
+}
 Film = Mapping[str, NDArray[np.float32]]
 
 
@@ -63,7 +70,9 @@ def reconstruct(run: LoadedRun, out: Path, narrate: Narrate) -> dict[str, object
     truth = {m: target_TF[run.data.split.test] for m, target_TF in run.data.targets.items()}
     picture_trs, rows = _write_pictures(run, out, films, narrate)
     codes = {s: argmax_codes(run.data, film) for s, film in {"film": truth, **films}.items()}
-    sounds = _write_sounds(run, out, {"film": truth, **films}, codes, narrate)
+    waves, rate_hz = decoded_sounds(run, {"film": truth, **films}, codes, narrate)
+    for name, wave_S in waves.items():
+        write_wav(out / f"sound_{name}.wav", wave_S, rate_hz)
     has_text = "text" in run.data.targets
     matches = retrieved(run.data, {s: film["text"] for s, film in films.items()}) if has_text else []
     facts: dict[str, object] = {
@@ -73,12 +82,26 @@ def reconstruct(run: LoadedRun, out: Path, narrate: Narrate) -> dict[str, object
         "fold": run.data.split.fold,
         "credit": run.credit(),
         "frames": {"rows": list(rows), "trs": picture_trs},
-        "sounds": sounds,
+        "sounds": {name: f"sound_{name}.wav" for name in waves},
         "codes": _write_codes(out, codes),
         "n_annotations": len(_annotations(run.data)[0]) if has_text else 0,
         "words": [asdict(match) for match in matches],
     }
-    (out / "index.html").write_text(_page(facts, matches))
+    film_s = [tr * run.data.study.tr_s + run.data.study.stimulus_offset_s for tr in picture_trs]
+    sections = [
+        ("Pictures", _pictures_section(rows, film_s)),
+        ("Sound", _sound_section(waves, rate_hz)),
+        ("Codes", _codes_section(codes, facts["codes"])),
+        ("Words", _words_section(run.data, matches, facts["n_annotations"])),
+    ]
+    opening = paragraph(
+        f"Checkpoint {run.record.file}, test block of fold {run.data.split.fold}: {len(run.data.split.test)} TRs that "
+        "were used neither for training nor for selection. giblet evaluate RUN gives skill and identification.",
+        "lead",
+    )
+    sections.append(("Source", paragraph(run.credit())))
+    page = html_page(f"The held-out film, reconstructed: {run.run_dir.run_id}", sections, opening)
+    (out / "index.html").write_text(page, encoding="utf-8")
     return facts
 
 
@@ -174,20 +197,6 @@ def picture_sheet(rows: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.concatenate(strips)
 
 
-def _write_sounds(
-    run: LoadedRun,
-    out: Path,
-    films: Mapping[str, Film],
-    codes: Mapping[str, Mapping[str, NDArray[np.int64]]],
-    narrate: Narrate,
-) -> dict[str, str]:
-    """Write the sounds that can be decoded; return source -> file."""
-    waves, rate_hz = decoded_sounds(run, films, codes, narrate)
-    for name, wave_S in waves.items():
-        write_wav(out / f"sound_{name}.wav", wave_S, rate_hz)
-    return {name: f"sound_{name}.wav" for name in waves}
-
-
 def decoded_sounds(
     run: LoadedRun, films: Mapping[str, Film], codes: Mapping[str, Mapping[str, NDArray[np.int64]]], narrate: Narrate
 ) -> tuple[dict[str, NDArray[np.float32]], int]:
@@ -268,34 +277,45 @@ def _usual(data: PreparedSplit) -> NDArray[np.float32] | float:
     return data.unigram["text"].ravel() if "text" in data.unigram else 0.0
 
 
-def _page(facts: Mapping[str, object], matches: list[Retrieved]) -> str:
-    frames, sounds, codes = facts["frames"], facts["sounds"], facts["codes"]
-    assert isinstance(frames, dict) and isinstance(sounds, dict) and isinstance(codes, dict)
-    sound_html = "".join(
-        f'<p>{escape(name)}<br><audio controls src="{escape(file)}"></audio></p>' for name, file in sounds.items()
+def _pictures_section(rows: Mapping[str, NDArray[np.uint8]], film_s: Sequence[float]) -> str:
+    if not rows:
+        return paragraph("None: the video features are codes, or have no components of frames.")
+    caption = (
+        f"From above: {escape('; '.join(rows))}. Below: film time. “its components” is the best that the features show."
     )
-    from_above = escape("; ".join(frames["rows"]))
-    picture_html = frames["rows"] and (
-        f"<p>From above: {from_above}. TRs {', '.join(map(str, frames['trs']))}.</p>\n"
-        f'<img src="frames.png" alt="rows of frames: {from_above}">'
+    return figure(moments(rows, film_s), caption, "frames.png")
+
+
+def _sound_section(waves: Mapping[str, NDArray[np.float32]], rate_hz: int) -> str:
+    if not waves:
+        return paragraph("None: only giblet's own audio features and codes of EnCodec can be made audible.")
+    files = ", ".join(f"sound_{name}.wav" for name in waves)
+    players = "".join(player(wave_S, rate_hz, SOUNDS[name]) for name, wave_S in waves.items())
+    return players + paragraph(f"Source: {files} next to this page", "source")
+
+
+def _codes_section(codes: Mapping[str, Mapping[str, NDArray[np.int64]]], files: object) -> str:
+    if not any(codes.values()):
+        return ""
+    assert isinstance(files, dict)
+    names = ", ".join(file for film in files.values() for file in film.values())
+    return paragraph(f"The most likely code of each TR and book: {names}.")
+
+
+def _words_section(data: PreparedSplit, matches: Sequence[Retrieved], n_annotations: object) -> str:
+    if not matches:
+        return ""
+    header = ("film time", "annotation", *(word for s in SOURCES for word in (f"nearest, from {s} brains", "rank")))
+    rows = [
+        (
+            film_time(match.first_tr * data.study.tr_s + data.study.stimulus_offset_s),
+            match.said,
+            *(cell for s in SOURCES for cell in (match.nearest[s], str(match.rank[s]))),
+        )
+        for match in matches
+    ]
+    note = (
+        f"Of {n_annotations} annotations of the whole study, the one nearest to the reconstructed text; and the rank "
+        "of the true one, 1 for the nearest."
     )
-    files = ", ".join(escape(file) for film in codes.values() for file in film.values())
-    code_html = files and f"\n<h2>Codes</h2><p>The most likely of each TR and book: {files}.</p>"
-    sound_html = sound_html or "<p>None: the audio features are not giblet's own.</p>"
-    head = "".join(f"<th>from {s} brains<th>rank" for s in SOURCES)
-    rows = "".join(
-        f"<tr><td>{w.first_tr}<td>{escape(w.said)}"
-        + "".join(f"<td>{escape(w.nearest[s])}<td>{w.rank[s]}" for s in SOURCES)
-        for w in matches
-    )
-    return f"""<!doctype html><meta charset="utf-8"><title>{escape(str(facts["run_id"]))}: reconstruction</title>
-<style>body{{font:15px/1.4 system-ui;margin:2em;max-width:110em}}img{{max-width:100%}}td,th{{text-align:left;
-vertical-align:top;padding:.2em .8em .2em 0;border-top:1px solid #ccc}}</style>
-<h1>The held-out film, reconstructed from brains</h1>
-<p>{escape(str(facts["run_id"]))}, {escape(str(facts["checkpoint"]))}, test block of fold {facts["fold"]}.</p>
-<h2>Pictures</h2>{picture_html or "<p>None: the video features are codes.</p>"}
-<h2>Sound</h2>{sound_html}{code_html}
-<h2>Words</h2><p>Of {facts["n_annotations"]} annotations of the whole study, the one nearest to the reconstructed words;
-and the rank of the true one.</p><table><tr><th>TR<th>annotation{head}{rows}</table>
-<p><small>{escape(str(facts["credit"]))}</small></p>
-"""
+    return paragraph(note) + table(header, rows, (0, 1, 2, 4))

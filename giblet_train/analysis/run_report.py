@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,20 +17,19 @@ from giblet_train.analysis.evaluate_run import origin
 from giblet_train.analysis.film_clip import STRIP_PIXELS, FilmClip
 from giblet_train.analysis.held_out_maps import FDR, HeldOutMaps
 from giblet_train.analysis.load_run import LoadedRun
+from giblet_train.analysis.report_charts import balance, curves, responses, subjects
 from giblet_train.components.voxel_posterior import LEAST_SIGNAL
 from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.diagnosis.criteria import WORDS, Verdict
 from giblet_train.pages.brain import BrainCanvas, Overlay, category_key, colour_bar
-from giblet_train.pages.charts import Line, bars, line_chart, value_table
+from giblet_train.pages.charts import bars, value_table
 from giblet_train.pages.colours import SEQUENTIAL
+from giblet_train.pages.film import film_time
 from giblet_train.pages.page import figure, html_page, paragraph, table
 from giblet_train.pages.png import data_uri, png_uri
 from giblet_train.schema.config import Config, ordered_spaces
-from giblet_train.schema.records import AnyMetric, EpochMetric, StepMetric
-
-MOST_POINTS = 200
-"""Points of a curve over steps."""
+from giblet_train.schema.records import AnyMetric
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,13 @@ def report_page(parts: ReportParts) -> str:
     """Return the report as HTML."""
     sections = [
         ("Maps of the brain", _maps(parts)),
+        ("Measured and predicted responses", responses(parts.run.data, parts.maps)),
         ("Regions", _regions(parts)),
+        ("Subjects", subjects(parts.run.data, parts.maps)),
         ("The film, reconstructed", _film(parts)),
         ("Which regions carry which modality", _lesions(parts)),
-        ("Learning curves", _curves(parts.metrics)),
-        ("Balance of the losses", _balance(parts.metrics)),
+        ("Learning curves", curves(parts.metrics)),
+        ("Balance of the losses", balance(parts.metrics)),
         ("Success criteria", _criteria(parts.verdict)),
         ("Methods", _methods(parts)),
         ("How to read this page", GUIDE),
@@ -66,9 +68,16 @@ def report_page(parts: ReportParts) -> str:
 
 
 def _opening(parts: ReportParts) -> str:
-    status = {"pass": "pass", "fail": "fail"}.get(parts.verdict.status, parts.verdict.status)
-    badge = f'<p><span class="badge {status}">{escape(parts.verdict.word)}</span></p>'
-    return badge + "".join(paragraph(sentence, "lead") for sentence in summary_sentences(parts))
+    verdict = parts.verdict
+    n_passed = sum(c.status == "pass" for c in verdict.criteria)
+    criteria = f"{n_passed} of {_with_count(len(verdict.criteria), 'success criterion', 'success criteria')} passed"
+    badge = f'<p><span class="badge {verdict.status}">{escape(verdict.word)}</span> {criteria}</p>'
+    facts = (
+        f"Evaluated on {time.strftime('%Y-%m-%d')} with giblet {giblet_train.__version__}: checkpoint "
+        f"{parts.figures['checkpoint']}, step {parts.figures['step']}"
+    )
+    lead = "".join(paragraph(sentence, "lead") for sentence in summary_sentences(parts))
+    return badge + lead + paragraph(facts, "source")
 
 
 def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
@@ -83,11 +92,14 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
         "used neither for training nor for selection?"
     )
     r, ceiling = encoding["r_responsive"], encoding.get("r_ceiling")
+    low, high = encoding.get("r_responsive_low"), encoding.get("r_responsive_high")
+    between = f" (95% interval {_decimal(low)} to {_decimal(high)})" if _is_number(low) and _is_number(high) else ""
     share = f", {r / ceiling:.0%} of the noise ceiling of {ceiling:.2f}" if _is_number(ceiling) else ""
     ridge = f" (ridge regression: {encoding['r_ridge']:.2f})" if _is_number(encoding.get("r_ridge")) else ""
     n_significant = int(parts.maps.significant().sum())
     prediction = (
-        f"In responsive voxels, predicted and measured responses correlate with r = {_decimal(r)}{share}{ridge}; "
+        f"In responsive voxels, predicted and measured responses correlate with r = {_decimal(r)}{between}{share}"
+        f"{ridge}; "
         f"{n_significant} of {data.n_voxels} voxels are predicted above chance (false-discovery rate {FDR:g})."
     )
     skills = parts.figures["decoding"].get("predicted", {})
@@ -184,7 +196,8 @@ def _posterior_maps(parts: ReportParts, canvas: BrainCanvas, at_mm: NDArray[np.f
     names = posterior.preferred_names
     counts = {name: int((preferred_V == n).sum()) for n, name in enumerate(names)}
     heading = "What drives each voxel"
-    pictures = category_key(names, counts) + canvas.glass(spaces, heading) + canvas.slices(spaces, heading, at_mm)
+    slices = canvas.slices(spaces, heading, at_mm, beside=category_key(names, counts))
+    pictures = canvas.glass(spaces, heading) + slices
     caption = (
         "Feature space with more than half of the variance that the film explains in training; mixed: none has half. "
         f"Coloured where a response is {LEAST_SIGNAL:.0%} probable."
@@ -208,7 +221,8 @@ def _map(
     source: str,
     at_mm: NDArray[np.float64],
 ) -> str:
-    pictures = canvas.glass(overlay, heading) + canvas.slices(overlay, heading, at_mm) + colour_bar(overlay, label)
+    slices = canvas.slices(overlay, heading, at_mm, beside=colour_bar(overlay, label))
+    pictures = canvas.glass(overlay, heading) + slices
     return f"<h3>{escape(heading)}</h3>" + figure(pictures, escape(caption), source)
 
 
@@ -235,9 +249,8 @@ def _regions(parts: ReportParts) -> str:
     ]
     figures = table(("region", "voxels", "r", "ceiling", "significant"), cells)
     source = "regions.tsv next to this page; giblet evaluate RUN"
-    return (
-        f'<div class="columns">{figure(chart, "Regions of the atlas, best first.", source)}<div>{figures}</div></div>'
-    )
+    caption = "Regions of the atlas, best first. Significant: share of the voxels of a region."
+    return f'<div class="columns">{figure(chart, caption, source)}<div>{figures}</div></div>'
 
 
 def _film(parts: ReportParts) -> str:
@@ -247,13 +260,23 @@ def _film(parts: ReportParts) -> str:
             _decimal(scores.get("skill"), sign=True),
             _decimal(scores.get("r")),
             _percent(scores.get("two_way")),
-            f"{_percent(scores.get('top_1'))} ({_percent(scores.get('top_1_chance'))})",
+            _percent(scores.get("top_1")),
         )
         for source, modalities in parts.figures["decoding"].items()
         for m, scores in modalities.items()
     ]
-    header = ("", "skill", "r", "two-way (chance 50 %)", "first of all (chance)")
-    scores = table(header, rows) if rows else ""
+    scores = ""
+    if rows:
+        chances = [
+            s["top_1_chance"] for m in parts.figures["decoding"].values() for s in m.values() if "top_1_chance" in s
+        ]
+        by_chance = f"; by chance 50% and {_percent(chances[0])}" if chances else ""
+        scores = table(("", "skill", "r", "two-way", "identified"), rows) + paragraph(
+            "Skill: 1 is perfect, 0 the training mean. Two-way: how often a reconstructed segment is more like the "
+            "true one than like another. Identified: how often it is more like the true one than like any "
+            f"other{by_chance}.",
+            "soft",
+        )
     if parts.clip is None:
         note = "There is no clip, because the video features cannot be turned back into pictures."
         return scores and scores + paragraph(note, "soft")
@@ -265,18 +288,19 @@ def _film(parts: ReportParts) -> str:
         f"{escape(_panel_label(parts, name))}</span>"
         for n, name in enumerate(clip.panels)
     )
-    begin, end = (f"{int(s) // 60}:{int(s) % 60:02d}" for s in clip.film_s)
+    begin, end = map(film_time, clip.film_s)
     description = f"Film and reconstructions from {begin} to {end} of {clip.stimulus}"
     video = (
-        f'<div class="clip"><video controls playsinline preload="metadata" aria-label="{description}" '
+        f'<div class="clip screen-only"><video controls playsinline preload="metadata" aria-label="{description}" '
         f'poster="{png_uri(clip.poster)}" src="{data_uri(clip.mp4, "video/mp4")}"></video>{labels}</div>'
-        f'<img class="print-only" alt="{description}: one frame" src="{png_uri(clip.poster)}">'
+        f'<div class="clip print-only"><img alt="{description}: one frame" src="{png_uri(clip.poster)}">{labels}</div>'
     )
     if clip.film_sound_mp4:
         video += (
-            '<p class="soft">The clip has the sound reconstructed from predicted brains. For comparison, the sound of '
-            f'the film\'s own audio features:</p><audio controls preload="metadata" aria-label="Sound of the film" '
-            f'src="{data_uri(clip.film_sound_mp4, "audio/mp4")}"></audio>'
+            '<div class="screen-only"><p class="soft">The clip has the sound reconstructed from predicted brains. For '
+            "comparison, the sound of the film's own audio features:</p>"
+            '<audio controls preload="metadata" aria-label="Sound of the film" '
+            f'src="{data_uri(clip.film_sound_mp4, "audio/mp4")}"></audio></div>'
         )
     caption = (
         f"{description}, at the start of the test block; the film time is at the upper left. “its components” is the "
@@ -312,48 +336,6 @@ def _lesions(parts: ReportParts) -> str:
     return figure(value_table("region", rows, modalities, largest), escape(caption), "giblet lesion RUN")
 
 
-def _curves(metrics: Sequence[AnyMetric]) -> str:
-    epochs = [m for m in metrics if isinstance(m, EpochMetric)]
-    if not epochs:
-        return ""
-    x = [float(e.epoch) for e in epochs]
-    charts = []
-    for part in epochs[0].train.loss:
-        train = [_value(e.train.loss.get(part)) for e in epochs]
-        validation = [_value(e.validation.loss.get(part)) if e.validation else math.nan for e in epochs]
-        lines = [Line("training", x, train, 0, 5), Line("validation", x, validation, 1, 4)]
-        charts.append(figure(line_chart(f"Loss of {part} by epoch", lines, "epoch", f"{part} loss"), f"<b>{part}</b>"))
-    r = [_value(e.fmri_r) for e in epochs]
-    if any(math.isfinite(value) for value in r):
-        chart = line_chart("Validation r by epoch", [Line("validation r", x, r, 0, 2)], "epoch", "r, responsive voxels")
-        charts.append(figure(chart, "<b>r on the validation block</b>"))
-    note = paragraph(
-        "1 is the loss of the best constant. The source of these curves is metrics.jsonl of the run.", "soft"
-    )
-    return note + f'<div class="columns">{"".join(charts)}</div>'
-
-
-def _balance(metrics: Sequence[AnyMetric]) -> str:
-    steps = [m for m in metrics if isinstance(m, StepMetric)]
-    steps = steps[:: max(1, len(steps) // MOST_POINTS)]
-    if not steps:
-        return ""
-    x = [float(s.step) for s in steps]
-    names = list(steps[-1].share)
-    lines = [Line(p, x, [_value(s.share.get(p)) for s in steps], n % 4, n) for n, p in enumerate(names)]
-    chart = line_chart("Share of each loss in the total by step", lines, "step", "share of the total", zero=True)
-    gradient = [
-        Line(p, x, [_value((s.gradient_share or {}).get(p)) for s in steps], n % 4, n) for n, p in enumerate(names)
-    ]
-    second = line_chart(
-        "Share of each loss in the gradient by step", gradient, "step", "share of the gradient", zero=True
-    )
-    charts = [figure(chart, "Share of each weighted loss in the total.", "metrics.jsonl")]
-    if second:
-        charts.append(figure(second, "Share of each loss in the gradient, where it was measured.", "metrics.jsonl"))
-    return f'<div class="columns">{"".join(charts)}</div>'
-
-
 def _criteria(verdict: Verdict) -> str:
     rows = "".join(
         f'<tr><td><span class="badge {c.status}">{WORDS[c.status]}</span></td><td><b>{escape(c.name)}</b><br>'
@@ -366,10 +348,7 @@ def _criteria(verdict: Verdict) -> str:
 
 
 def _methods(parts: ReportParts) -> str:
-    return f'<div class="card">{paragraph(methods_sentence(parts))}</div>' + paragraph(
-        f"giblet {giblet_train.__version__}; checkpoint {parts.figures['checkpoint']} (step {parts.figures['step']}).",
-        "soft",
-    )
+    return f'<div class="card">{paragraph(methods_sentence(parts))}</div>'
 
 
 def _refit(parts: ReportParts) -> str:
@@ -407,7 +386,7 @@ def methods_sentence(parts: ReportParts) -> str:
         f"averaged over subjects and over the {responsive} voxels with reliable inter-subject correlation in training. "
         f"One-sided p values compare it with {parts.maps.null}, pooled over voxels; they were corrected by the "
         f"false-discovery rate (Benjamini and Hochberg 1995). The noise ceiling is the root of the inter-subject "
-        f"correlation. 95 % intervals use the "
+        f"correlation. 95% intervals use the "
         "long-run variance of what each TR contributes, from its slowest cosines (Lazarus et al. 2018)."
     )
 
@@ -429,10 +408,6 @@ def _is_number(value: Any) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _value(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
 def _decimal(value: float | None, *, sign: bool = False) -> str:
     if value is None or not math.isfinite(value):
         return "–"
@@ -447,8 +422,8 @@ def _join_words(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _with_count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
+def _with_count(n: int, noun: str, nouns: str = "") -> str:
+    return f"{n} {noun if n == 1 else nouns or noun + 's'}"
 
 
 GUIDE = """
@@ -466,6 +441,5 @@ data reached training, or responses follow motion. Check the split and the confo
 <li>No ceiling and no r: the subjects do not share the stimulus, or the scans are not in one space.</li>
 <li>Training loss falls, validation loss rises from the start: too little data for the size of the model.</li>
 <li>One loss has nearly all of the total or of the gradient: the other parts are not learnt. See its weight.</li></ul>
-<p>Skill is 1 − error / error of predicting the training mean: 1 is perfect, 0 is no better than the mean. Two-way
-identification asks how often a reconstructed segment resembles the true one more than another.</p>
+<p>Skill is 1 − error / error of predicting the training mean: 1 is perfect, 0 is no better than the mean.</p>
 """

@@ -161,6 +161,8 @@ class EncodingScores(CorrelationAccumulator):
             null_T, yes_T = np.mean(self.null_contributions, axis=0), np.mean(self.contributions, axis=0)
             low, high = interval_of_sum(yes_T - null_T)
             figures |= {"r_difference_low": low, "r_difference_high": high}
+            low, high = interval_of_sum(yes_T)
+            figures |= {"r_responsive_low": low, "r_responsive_high": high}
             low, high = interval_of_sum(null_T)
             figures |= {"r_null_low": low, "r_null_high": high}
         if self._energy:

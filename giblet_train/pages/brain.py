@@ -25,6 +25,8 @@ SLICE_MM = 1.25
 LONGEST_PIXELS = 400
 """The drawing grid is made coarser for volumes larger than a head."""
 N_SLICES = 6
+SIDES = (("P", "A"), ("L", "R"), ("L", "R"))
+"""Ends of a view along x, y and z: posterior and anterior, left and right."""
 INSIDE = 0.5
 """Interpolated share of the mask from which a point counts as inside."""
 
@@ -62,6 +64,19 @@ class Overlay:
             rgba[..., :3] = np.where((values >= 0)[..., None], above, below)
         rgba[..., 3] = np.where(strong, 255, 0)
         return rgba
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture of a brain with its label, and what is at its left and right end."""
+
+    picture: Picture
+    alt: str
+    """Text alternative."""
+    label: str
+    """View or coordinate, below the picture."""
+    ends: tuple[str, str]
+    """Letters of the left and of the right end."""
 
 
 @dataclass(frozen=True)
@@ -120,24 +135,28 @@ class BrainCanvas:
             picture = _glass_picture(
                 overlay, part_G, None if labels_G is None else labels_G[tuple(where)], sampler.inside, axis
             )
-            picture = picture[:, ::-1] if view == "left side" else picture
-            panels.append(_panel(picture, f"{name}, {view}", view, sides=axis != 0))
-        return f'<div class="brains">{"".join(panels)}</div>'
+            ends = SIDES[axis]
+            if view == "left side":
+                picture, ends = picture[:, ::-1], ends[::-1]
+            panels.append(Panel(picture, f"{name}, {view}", view, ends))
+        return panel_row(panels, 2)
 
-    def slices(self, overlay: Overlay, name: str, centre_mm: NDArray[np.float64], n_axial: int = N_SLICES) -> str:
-        """Return slices through a point in three directions, and `n_axial` axial ones from below to above."""
-        through = [(axis, float(centre_mm[axis])) for axis in range(3)]
+    def slices(
+        self, overlay: Overlay, name: str, centre_mm: NDArray[np.float64], n_axial: int = N_SLICES, beside: str = ""
+    ) -> str:
+        """Return slices through a point in three directions, and `n_axial` axial ones from below to above.
+
+        beside: HTML at the end of the first row, such as a colour bar.
+        """
         low, high = self.box_mm[:, 2]
-        axial = [(2, float(z)) for z in np.linspace(low, high, n_axial + 2)[1:-1]]
-        rows = []
-        for places in (through, axial) if axial else (through,):
-            panels = []
-            for axis, place_mm in places:
-                label = f"{'xyz'[axis]} = {number(round(place_mm))} mm"
-                picture = self._slice_picture(overlay, axis, place_mm)
-                panels.append(_panel(picture, f"{name}, slice at {label}", label, sides=axis != 0))
-            rows.append(f'<div class="brains small">{"".join(panels)}</div>')
-        return "".join(rows)
+        axial = [self._slice(overlay, name, 2, float(z)) for z in np.linspace(low, high, n_axial + 2)[1:-1]]
+        through = [self._slice(overlay, name, axis, float(centre_mm[axis])) for axis in range(3)]
+        return panel_row(through, 3, beside) + (panel_row(axial, 3) if axial else "")
+
+    def _slice(self, overlay: Overlay, name: str, axis: int, place_mm: float) -> Panel:
+        label = f"{'xyz'[axis]} = {number(round(place_mm))} mm"
+        picture = self._slice_picture(overlay, axis, place_mm)
+        return Panel(picture, f"{name}, slice at {label}", label, SIDES[axis])
 
     def _slice_picture(self, overlay: Overlay, axis: int, place_mm: float) -> Picture:
         axes_mm = [self.axis_mm(n, SLICE_MM) if n != axis else np.array([place_mm]) for n in range(3)]
@@ -231,7 +250,7 @@ def _glass_picture(
 
 def colour_bar(overlay: Overlay, label: str) -> str:
     """Return the scale of an overlay's values, with its threshold."""
-    width, high = 300, overlay.high
+    width, high = 190, overlay.high
     two_sided = overlay.threshold > 0 and bool((overlay.values_XYZ <= -overlay.threshold).any())
     values = np.linspace(-high if two_sided else 0.0, high, width)
     strip = np.repeat(overlay.paint(values[None], None), 2, axis=0)
@@ -248,30 +267,36 @@ def colour_bar(overlay: Overlay, label: str) -> str:
     )
     image = f'<image href="{png_uri(strip)}" x="10" y="2" width="{width}" height="14" preserveAspectRatio="none"/>'
     title = f"{label}: colours from {number(overlay.threshold)} to {number(high)}"
-    below = f"; grey: below the threshold {overlay.threshold:.2g}" if overlay.threshold > 0 else ""
-    caption = f'<text x="10" y="50">{escape(label + below)}</text>'
-    return f'<div class="bar">{svg(title, width + 34, 56, image + texts + caption)}</div>'
+    below = f"; not coloured below {overlay.threshold:.2g}" if overlay.threshold > 0 else ""
+    return f'<div class="bar">{svg(title, width + 34, 36, image + texts)}<p>{escape(label + below)}</p></div>'
 
 
 def category_key(names: Sequence[str], counts: Mapping[str, int]) -> str:
     """Return the legend of an overlay with labels, with the number of voxels of each."""
     items = "".join(
         f'<span class="key"><i style="background:{css(CATEGORIES[n % len(CATEGORIES)])}"></i>'
-        f"{escape(name)} ({counts.get(name, 0)})</span>"
+        f"{escape(name)} ({counts.get(name, 0)} voxels)</span>"
         for n, name in enumerate(names)
     )
     return f'<p class="keys">{items}</p>'
 
 
-def _panel(picture: Picture, alt: str, label: str, *, sides: bool) -> str:
-    """Return a picture with its label below, and L and R at its sides."""
-    height, width = picture.shape[:2]
-    scale = 200 / max(height, width)
-    image = f'<image href="{png_uri(picture)}" x="0" y="0" width="{width * scale:.0f}" height="{height * scale:.0f}"/>'
-    letters = '<text x="4" y="16">L</text><text x="196" y="16" text-anchor="end">R</text>' if sides else ""
-    offset = f'<g transform="translate({(200 - width * scale) / 2:.0f},{(200 - height * scale) / 2:.0f})">{image}</g>'
-    text = f'<text class="faint" x="100" y="216" text-anchor="middle">{escape(label)}</text>'
-    return svg(alt, 200, 222, offset + letters + text)
+def panel_row(panels: Sequence[Panel], n_narrow: int, beside: str = "") -> str:
+    """Return pictures side by side at one scale, as wide as the page; n_narrow of them in a row on a phone.
+
+    beside: HTML at the end of the row. A row with it leaves room for one more picture.
+    """
+    widths = [panel.picture.shape[1] for panel in panels]
+    rows = [sum(widths[n : n + n_narrow]) for n in range(0, len(widths), n_narrow)]
+    wide = sum(widths) + (max(widths) if beside else 0)
+    cells = "".join(
+        f'<div class="panel" style="--w:{width}"><div class="picture">'
+        f'<img alt="{escape(panel.alt, quote=True)}" src="{png_uri(panel.picture)}">'
+        f"<span>{panel.ends[0]}</span><span>{panel.ends[1]}</span></div>{escape(panel.label)}</div>"
+        for panel, width in zip(panels, widths, strict=True)
+    )
+    style = f"--wide:{wide};--narrow:{max(rows)};--n:{len(panels) + bool(beside)};--m:{n_narrow}"
+    return f'<div class="brains" style="{style}">{cells}{beside}</div>'
 
 
 def _upright(plane: NDArray[Any]) -> NDArray[Any]:

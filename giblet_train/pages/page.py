@@ -44,10 +44,12 @@ def write_page(text: str, path: Path, option: str) -> None:
         raise DataError(f"{path} cannot be written: {error.strerror or error}.", f"Choose another {option}.") from None
 
 
-def figure(content: str, caption: str, source: str = "") -> str:
-    """Return a figure: HTML content, HTML caption, and where its numbers come from."""
+def figure(content: str, caption: str, source: str = "", heading: str = "") -> str:
+    """Return a figure: a heading above, HTML content, HTML caption, and where its numbers come from."""
+    title = f"<h3>{escape(heading)}</h3>" if heading else ""
     origin = f'<span class="source">Source: {escape(source)}</span>' if source else ""
-    return f"<figure>{content}<figcaption>{caption}{origin}</figcaption></figure>"
+    below = f"<figcaption>{caption}{origin}</figcaption>" if caption or origin else ""
+    return f"<figure>{title}{content}{below}</figure>"
 
 
 def paragraph(text: str, kind: str = "") -> str:

@@ -23,6 +23,8 @@ from giblet_train.data.stimulus.audio import SAMPLE_HZ, steps_per_tr
 from giblet_train.data.stimulus.griffin_lim import wave_of_mel, write_wav
 from giblet_train.data.stimulus.text import embed
 from giblet_train.evaluation.metrics import SEGMENT_TRS, reconstruction
+from giblet_train.pages.film import film_time, moments, player
+from giblet_train.pages.page import figure, html_page, paragraph, table
 from giblet_train.pages.png import png_bytes
 from giblet_train.portable.film_features import FilmFeatures, frame_components
 from giblet_train.portable.inference import Inference
@@ -35,6 +37,7 @@ Singles = NDArray[np.float32]
 Narrate = Callable[[str, float], None]
 FEWEST_TRS = 10
 LOUDNESS, LOUD_SHARE = 0.5, 0.999
+NOT_HELD_OUT = "If the model was trained on this film, these figures are not held out."
 
 
 @dataclass(frozen=True)
@@ -134,15 +137,16 @@ def write_decoded(decoded: Decoded, film: FilmFeatures | None, out: Path, narrat
         rows = _picture_rows(decoded, film)
         if rows:
             (folder / "frames.png").write_bytes(png_bytes(picture_sheet(rows)))
+        wave_S = None
         if decoded.mel_IM is not None:
             narrate("finding phases for the sound", 0.5)
             wave_S = wave_of_mel(decoded.mel_IM, decoded.tr_s / steps_per_tr(decoded.tr_s))
-            loud = max(float(np.quantile(np.abs(wave_S), LOUD_SHARE)), 1e-9)
-            write_wav(folder / "sound.wav", wave_S * np.float32(LOUDNESS / loud), SAMPLE_HZ)
+            wave_S *= np.float32(LOUDNESS / max(float(np.quantile(np.abs(wave_S), LOUD_SHARE)), 1e-9))
+            write_wav(folder / "sound.wav", wave_S, SAMPLE_HZ)
         facts = decoded_facts(decoded)
         (folder / "decoded.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         lines = decoded_lines(decoded)
-        (folder / "index.html").write_text(_page(decoded, list(rows), lines), encoding="utf-8")
+        (folder / "index.html").write_text(_page(decoded, rows, wave_S), encoding="utf-8")
         folder.replace(out)
     return lines
 
@@ -161,15 +165,18 @@ def decoded_facts(decoded: Decoded) -> dict[str, Any]:
 def decoded_lines(decoded: Decoded) -> list[str]:
     """Format the result as text."""
     lines = [f"decoded {decoded.seconds:.0f} s of film with the head of {decoded.subject}"]
+    if decoded.figures:
+        lines.append(f"  {'':6} {'skill':>7} {'r':>6} {'two-way':>8} {'identified':>11} {'by chance':>10}")
     for modality, scores in decoded.figures.items():
-        chance = f" (chance {scores['top_1_chance']:.3f})" if "top_1_chance" in scores else ""
-        numbers = "  ".join(
-            f"{name} {scores[name]:.3f}" for name in ("skill", "r", "two_way", "top_1") if name in scores
-        )
-        lines.append(f"  {modality:6} {numbers}{chance}")
+        skill, r, *shares = (_score(scores, name) for name in ("skill", "r", "two_way", "top_1", "top_1_chance"))
+        two_way, first, chance = shares
+        lines.append(f"  {modality:6} {skill:>7} {r:>6} {two_way:>8} {first:>11} {chance:>10}")
     ranks = [word.rank for word in decoded.words if word.rank is not None]
     if ranks:
-        lines.append(f"  words: the true annotation has median rank {np.median(ranks):g}, of {len(ranks)} decoded")
+        n_annotations = len({word.annotation for word in decoded.words if word.annotation})
+        lines.append(f"  words: the true one of {n_annotations} annotations has median rank {np.median(ranks):g}")
+    if decoded.figures:
+        lines.append(f"  {NOT_HELD_OUT}")
     return lines
 
 
@@ -220,8 +227,7 @@ def _picture_rows(decoded: Decoded, film: FilmFeatures | None) -> dict[str, NDAr
     """Return rows of evenly spaced pictures: of the film if it is known, and decoded ones."""
     if decoded.pictures_THWC is None:
         return {}
-    n_trs = len(decoded.pictures_THWC)
-    row_P = np.unique(np.linspace(0, n_trs - 1, min(N_PICTURES, n_trs)).round().astype(int))
+    row_P = _picture_places(decoded)
     rows = {}
     if film is not None:
         [frames] = film.frames_in_parts(film.n_trs)
@@ -229,22 +235,80 @@ def _picture_rows(decoded: Decoded, film: FilmFeatures | None) -> dict[str, NDAr
     return rows | {"decoded": decoded.pictures_THWC[row_P]}
 
 
-def _page(decoded: Decoded, rows: list[str], lines: list[str]) -> str:
-    above = escape("; ".join(rows))
-    pictures = (
-        f'<p>From above: {above}.</p><img src="frames.png" alt="rows of frames: {above}">' if rows else "<p>None.</p>"
+def _picture_places(decoded: Decoded) -> NDArray[np.intp]:
+    """Return evenly spaced rows."""
+    n_trs = len(next(iter(decoded.features.values())))
+    return np.unique(np.linspace(0, n_trs - 1, min(N_PICTURES, n_trs)).round().astype(int))
+
+
+def _page(decoded: Decoded, rows: Mapping[str, NDArray[np.uint8]], wave_S: Singles | None) -> str:
+    sections = [
+        ("How much is decoded", _scores(decoded)),
+        ("Pictures", _pictures_section(decoded, rows)),
+        ("Sound", "" if wave_S is None else player(wave_S, SAMPLE_HZ, f"Sound decoded from {decoded.subject}")),
+        ("Words", _words_section(decoded)),
+    ]
+    opening = paragraph(
+        f"What {decoded.seconds:.0f} s of one person's responses tell about the film, read by the head of "
+        f"{decoded.subject}. Row by row of {decoded.tr_s:g} s, the model estimates the features of the film; pictures, "
+        "sound and nearest annotations are made from them.",
+        "lead",
     )
-    sound = '<audio controls src="sound.wav"></audio>' if decoded.mel_IM is not None else "<p>None.</p>"
-    words = "".join(
-        f"<tr><td>{word.first_tr * decoded.tr_s:.0f} s<td>{escape(word.annotation)}<td>{escape(word.nearest)}"
-        f"<td>{'' if word.rank is None else word.rank}"
+    return html_page("A film, decoded from one person's responses", sections, opening)
+
+
+def _scores(decoded: Decoded) -> str:
+    if not decoded.figures:
+        return paragraph("The film is not known, so nothing can be compared: name it with --film.")
+    rows = [
+        (m, *(_score(scores, name) for name in ("skill", "r", "two_way", "top_1", "top_1_chance")))
+        for m, scores in decoded.figures.items()
+    ]
+    note = (
+        "Skill is 1 for a perfect reconstruction and 0 for the training mean. Two-way: how often a segment of "
+        f"{SEGMENT_TRS} rows is more like the true one than like another (chance 50%). Identified: how often it is "
+        f"more like the true one than like any other. {NOT_HELD_OUT}"
+    )
+    return table(("", "skill", "r", "two-way", "identified", "by chance"), rows) + paragraph(note, "soft")
+
+
+def _score(scores: Mapping[str, float], name: str) -> str:
+    if name not in scores:
+        return "–"
+    return (
+        f"{scores[name]:+.2f}" if name == "skill" else f"{scores[name]:.2f}" if name == "r" else f"{scores[name]:.1%}"
+    )
+
+
+def _pictures_section(decoded: Decoded, rows: Mapping[str, NDArray[np.uint8]]) -> str:
+    if not rows:
+        return paragraph("None: the model has no components of frames.")
+    film_s = [row * decoded.tr_s for row in _picture_places(decoded)]
+    caption = (
+        f"From above: {escape('; '.join(rows))}. Below: time since the first volume. Models reconstruct light and "
+        "colour, not objects."
+    )
+    return figure(moments(rows, film_s), caption, "frames.png")
+
+
+def _words_section(decoded: Decoded) -> str:
+    if not decoded.words:
+        return ""
+    is_known = any(word.annotation for word in decoded.words)
+    header = (
+        "time",
+        *(["annotation"] if is_known else []),
+        "nearest to the decoded text",
+        *(["rank"] if is_known else []),
+    )
+    rows = [
+        (
+            film_time(word.first_tr * decoded.tr_s),
+            *([word.annotation] if is_known else []),
+            word.nearest,
+            *(["" if word.rank is None else str(word.rank)] if is_known else []),
+        )
         for word in decoded.words
-    )
-    return f"""<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>Decoded film</title>
-<style>:root{{color-scheme:light dark}}body{{font:15px/1.4 system-ui;margin:2em;max-width:110em}}img{{max-width:100%}}
-td,th{{text-align:left;vertical-align:top;padding:.2em .8em .2em 0;border-top:1px solid #ccc}}</style>
-<h1>A film, decoded from one person's responses</h1><pre>{escape(chr(10).join(lines))}</pre>
-<h2>Pictures</h2>{pictures}<h2>Sound</h2>{sound}
-<h2>Words</h2><table><tr><th>at<th>annotation<th>nearest to the decoded text<th>rank{words}</table></html>
-"""
+    ]
+    note = "Rank of the true annotation among all, 1 for the nearest." if is_known else ""
+    return (paragraph(note) if note else "") + table(header, rows, (0, 1, 2))

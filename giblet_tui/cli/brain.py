@@ -73,12 +73,13 @@ def brain(
     size = shutil.get_terminal_size((100, 30))
     columns, rows = min(size.columns, MAX_COLUMNS), max(4, min(size.lines - 6, MAX_ROWS))
     n_colors = _n_colors()
-    print_data(f"{volume.brain_map.title}, step {record.step}: {brain_view.scale_words(volume)}")
+    print_data(f"{volume.brain_map.title}, step {record.step}")
     for cells in brain_view.draw(volume, columns, rows):
         print_data(brain_view.ansi_line(cells, n_colors))
-    print_data("from the left, from behind (L R), from above (L R)")
-    print_data(_key(volume, n_colors))
-    print_data(f"peak at {brain_view.place_words(volume, peak)}")
+    print_data(brain_view.view_labels(volume, columns, rows))
+    print_data("  ".join(brain_view.ansi_line(cells, n_colors) for cells in brain_view.key_cells(volume)))
+    if not volume.brain_map.names:
+        print_data(f"peak at {brain_view.place_words(volume, peak)}")
 
 
 def _label(subject: str, labels: list[str]) -> str:
@@ -95,15 +96,3 @@ def _n_colors() -> int:
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", None):
         return 0
     return 2**24 if os.environ.get("COLORTERM", "").lower() in ("truecolor", "24bit") else 256
-
-
-def _key(volume: brain_view.BrainVolume, n_colors: int) -> str:
-    """Return the colours of the map with what they mean."""
-    if volume.brain_map.names:
-        words = []
-        for n, name in enumerate(volume.brain_map.names):
-            color = brain_view.CATEGORIES[n % len(brain_view.CATEGORIES)]
-            words.append(brain_view.ansi_line([brain_view.Cell("█", color, None)], n_colors) + f" {name}")
-        return "  ".join(words)
-    cells = [brain_view.Cell("█", brain_view.ramp(n / 23), None) for n in range(24)]
-    return f"{volume.brain_map.low:.2g} {brain_view.ansi_line(cells, n_colors)} {volume.brain_map.high:.2g}"

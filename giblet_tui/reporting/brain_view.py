@@ -31,6 +31,8 @@ CATEGORIES: tuple[RGB, ...] = (
 GLASS: dict[bool, RGB] = {True: (58, 58, 58), False: (208, 208, 208)}
 """Colour of the brain without a value on a dark and on a light background."""
 CURSOR: dict[bool, RGB] = {True: (255, 255, 255), False: (0, 0, 0)}
+KEY_CELLS = 24
+"""Cells of the scale of a map of values."""
 SHADES = " .:-=+*#%@"
 """Characters for terminals without colours, weakest first; the brain without a value is a dot."""
 
@@ -122,12 +124,11 @@ def draw(
 
     cursor: voxel that is marked in each projection by its row and column.
     """
-    codes = volume.code_XYZ
     scale = fitting_scale(volume, columns, rows)
     planes = [
-        _plane(codes.max(axis=0), None if cursor is None else (cursor[1], cursor[2]), scale, mirrored=True),
-        _plane(codes.max(axis=1), None if cursor is None else (cursor[0], cursor[2]), scale),
-        _plane(codes.max(axis=2), None if cursor is None else (cursor[0], cursor[1]), scale),
+        _plane(_projection(volume, 0), None if cursor is None else (cursor[1], cursor[2]), scale, mirrored=True),
+        _plane(_projection(volume, 1), None if cursor is None else (cursor[0], cursor[2]), scale),
+        _plane(_projection(volume, 2), None if cursor is None else (cursor[0], cursor[1]), scale),
     ]
     height = max(len(plane) for plane in planes)
     height += height % 2
@@ -144,6 +145,30 @@ def draw(
 
 
 CURSOR_CODE = -1
+VIEWS = ("from the left", "L from behind R", "L from above R")
+
+
+def view_labels(volume: BrainVolume, columns: int, rows: int) -> str:
+    """Return the names of the projections that `draw` shows, each below its middle."""
+    scale = fitting_scale(volume, columns, rows)
+    x, y, _ = volume.code_XYZ.shape
+    widths = [max(1, int(n * scale)) for n in (y, x, x)]
+    if any(len(view) > width for view, width in zip(VIEWS, widths, strict=True)):
+        return ", ".join(VIEWS)[:columns]
+    return (" " * GAP).join(view.center(width) for view, width in zip(VIEWS, widths, strict=True)).rstrip()
+
+
+def _projection(volume: BrainVolume, axis: int) -> NDArray[np.uint8]:
+    """Return the largest code along an axis; of categories, the one that most voxels along it have."""
+    codes = volume.code_XYZ
+    strongest: NDArray[np.uint8] = codes.max(axis=axis)
+    if not volume.brain_map.names:
+        return strongest
+    present = [code for code in np.unique(codes) if code >= FIRST]
+    if not present:
+        return strongest
+    count_CAB = np.stack([(codes == code).sum(axis=axis) for code in present])
+    return np.where(count_CAB.any(axis=0), np.array(present, np.uint8)[count_CAB.argmax(axis=0)], strongest)
 
 
 def _plane(
@@ -215,7 +240,7 @@ def _sgr(color: RGB, n_colors: int, ground: int) -> str:
 def _shade(cell: Cell) -> str:
     color = cell.front or cell.back
     if color is None:
-        return " "
+        return cell.glyph
     if color == GLASS[True]:
         return "."
     if color in CATEGORIES:
@@ -223,14 +248,26 @@ def _shade(cell: Cell) -> str:
     return SHADES[2 + round(max(color) / 255 * (len(SHADES) - 3))]
 
 
-def scale_words(volume: BrainVolume) -> str:
-    """Return the range of a map of values, or the names of its categories."""
-    if volume.brain_map.names:
-        present = sorted({int(code) for code in np.unique(volume.code_XYZ)} - {OUTSIDE, NO_VALUE})
-        return ", ".join(
-            volume.brain_map.names[code - FIRST] for code in present if code - FIRST < len(volume.brain_map.names)
-        )
-    return f"{volume.brain_map.low:.2g} to {volume.brain_map.high:.2g}"
+def key_cells(volume: BrainVolume) -> list[list[Cell]]:
+    """Return the colours of a map with their meaning: a scale with its ends, or each category with its share.
+
+    A category's share is that of the voxels that have a category.
+    """
+    names = volume.brain_map.names
+    if not names:
+        bar = [Cell("█", ramp(n / (KEY_CELLS - 1)), None) for n in range(KEY_CELLS)]
+        return [[*_words(f"{volume.brain_map.low:.2g} "), *bar, *_words(f" {volume.brain_map.high:.2g}")]]
+    counts = np.bincount(volume.code_XYZ.ravel(), minlength=256)[FIRST : FIRST + len(names)]
+    total = max(1, int(counts.sum()))
+    return [
+        [Cell("█", CATEGORIES[n % len(CATEGORIES)], None), *_words(f" {name} {counts[n] / total:.0%}")]
+        for n, name in enumerate(names)
+        if counts[n]
+    ]
+
+
+def _words(text: str) -> list[Cell]:
+    return [Cell(sign, None, None) for sign in text]
 
 
 def region_at(record: BrainRecord, voxel: Sequence[int]) -> str:

@@ -25,7 +25,7 @@ from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.statistics.lag import LagEstimate
 from giblet_train.data.study import Study
 from giblet_train.pages.brain import Overlay, colour_bar
-from giblet_train.pages.charts import Line, line_chart
+from giblet_train.pages.charts import WIDE, Line, line_chart
 from giblet_train.pages.colours import SEQUENTIAL
 from giblet_train.pages.page import figure, html_page, paragraph, table, write_page
 from giblet_train.pages.png import png_uri
@@ -107,7 +107,7 @@ def _lag(lag: LagEstimate) -> str:
 def _pictures(study: Study) -> list[tuple[str, str]]:
     sections = [("The film's light and the brain", _light(study))] if study.has_pictures else []
     tsnr = {subject: temporal_snr(study, subject) for subject in study.subjects}
-    high = max(1.0, float(np.median([np.quantile(tsnr_V, 0.98) for tsnr_V in tsnr.values()])))
+    high = max(1.0, *(float(np.quantile(tsnr_V, 0.98)) for tsnr_V in tsnr.values()))
     brains = paragraph(TSNR_MEANING)
     for subject, tsnr_V in tsnr.items():
         brains += _brain(study, subject, tsnr_V, high)
@@ -136,7 +136,8 @@ def _brain(study: Study, subject: str, tsnr_V: NDArray[np.float32], high: float)
     nothing = Overlay(tsnr_XYZ, np.inf, high)
     middle_mm = canvas.box_mm.mean(axis=0)
     slices = canvas.slices(nothing, f"Mean image of {subject}", middle_mm, n_axial=0)
-    maps = canvas.slices(overlay, f"tSNR of {subject}", middle_mm, n_axial=0) + colour_bar(overlay, "tSNR")
+    bar = colour_bar(overlay, "tSNR")
+    maps = canvas.slices(overlay, f"tSNR of {subject}", middle_mm, n_axial=0) + bar
     caption = f"<b>{escape(subject)}</b>: mean image and tSNR (median {np.median(tsnr_V):.0f})."
     return figure(f'<div class="columns"><div>{slices}</div><div>{maps}</div></div>', caption)
 
@@ -164,7 +165,7 @@ def _confounds(study: Study, subject: str, borders: Sequence[int]) -> str:
         Line(f"confound {n + 1}", x, scaled_TN[:, n].tolist(), n // 6, n % 6)
         for n in range(min(MOST_CONFOUNDS, scaled_TN.shape[1]))
     ]
-    return line_chart(f"Confounds of {subject}", lines, "TR", "z", borders=borders)
+    return line_chart(f"Confounds of {subject}", lines, "TR", "z", borders=borders, width=WIDE)
 
 
 def _light(study: Study) -> str:
@@ -173,6 +174,7 @@ def _light(study: Study) -> str:
     x = list(range(len(light_T)))
     lines = [Line("luminance, through Glover's response", x, light_T.tolist(), 0, 0)]
     lines.append(Line("the voxels that follow it", x, brain_T.tolist(), 0, 5))
-    chart = line_chart("Film luminance and the voxels that follow it", lines, "TR", "z", borders=borders)
+    chart = line_chart("Film luminance and the voxels that follow it", lines, "TR", "z", borders=borders, width=WIDE)
     caption = f"Voxels were chosen in the first half; in the second they follow with r = {r:.2f}."
-    return figure(f'<div class="chart">{chart}</div>', escape(caption))
+    wide = f'<div class="scroll" tabindex="0"><div class="wide">{chart}</div></div>'
+    return figure(wide, escape(caption))

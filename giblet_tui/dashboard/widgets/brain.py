@@ -14,7 +14,9 @@ from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.reporting import brain_view
 from giblet_tui.reporting.brain_view import BrainVolume, Cell
 
-WORDS_ROWS = 2
+WORDS_ROWS = 3
+BETWEEN = (Cell(" ", None, None),) * 2
+"""Between the categories of the key."""
 
 
 class BrainPane(Pane):
@@ -39,7 +41,7 @@ class BrainPane(Pane):
         volume = self._volume()
         if volume is None:
             return join_parts(("brain", "bold"))
-        words = f"  {volume.brain_map.title}, step {volume.record.step:,}: {brain_view.scale_words(volume)}"
+        words = f"  {volume.brain_map.title}, step {volume.record.step:,}"
         return join_parts(("brain", "bold"), (words, styles.MUTED))
 
     def render_lines_for(self, width: int, height: int) -> list[Content]:
@@ -48,13 +50,13 @@ class BrainPane(Pane):
             words = "no map yet: the run writes one at its first validation, unless its heads are sharded"
             return [join_parts((words, styles.MUTED))]
         voxel = self._place(volume)
-        rows = brain_view.draw(volume, width, max(1, height - WORDS_ROWS), dark=self._palette != "light", cursor=voxel)
-        names = volume.brain_map.names
-        key: list[Part] = [(f"█ {name}  ", _hex(brain_view.CATEGORIES[n % 7])) for n, name in enumerate(names)]
+        n_rows = max(1, height - WORDS_ROWS)
+        key = [cell for entry in brain_view.key_cells(volume) for cell in (*entry, *BETWEEN)]
         return [
-            *map(_line, rows),
+            *map(_line, brain_view.draw(volume, width, n_rows, dark=self._palette != "light", cursor=voxel)),
+            join_parts((brain_view.view_labels(volume, width, n_rows), styles.MUTED)),
+            _line(key[:width]),
             join_parts(brain_view.place_words(volume, voxel)),
-            join_parts(*key) if key else join_parts(("from the left, from behind, from above", styles.MUTED)),
         ]
 
     def action_move(self, axis: int, step: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from giblet_train.analysis import report_hook
-from giblet_train.analysis.film_clip import FilmClip, encode_clip, encode_sound
+from giblet_train.analysis.film_clip import FilmClip, encode_clip
 from giblet_train.analysis.held_out_maps import held_out_maps
 from giblet_train.analysis.report_hook import ReportHook
 from giblet_train.analysis.run_report import ReportParts, report_page
@@ -21,6 +21,7 @@ from giblet_train.data.checks.html_report import page
 from giblet_train.data.checks.run_checks import DataReport
 from giblet_train.data.statistics.lag import lag_table
 from giblet_train.monitoring.verdict import read_verdict
+from giblet_train.pages.film import encode_sound
 from giblet_train.schema.history import read_history
 from giblet_train.schema.records import BrainRecord, EventMetric, decode
 from giblet_train.training import process

@@ -1,5 +1,6 @@
 """Maps are drawn upright, left on the left, wherever the axes of the volume point."""
 
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -49,11 +50,21 @@ def test_panels_have_a_text_alternative_and_sides():
     canvas, values = canvas_and_map(affines()["upright"], (31, 31, 31))
     overlay = Overlay(values, 0.6, 1.0)
     html = canvas.glass(overlay, "r") + canvas.slices(overlay, "r", canvas.peak_mm(overlay))
-    drawings = [svg for row in ElementTree.fromstring(f"<x>{html}</x>") for svg in row]
-    assert len(drawings) == 4 + 3 + 6 and all(svg.get("aria-label") for svg in drawings)
-    letters = [[t.text for t in svg.findall("text") if t.text in "LR"] for svg in drawings]
-    assert letters[0] == letters[1] == [] and letters[2] == letters[3] == ["L", "R"]
-    assert drawings[4].get("aria-label") == "r, slice at x = 21 mm"
+    panels = [
+        panel for row in ElementTree.fromstring(re.sub(r"(<img[^>]*)>", r"\1/>", f"<x>{html}</x>")) for panel in row
+    ]
+    assert len(panels) == 4 + 3 + 6
+    letters = ["".join(span.text for span in panel.iter("span")) for panel in panels]
+    assert letters == ["AP", "PA", "LR", "LR", "PA", *["LR"] * 8]
+    assert next(panels[4].iter("img")).get("alt") == "r, slice at x = 21 mm"
+
+
+def test_panels_of_a_row_have_one_scale():
+    affine, shape = np.diag([MM, MM, MM, 1.0]), (20, 40, 30)
+    canvas = BrainCanvas(np.ones(shape, bool), affine)
+    html = canvas.glass(Overlay(np.ones(shape), 0.5, 1.0), "r")
+    left, right, behind, above = (int(n) for n in re.findall(r'class="panel" style="--w:(\d+)', html))
+    assert left == right and behind == above and left / behind == pytest.approx(40 / 20, rel=0.1)
 
 
 def test_what_is_below_the_threshold_or_outside_is_not_coloured():

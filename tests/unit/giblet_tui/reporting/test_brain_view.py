@@ -11,13 +11,17 @@ from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import BrainMap, BrainRecord
 from giblet_tui.reporting.brain_view import (
     CATEGORIES,
+    GAP,
     GLASS,
+    VIEWS,
     ansi_line,
     decode_map,
     draw,
+    fitting_scale,
+    key_cells,
     place_words,
     ramp,
-    scale_words,
+    view_labels,
     xterm_256,
 )
 
@@ -52,7 +56,26 @@ def test_the_peak_is_named_with_its_place_region_and_value():
     assert volume.peak == (6, 8, 5)
     assert place_words(volume, volume.peak) == "(10, 10, 25) mm, auditory: 0.60"
     assert place_words(volume, (0, 0, 0)) == "(-20, -30, 0) mm: no value"
-    assert scale_words(volume) == "0 to 0.6" and scale_words(decode_map(record(), "region")) == "auditory"
+    [key], [category] = key_cells(volume), key_cells(decode_map(record(), "region"))
+    assert re.fullmatch("0 █{24} 0.6", "".join(cell.glyph for cell in key))
+    assert "".join(cell.glyph for cell in category) == "█ auditory 100%" and category[0].front == CATEGORIES[0]
+
+
+def test_views_are_named_below_their_middle():
+    volume = decode_map(record(), "r")
+    labels, scale = view_labels(volume, 120, 30), fitting_scale(volume, 120, 30)
+    middles = [labels.index(view) + len(view) / 2 for view in VIEWS]
+    assert middles == pytest.approx([5 * scale, 14 * scale + GAP, 22 * scale + 2 * GAP], abs=2)
+    assert view_labels(decode_map(record(), "r"), 30, 4) == "from the left, L from behind R"
+
+
+def test_a_projection_of_categories_shows_the_most_frequent_one_along_the_line_of_sight():
+    code = np.ones((8, 10, 6), np.uint8)
+    code[:4, 5, 3], code[4, 5, 3] = 2, 3
+    two = BrainMap(title="space", low=0.0, high=1.0, names=("video", "mixed"), voxels=packed(code))
+    cells = [cell for row in draw(decode_map(record(space=two), "space"), 10 + 2 * 8 + 4, 5) for cell in row[:10]]
+    colors = {color for cell in cells for color in pixels_of(cell)}
+    assert CATEGORIES[0] in colors and CATEGORIES[1] not in colors
 
 
 def pixels_of(cell):

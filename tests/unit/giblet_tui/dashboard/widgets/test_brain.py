@@ -19,7 +19,8 @@ async def test_the_cursor_names_places_and_the_map_can_be_changed() -> None:
         await pilot.press("v")
         await pilot.pause()
         pane = app.screen.query_one(BrainPane)
-        assert pane.display and "held-out r, step 400: 0 to 0.6" in pane.title().plain
+        assert pane.display and "held-out r, step 400" in pane.title().plain
+        assert "█ 0.6" in pane.render().plain and "L from behind R" in pane.render().plain
         assert "(10, 10, 25) mm, auditory: 0.60" in pane.render().plain
         await pilot.press("left", "down", "left_square_bracket")
         await pilot.pause()
