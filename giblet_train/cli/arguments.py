@@ -25,7 +25,8 @@ Model = Annotated[
 ]
 FilmFile = Annotated[Path, typer.Argument(metavar="FILM", help="A film that is on this machine.")]
 FilmAnnotations = Annotated[
-    Path | None, typer.Option(help="Annotations of the film: a table with start, end and text.")
+    Path | None,
+    typer.Option(help="Annotations of the film: a table (start_s, end_s, detail), BIDS events or subtitles."),
 ]
 FilmFeatureFiles = Annotated[
     list[str] | None,

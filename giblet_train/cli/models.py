@@ -132,6 +132,8 @@ def decode(
     subject: Annotated[str | None, typer.Option(help="Head that reads the responses; default: average.")] = None,
     film: Annotated[Path | None, typer.Option(help="The film that was shown, to compare with.")] = None,
     annotations: FilmAnnotations = None,
+    features: FilmFeatureFiles = None,
+    without: WithoutModality = None,
     tr: BoldTr = None,
     start: FilmStart = 0.0,
     scan_lengths: ScanLengths = "",
@@ -150,8 +152,8 @@ def decode(
         narrate(note)
     film_features = None
     if film is not None:
-        without = [] if annotations is not None or "text" not in opened.header.features else ["text"]
-        given_film = film_of(film, annotations, (), without, start, scan_lengths=scan_lengths)
+        silent = {*(without or ()), *(["text"] if annotations is None and "text" in opened.header.features else [])}
+        given_film = film_of(film, annotations, features or (), sorted(silent), start, scan_lengths=scan_lengths)
         film_features = FilmFeatures.of(opened, given_film)
     sentences = read_sentences(annotations, opened.header.tr_s) if film is None else ()
     decoded = decode_film(Inference.of(opened), measured, subject or default_subject(opened), film_features, sentences)

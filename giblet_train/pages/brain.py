@@ -107,6 +107,13 @@ class BrainCanvas:
         strength_XYZ = np.where(self.mask_XYZ & np.isfinite(overlay.values_XYZ), np.abs(overlay.values_XYZ), -1.0)
         return self.to_mm(np.array(np.unravel_index(int(strength_XYZ.argmax()), strength_XYZ.shape)))
 
+    def sample(
+        self, place_N3: NDArray[np.floating[Any]], overlay: Overlay
+    ) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]] | None]:
+        """Return values (N,) of a map at some millimetres, 0 outside the mask, and the labels if it has any."""
+        sampler = _Sampler.of(self, list(place_N3.T))
+        return sampler.values(overlay.values_XYZ), sampler.labels(overlay.labels_XYZ)
+
     def axis_mm(self, axis: int, step_mm: float) -> NDArray[np.float64]:
         """Return the coordinates of the drawing grid along an axis."""
         low, high = self.box_mm[:, axis]
@@ -142,16 +149,16 @@ class BrainCanvas:
         return panel_row(panels, 2)
 
     def slices(
-        self, overlay: Overlay, name: str, centre_mm: NDArray[np.float64], n_axial: int = N_SLICES, beside: str = ""
+        self, overlay: Overlay, name: str, centre_mm: NDArray[np.float64], n_axial: int = N_SLICES, legend: str = ""
     ) -> str:
         """Return slices through a point in three directions, and `n_axial` axial ones from below to above.
 
-        beside: HTML at the end of the first row, such as a colour bar.
+        legend: HTML at the end of the first row, such as a colour bar.
         """
         low, high = self.box_mm[:, 2]
         axial = [self._slice(overlay, name, 2, float(z)) for z in np.linspace(low, high, n_axial + 2)[1:-1]]
         through = [self._slice(overlay, name, axis, float(centre_mm[axis])) for axis in range(3)]
-        return panel_row(through, 3, beside) + (panel_row(axial, 3) if axial else "")
+        return panel_row(through, 3, legend) + (panel_row(axial, 3) if axial else "")
 
     def _slice(self, overlay: Overlay, name: str, axis: int, place_mm: float) -> Panel:
         label = f"{'xyz'[axis]} = {number(round(place_mm))} mm"
@@ -281,22 +288,22 @@ def category_key(names: Sequence[str], counts: Mapping[str, int]) -> str:
     return f'<p class="keys">{items}</p>'
 
 
-def panel_row(panels: Sequence[Panel], n_narrow: int, beside: str = "") -> str:
+def panel_row(panels: Sequence[Panel], n_narrow: int, legend: str = "") -> str:
     """Return pictures side by side at one scale, as wide as the page; n_narrow of them in a row on a phone.
 
-    beside: HTML at the end of the row. A row with it leaves room for one more picture.
+    legend: HTML at the end of the row. A row with it leaves room for one more picture.
     """
     widths = [panel.picture.shape[1] for panel in panels]
     rows = [sum(widths[n : n + n_narrow]) for n in range(0, len(widths), n_narrow)]
-    wide = sum(widths) + (max(widths) if beside else 0)
+    wide = sum(widths) + (max(widths) if legend else 0)
     cells = "".join(
         f'<div class="panel" style="--w:{width}"><div class="picture">'
         f'<img alt="{escape(panel.alt, quote=True)}" src="{png_uri(panel.picture)}">'
         f"<span>{panel.ends[0]}</span><span>{panel.ends[1]}</span></div>{escape(panel.label)}</div>"
         for panel, width in zip(panels, widths, strict=True)
     )
-    style = f"--wide:{wide};--narrow:{max(rows)};--n:{len(panels) + bool(beside)};--m:{n_narrow}"
-    return f'<div class="brains" style="{style}">{cells}{beside}</div>'
+    style = f"--wide:{wide};--narrow:{max(rows)};--n:{len(panels) + bool(legend)};--m:{n_narrow}"
+    return f'<div class="brains" style="{style}">{cells}{legend}</div>'
 
 
 def _upright(plane: NDArray[Any]) -> NDArray[Any]:

@@ -61,20 +61,20 @@ def line_chart(
     ticks_y = ticks(middle_y - half, middle_y + half, 5)
     low_x, high_x = min(ticks_x[0], min(x for x, _ in points)), max(x for x, _ in points)
     low_y, high_y = ticks_y[0], ticks_y[-1]
-    left = 32 + DIGIT * max(2, *(len(number(y)) for y in ticks_y))
+    edge = 32 + DIGIT * max(2, *(len(number(y)) for y in ticks_y))
 
     def across(x: float) -> float:
-        return left + (x - low_x) / max(high_x - low_x, 1e-12) * (width - left - RIGHT)
+        return edge + (x - low_x) / max(high_x - low_x, 1e-12) * (width - edge - RIGHT)
 
-    legend, n_rows = _legend(lines, left, width)
+    legend, n_rows = _legend(lines, edge, width)
     top = TOP + LEGEND_ROW * n_rows
 
     def down(y: float) -> float:
         return HEIGHT - BOTTOM - (y - low_y) / max(high_y - low_y, 1e-12) * (HEIGHT - top - BOTTOM)
 
     parts = [
-        f'<line class="grid" x1="{left}" x2="{width - RIGHT}" y1="{down(y):.1f}" y2="{down(y):.1f}"/>'
-        f'<text class="faint" x="{left - 6:g}" y="{down(y) + 4:.1f}" text-anchor="end">{number(y)}</text>'
+        f'<line class="grid" x1="{edge}" x2="{width - RIGHT}" y1="{down(y):.1f}" y2="{down(y):.1f}"/>'
+        f'<text class="faint" x="{edge - 6:g}" y="{down(y) + 4:.1f}" text-anchor="end">{number(y)}</text>'
         for y in ticks_y
     ]
     parts += [
@@ -86,7 +86,7 @@ def line_chart(
         f'<line class="border" x1="{across(x):.1f}" x2="{across(x):.1f}" y1="{top}" y2="{HEIGHT - BOTTOM}"/>'
         for x in borders
     ]
-    parts.append(f'<line class="axis" x1="{left}" x2="{width - RIGHT}" y1="{down(low_y):.1f}" y2="{down(low_y):.1f}"/>')
+    parts.append(f'<line class="axis" x1="{edge}" x2="{width - RIGHT}" y1="{down(low_y):.1f}" y2="{down(low_y):.1f}"/>')
     for line in lines:
         colour = css(CATEGORIES[line.colour % len(CATEGORIES)])
         for run in _unbroken_parts(line):
@@ -95,7 +95,7 @@ def line_chart(
             parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
     parts += legend
     middle = (top + HEIGHT - BOTTOM) / 2
-    parts.append(f'<text x="{(left + width) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(f'<text x="{(edge + width) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(
         f'<text x="13" y="{middle}" text-anchor="middle" transform="rotate(-90 13 {middle})">{escape(y_label)}</text>'
     )
@@ -214,13 +214,13 @@ def _unbroken_parts(line: Line) -> list[list[tuple[float, float]]]:
     return [run for run in runs if run]
 
 
-def _legend(lines: Sequence[Line], left: float, chart_width: float) -> tuple[list[str], int]:
+def _legend(lines: Sequence[Line], edge: float, chart_width: float) -> tuple[list[str], int]:
     """Return the legend above the chart, and its number of rows."""
-    parts, x, row = [], left, 0
+    parts, x, row = [], edge, 0
     for line in lines:
         width = 44 + 6.9 * len(line.name)
-        if x + width > chart_width and x > left:
-            x, row = left, row + 1
+        if x + width > chart_width and x > edge:
+            x, row = edge, row + 1
         y = 12 + LEGEND_ROW * row
         colour = css(CATEGORIES[line.colour % len(CATEGORIES)])
         dash = f' stroke-dasharray="{DASHES[line.dash]}"' if line.dash else ""

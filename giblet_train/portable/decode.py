@@ -30,6 +30,7 @@ from giblet_train.portable.film_features import FilmFeatures, frame_components
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.measured import Measured
 from giblet_train.portable.model_file import ModelFile
+from giblet_train.portable.option_words import options_for_keys
 from giblet_train.portable.resample import resample
 from giblet_train.schema.errors import ConfigError
 
@@ -82,7 +83,9 @@ def read_sentences(annotations: Path | None, tr_s: float) -> tuple[str, ...]:
     """Return the different texts of an annotation table; none without a table. Raises DataError."""
     if annotations is None:
         return ()
-    return tuple(sorted({s.text for s in read_annotations(annotations.expanduser(), tr_s).segments if s.text}))
+    with options_for_keys():
+        segments = read_annotations(annotations.expanduser(), tr_s).segments
+    return tuple(sorted({s.text for s in segments if s.text}))
 
 
 def decode(
@@ -249,7 +252,7 @@ def _page(decoded: Decoded, rows: Mapping[str, NDArray[np.uint8]], wave_S: Singl
         ("Words", _words_section(decoded)),
     ]
     opening = paragraph(
-        f"What {decoded.seconds:.0f} s of one person's responses tell about the film, read by the head of "
+        f"What {decoded.seconds:.0f} s of one person's responses show of the film, read by the head of "
         f"{decoded.subject}. Row by row of {decoded.tr_s:g} s, the model estimates the features of the film; pictures, "
         "sound and nearest annotations are made from them.",
         "lead",

@@ -26,6 +26,7 @@ from giblet_train.data.stimulus.pretrained import ModelRuns
 from giblet_train.data.stimulus.text import embed_timeline
 from giblet_train.data.stimulus.video import film_seconds, has_pictures, opened, read_frames_in_parts, video_features
 from giblet_train.portable.model_file import FeatureSpace, ModelFile
+from giblet_train.portable.option_words import options_for_keys
 from giblet_train.schema.config import FeatureSource
 from giblet_train.schema.errors import ConfigError, DataError
 
@@ -79,10 +80,11 @@ class FilmFeatures:
             )
         if not film.path.is_file():
             raise DataError(f"There is no film {film.path}.", "Name a film on this machine.")
-        seconds = _film_seconds(film.path, spaces, film)
-        segments = _segments(film, model.header.tr_s)
-        if segments:
-            check_unit(segments, seconds, seconds, str(film.annotations))
+        with options_for_keys():
+            seconds = _film_seconds(film.path, spaces, film)
+            segments = _segments(film, model.header.tr_s)
+            if segments:
+                check_unit(segments, seconds, seconds, str(film.annotations))
         n_trs = int((min(seconds, film.start_s + (film.seconds or seconds)) - film.start_s) / model.header.tr_s + 1e-6)
         if n_trs < 1:
             raise DataError(
@@ -91,7 +93,8 @@ class FilmFeatures:
                 "Give a longer film or an earlier start.",
             )
         features = cls(model, film, segments, n_trs, tuple(_version_notes(spaces, film)))
-        features._check_spaces()
+        with options_for_keys():
+            features._check_spaces()
         return features
 
     @property
@@ -294,11 +297,7 @@ def frame_components(model: ModelFile) -> FramePca | None:
 def _segments(film: Film, tr_s: float) -> tuple[Segment, ...]:
     if film.annotations is None:
         return ()
-    try:
-        return read_annotations(film.annotations, tr_s, film.scan_lengths_trs).segments
-    except DataError as error:
-        remedy = error.remedy.replace("Set data.scan_lengths_trs to", "State with --scan-lengths")
-        raise DataError(error.message.replace("data.scan_lengths_trs", "--scan-lengths"), remedy) from None
+    return read_annotations(film.annotations, tr_s, film.scan_lengths_trs).segments
 
 
 def _film_seconds(path: Path, spaces: Mapping[str, FeatureSpace], film: Film) -> float:

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from giblet_train.data.geometry import VolumeGrid, check_same_kind
 from giblet_train.data.preprocessing.detrend import Block, Detrend
 from giblet_train.data.readers.headers import read_header
+from giblet_train.data.readers.image_files import check_present
 from giblet_train.data.readers.volumes import Volumes, stream
 from giblet_train.portable.model_file import ModelFile
+from giblet_train.portable.option_words import options_for_keys
 from giblet_train.portable.regrid import Regridding
 from giblet_train.schema.errors import DataError
 
@@ -70,17 +72,23 @@ def read_measured(model: ModelFile, bold: Path | NDArray[Any], tr_s: float | Non
     """
     notes: tuple[str, ...] = ()
     if isinstance(bold, Path):
-        values_TV, file_tr_s, notes = _read_file(model, bold, tr_s)
+        with options_for_keys():
+            values_TV, file_tr_s, notes = _read_file(model, bold, tr_s)
         name = str(bold)
     else:
-        values_TV, file_tr_s, name = np.asarray(bold, np.float32), model.header.tr_s, "The array"
+        values_TV, file_tr_s, name = _numbers(bold), model.header.tr_s, "The array"
         if values_TV.ndim != 2 or values_TV.shape[1] != int(model.mask.sum()):
             raise DataError(
                 f"The array has shape {values_TV.shape}; the model has {int(model.mask.sum())} voxels.",
                 "Give (volumes, voxels), voxels in C order of model.mask.",
             )
-    if not np.isfinite(values_TV).all():
-        raise DataError(f"{name} has values that are not finite in the model's voxels.", "Fix the preprocessing.")
+    broken_TV = ~np.isfinite(values_TV)
+    if broken_TV.any():
+        raise DataError(
+            f"{name} has values that are not finite in {int(broken_TV.any(axis=0).sum())} of the model's "
+            f"{values_TV.shape[1]} voxels, first in volume {int(broken_TV.any(axis=1).argmax()) + 1}.",
+            "Set voxels without data to 0 in all volumes; they are then left out.",
+        )
     if not (values_TV.std(axis=0) > 0).any():
         raise DataError(f"{name} never changes in the model's voxels.", "Check that it is the right file.")
     used_s = tr_s or file_tr_s
@@ -88,15 +96,25 @@ def read_measured(model: ModelFile, bold: Path | NDArray[Any], tr_s: float | Non
     return Measured(values_TV, used_s, Detrend(kind, used_s), notes)
 
 
+def _numbers(bold: NDArray[Any]) -> Singles:
+    """Return an array as numbers. Raises DataError for anything else."""
+    try:
+        return np.asarray(bold, np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"The array does not hold numbers: {error}.", "Give (volumes, voxels).") from None
+
+
 def _read_file(model: ModelFile, path: Path, tr_s: float | None) -> tuple[Singles, float, tuple[str, ...]]:
     """Return the series (T, V), its TR, and notes. tr_s: a stated TR, which wins over that of the file."""
+    check_present(path)
     volumes = read_header(path, tr_s, "config" if tr_s else None)
+    notes = tuple(note.sentence for note in volumes.notes)
     difference = check_same_kind(model.header.geometry, volumes.geometry)
     if not difference:
-        return np.concatenate([bold_BV for _, bold_BV in stream(volumes, model.mask)]), volumes.tr_s, ()
+        return np.concatenate([bold_BV for _, bold_BV in stream(volumes, model.mask)]), volumes.tr_s, notes
     if isinstance(volumes.geometry, VolumeGrid) and isinstance(model.header.geometry, VolumeGrid):
         series_TV, note = _on_grid_of(model, model.header.geometry, volumes, volumes.geometry, difference)
-        return series_TV, volumes.tr_s, (note,)
+        return series_TV, volumes.tr_s, (*notes, note)
     raise DataError(
         f"{path} does not fit the model: it has {difference}.",
         "Resample it to the model's space, which a predicted series has.",

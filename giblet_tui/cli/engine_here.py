@@ -1,4 +1,4 @@
-"""Run an engine command on files of this machine, and show what it prints."""
+"""Run an engine command on files of one machine, and show what it prints."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from giblet_tui.inventory import nodes
 LOCAL = "local"
 
 
-def run_here(argv: Sequence[str], json: bool, paths: Collection[int]) -> None:
-    """Run `python -m giblet_train ARGV` on this machine; exit with its code if that is not 0.
+def run_here(argv: Sequence[str], json: bool, paths: Collection[int], node_name: str = LOCAL) -> None:
+    """Run `python -m giblet_train ARGV` on a machine; exit with its code if that is not 0.
 
     Args:
         argv: words of the engine's command line.
         json: print its output as one JSON object.
-        paths: positions in argv of files, which are relative to the current folder.
+        paths: positions in argv of files: relative to the current folder here, to the node's workdir on another.
+        node_name: machine that has the files and runs the command.
     """
-    node = nodes.resolve(LOCAL)
-    words = [str(Path(word).expanduser().absolute()) if n in paths else word for n, word in enumerate(argv)]
+    node = nodes.resolve(node_name)
+    words = list(argv)
+    if node_name == LOCAL:
+        words = [str(Path(word).expanduser().absolute()) if n in paths else word for n, word in enumerate(argv)]
     with connect(node) as connection:
         result = engine_command.run_engine_command(
             node, connection, [*words, *(["--json"] if json else [])], "", print_status

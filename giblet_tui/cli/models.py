@@ -9,14 +9,18 @@ import typer
 
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
+from giblet_tui.cli.completion import node_names
 from giblet_tui.cli.console import check_parent
-from giblet_tui.cli.engine_here import run_here
+from giblet_tui.cli.engine_here import LOCAL, run_here
 
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A published model, or a run directory whose study is here.")
 ]
 Film = Annotated[Path, typer.Argument(metavar="FILM", help="A film that is on this machine.")]
-Annotations = Annotated[Path | None, typer.Option(help="Annotations of the film: a table with start, end and text.")]
+Annotations = Annotated[
+    Path | None,
+    typer.Option(help="Annotations of the film: a table (start_s, end_s, detail), BIDS events or subtitles."),
+]
 ScanLengths = Annotated[
     str, typer.Option(metavar="N,N", help="Rows of each part, if the times of the annotations restart in each.")
 ]
@@ -34,11 +38,25 @@ Start = Annotated[float, typer.Option(min=0, help="Second of the film at which t
 Out = Annotated[Path, typer.Option("-o", "--out", help="New folder for the files.")]
 
 
+FilesOn = Annotated[
+    str,
+    typer.Option(
+        "--node",
+        metavar="NODE",
+        help="Machine that has all named files and runs this; paths are relative to its workdir. Default: this one.",
+        autocompletion=node_names,
+    ),
+]
+
+
 class _Words:
     """Words of an engine command line, and the positions of those that are files."""
 
-    def __init__(self, *words: str) -> None:
-        self.argv = list(words)
+    def __init__(self, verb: str, node_name: str, out: Path) -> None:
+        self.argv = [verb]
+        self.node_name = node_name
+        if node_name == LOCAL:
+            check_parent(out)
         self.paths: set[int] = set()
 
     def path(self, path: Path | None, option: str = "") -> None:
@@ -62,7 +80,8 @@ class _Words:
         self.option("--without", *(without or []))
         for word in features or []:
             modality, _, file = word.partition("=")
-            self.option("--features", f"{modality}={Path(file).expanduser().absolute()}" if file else word)
+            is_here = self.node_name == LOCAL
+            self.option("--features", f"{modality}={Path(file).expanduser().absolute()}" if file and is_here else word)
 
 
 @command(
@@ -70,6 +89,7 @@ class _Words:
     "predict",
     "giblet predict model.giblet film.mp4 --annotations film.csv -o predicted",
     "giblet predict model.giblet film.mp4 --without text --subject 1 --tr 2 -o predicted",
+    "giblet predict runs/demo-2026 /data/film.mp4 --without text --node tensor01 -o predicted",
 )
 def predict(
     model: Model,
@@ -84,15 +104,15 @@ def predict(
     without: Without = None,
     tr: Annotated[float | None, typer.Option(help="Seconds per volume; default: the model's TR.")] = None,
     start: Start = 0.0,
+    node: FilesOn = LOCAL,
     json: Json = False,
 ) -> None:
     """Predict the responses to a new film, as series in the study's format with BIDS names and sidecars.
 
-    It runs on this machine, which needs the engine, and reads the film a part at a time: memory does not grow with
-    its length.
+    It runs on the CPU of this machine, or of --node, which needs the engine. The film is read a part at a time:
+    memory does not grow with its length.
     """
-    check_parent(out)
-    words = _Words("predict")
+    words = _Words("predict", node, out)
     words.path(model)
     words.path(film)
     words.path(out, "--out")
@@ -100,7 +120,7 @@ def predict(
     words.film(annotations, scan_lengths, features, without)
     words.option("--tr", *([] if tr is None else [tr]))
     words.option("--start", start)
-    run_here(words.argv, json, words.paths)
+    run_here(words.argv, json, words.paths, node)
 
 
 @command(
@@ -120,14 +140,14 @@ def new_subject(
     without: Without = None,
     tr: BoldTr = None,
     start: Start = 0.0,
+    node: FilesOn = LOCAL,
     json: Json = False,
 ) -> None:
     """Fit a head for a new person from minutes of data, and report held-out r next to the average subject and ridge.
 
-    The head is fitted in closed form; the model is written to a new file with the head in it. It runs on this machine.
+    The head is fitted in closed form; the model is written to a new file with the head in it.
     """
-    check_parent(out)
-    words = _Words("new-subject")
+    words = _Words("new-subject", node, out)
     words.path(model)
     words.path(bold, "--bold")
     words.path(film, "--film")
@@ -136,7 +156,7 @@ def new_subject(
     words.film(annotations, scan_lengths, features, without)
     words.option("--tr", *([] if tr is None else [tr]))
     words.option("--start", start)
-    run_here(words.argv, json, words.paths)
+    run_here(words.argv, json, words.paths, node)
 
 
 @command(
@@ -153,22 +173,24 @@ def decode(
     film: Annotated[Path | None, typer.Option(help="The film that was shown, to compare with.")] = None,
     annotations: Annotations = None,
     scan_lengths: ScanLengths = "",
+    features: Features = None,
+    without: Without = None,
     tr: BoldTr = None,
     start: Start = 0.0,
+    node: FilesOn = LOCAL,
     json: Json = False,
 ) -> None:
     """Reconstruct the film from one person's responses: a page with pictures, sound and the nearest annotations.
 
-    With --film, segments of the film are also identified. It runs on this machine.
+    With --film, segments of the film are also identified.
     """
-    check_parent(out)
-    words = _Words("decode")
+    words = _Words("decode", node, out)
     words.path(model)
     words.path(bold, "--bold")
     words.path(out, "--out")
     words.option("--subject", *([] if subject is None else [subject]))
     words.path(film, "--film")
-    words.film(annotations, scan_lengths, None, None)
+    words.film(annotations, scan_lengths, features, without)
     words.option("--tr", *([] if tr is None else [tr]))
     words.option("--start", start)
-    run_here(words.argv, json, words.paths)
+    run_here(words.argv, json, words.paths, node)

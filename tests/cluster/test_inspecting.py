@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,7 +91,18 @@ def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Lapto
     [folder] = (laptop.folder / trained).iterdir()
     assert re.fullmatch(r"evaluate-step\d+-[0-9a-f]{8}", folder.name)
 
-    inspections = tensor01.home / "giblet" / "inspections" / trained
+    workdir = tensor01.home / "giblet"
+    shutil.copy(laptop.folder / "m.giblet", workdir / "m.giblet")
+    [film] = workdir.glob("studies/*/film.mp4")
+    there = ("m.giblet", str(film.relative_to(workdir)), "--without", "text", "--node", "tensor01", "-o", "predicted")
+    predicted = laptop.giblet("predict", *there)
+    assert predicted.returncode == 0, predicted.stderr
+    assert (workdir / "predicted" / "dataset_description.json").is_file()
+    assert "predicted/sub-average/func" in predicted.stdout
+    again = laptop.giblet("predict", *there)
+    assert again.returncode == 2 and "predicted" in again.stderr
+
+    inspections = workdir / "inspections" / trained
     assert inspections.is_dir()
     assert laptop.giblet("rm", trained, "--yes").returncode == 0
     assert not inspections.exists()

@@ -15,9 +15,17 @@ from giblet_train.schema.errors import DataError
 
 UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError, ExpatError)
 
+POINTER_BYTES = 1024
+"""Files as small as this may be pointers to data elsewhere."""
+POINTERS = {
+    b"/annex/objects/": ("git-annex", "datalad get"),
+    b"version https://git-lfs": ("Git LFS", "git lfs pull --include"),
+}
+"""Text in a pointer -> the program that made it, and the command that fetches the content."""
+
 
 def check_present(path: Path) -> None:
-    """Raise DataError for a file that does not exist, and for a link without content."""
+    """Raise DataError for what is not a file, cannot be read, or is a link or a pointer without content."""
     if path.is_symlink() and not path.exists():
         raise DataError(
             f"{path} is a link whose content is not on this machine.",
@@ -25,6 +33,18 @@ def check_present(path: Path) -> None:
         )
     if not path.exists():
         raise DataError(f"{path} does not exist.", "Check data.data_dir, data.bold and data.subjects.")
+    if not path.is_file():
+        raise DataError(f"{path} is {'a folder' if path.is_dir() else 'not a file'}.", "Name one file.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(POINTER_BYTES)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Check who may read it.") from None
+    for mark, (program, command) in POINTERS.items():
+        if mark in start and len(start) < POINTER_BYTES:
+            raise DataError(
+                f"{path} is a pointer of {program}; its content is not on this machine.", f"{command} {path}"
+            )
 
 
 def _begins_as_nifti(path: Path) -> bool:

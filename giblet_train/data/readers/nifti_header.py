@@ -54,8 +54,12 @@ def _four_dimensions(shape: Sequence[int], path: Path) -> tuple[tuple[int, int, 
     """Return the shape without axes of length 1 beyond the third, as AFNI writes them. Raises DataError if not 4-D."""
     squeezed = [*shape[:3], *(n for n in shape[3:] if n > 1)]
     if len(squeezed) != 4:
+        of_volumes = len(shape) == 4
+        n_volumes = "no volume" if of_volumes and not shape[3] else "only one volume"
         raise DataError(
-            f"{path} has {len(shape)} dimensions ({times(shape)}); BOLD needs 4: three of space and time.",
+            f"{path} has {n_volumes}; BOLD is a series of them."
+            if of_volumes
+            else f"{path} has {len(shape)} dimensions ({times(shape)}); BOLD needs 4: three of space and time.",
             "Give the whole series, not one volume or a map.",
         )
     x, y, z, n_trs = (int(n) for n in squeezed)

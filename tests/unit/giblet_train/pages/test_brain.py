@@ -63,8 +63,8 @@ def test_panels_of_a_row_have_one_scale():
     affine, shape = np.diag([MM, MM, MM, 1.0]), (20, 40, 30)
     canvas = BrainCanvas(np.ones(shape, bool), affine)
     html = canvas.glass(Overlay(np.ones(shape), 0.5, 1.0), "r")
-    left, right, behind, above = (int(n) for n in re.findall(r'class="panel" style="--w:(\d+)', html))
-    assert left == right and behind == above and left / behind == pytest.approx(40 / 20, rel=0.1)
+    width = [int(n) for n in re.findall(r'class="panel" style="--w:(\d+)', html)]
+    assert width[0] == width[1] and width[2] == width[3] and width[0] / width[2] == pytest.approx(40 / 20, rel=0.1)
 
 
 def test_what_is_below_the_threshold_or_outside_is_not_coloured():

@@ -90,6 +90,38 @@ def test_measured_series_that_do_not_fit_are_refused(opened, second_film, second
         opened.score(truncated, second_film, "1")
     with pytest.raises(DataError, match=r"array has shape \(50, 3\)"):
         opened.score(np.zeros((50, 3)), second_film, "1")
+    with pytest.raises(DataError, match="does not hold numbers"):
+        opened.score(np.array([["a"]]), second_film, "1")
+    broken = values.astype(np.float32)
+    broken[(*np.argwhere(opened.geometry.mask)[3], 6)] = np.nan
+    nibabel.save(nibabel.Nifti1Image(broken, image.affine), tmp_path / "nan.nii.gz")
+    with pytest.raises(DataError, match=r"not finite in 1 of the model's \d+ voxels, first in volume 7"):
+        opened.score(tmp_path / "nan.nii.gz", second_film, "1")
+
+
+def test_errors_name_options_instead_of_keys_of_a_configuration(opened, pair, tmp_path):
+    for name, text, words in (
+        ("annex", "/annex/objects/SHA256E-s1--ab.nii.gz", "datalad get"),
+        ("lfs", "version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+    ):
+        (tmp_path / f"{name}.nii.gz").write_text(text)
+        with pytest.raises(DataError, match="is a pointer of") as caught:
+            opened.score(tmp_path / f"{name}.nii.gz", pair.first, "1")
+        assert caught.value.remedy.startswith(words)
+    with pytest.raises(DataError, match="is a folder"):
+        opened.score(tmp_path, pair.first, "1")
+    with pytest.raises(DataError, match="does not exist") as caught:
+        opened.score(tmp_path / "absent.nii.gz", pair.first, "1")
+    assert caught.value.remedy == "Check --bold."
+    rows = "".join(f"{3 * n + at},{3 * n + at + 3},scene {n} {at}\n" for at in (0.0, 0.4) for n in range(60))
+    (tmp_path / "restarting.csv").write_text(f"start_s,end_s,detail\n{rows}")
+    with pytest.raises(DataError, match="--scan-lengths is not given") as caught:
+        opened.predict(giblet.Film(pair.first, tmp_path / "restarting.csv"))
+    assert "such as 946,1030" in caught.value.remedy
+    (tmp_path / "still.mp4").write_bytes(pair.first.read_bytes()[:5000])
+    with pytest.raises(DataError, match="cannot be decoded") as caught:
+        opened.predict(tmp_path / "still.mp4")
+    assert "data." not in caught.value.remedy
 
 
 def test_a_new_head_beats_the_average_subject_on_held_out_rows(opened, pair, model):
