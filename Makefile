@@ -16,7 +16,7 @@ UNIT := $(addprefix tests/unit/,giblet_train/schema giblet_train/diagnosis gible
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format unit flaky test-laptop test-engine test-setup debian storm test-ranks test-cluster \
-  bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-scale bench-dense bench-learning \
+  bench-tui bench-data bench-train bench-lesions bench-left-out bench-maps bench-full bench-scale bench-dense bench-learning \
   bench-study bench-discover bench-why bench-month bench-aligned bench-growth rehearsal drills docs site clean
 
 help: ## List the commands
@@ -129,6 +129,11 @@ bench-left-out: install ## Predict subjects who were left out of training; write
 	mkdir -p build
 	$(BIN)/python -m benchmarks.left_out build/bench > build/left_out.md
 	mv build/left_out.md docs/benchmarks/left_out.md
+
+bench-maps: install ## Compare the demo's maps with the simulated truth; write docs/benchmarks/maps.md (2 minutes)
+	mkdir -p build
+	$(BIN)/python -m benchmarks.maps build/bench > build/maps.md
+	mv build/maps.md docs/benchmarks/maps.md
 
 bench-full: install ## Measure seventeen subjects at 3 mm; write docs/benchmarks/full.md (simulation: 15 minutes, once)
 	$(BIN)/pip $(PIP) -e '.[train,study]'

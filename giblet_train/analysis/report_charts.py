@@ -30,6 +30,8 @@ def responses(data: PreparedSplit, maps: HeldOutMaps) -> str:
     r = {name: float(pearson(maps.predicted[name], maps.measured[name])) for name in maps.measured}
     rows = np.asarray(data.split.test)
     film_s = (rows * data.study.tr_s + data.study.stimulus_offset_s).tolist()
+    # Films follow one another in a study of several, so only its own time rises.
+    clock = "film time, s" if len({span.stimulus for span in data.study.spans}) <= 1 else "time in the study, s"
     ends = np.flatnonzero(np.diff(rows) > 1) + 1
     charts = ""
     for name in sorted(r, key=lambda n: -r[n] if math.isfinite(r[n]) else math.inf)[:MOST_SERIES]:
@@ -38,7 +40,7 @@ def responses(data: PreparedSplit, maps: HeldOutMaps) -> str:
             Line("predicted", film_s, _with_gaps(maps.predicted[name], ends), 1, 4),
         ]
         title = f"Measured and predicted response of {name}"
-        chart = line_chart(title, lines, "film time, s", "response, sd", width=WIDE)
+        chart = line_chart(title, lines, clock, "response, sd", width=WIDE)
         wide = f'<div class="scroll" tabindex="0"><div class="wide">{chart}</div></div>'
         charts += figure(wide, "", heading=f"{name}: r = {r[name]:.2f}")
     note = (

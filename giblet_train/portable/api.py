@@ -20,6 +20,7 @@ from giblet_train.evaluation.metrics import contributions_of, pearson
 from giblet_train.portable.decode import Decoded, decode
 from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference
+from giblet_train.portable.map_picture import MapPicture, map_picture
 from giblet_train.portable.measured import read_measured
 from giblet_train.portable.model_file import Card, ModelFile, default_subject, write_model
 from giblet_train.portable.new_subject import NewSubject, fit_new_subject, label_of
@@ -56,6 +57,14 @@ class Geometry:
         if not isinstance(self.space, data_geometry.VolumeGrid):
             raise DataError(f"{self.space.description} have no affine.", "Write maps with save_map.")
         return self.space.affine
+
+    def picture(self, values_V: NDArray[Any], label: str = "r", threshold: float = 0.0) -> MapPicture:
+        """Draw values (V,): a notebook shows the result, and its `save` writes an HTML page.
+
+        label: what the values are. threshold: smaller absolute values are not coloured. Raises DataError for a space
+        that cannot be drawn: grayordinates, parcels, and vertices that are not those of fsaverage5.
+        """
+        return map_picture(self.space, self.mask, self.volume(values_V), label, threshold)
 
     def save_map(self, stem: str | Path, values_V: NDArray[Any]) -> tuple[Path, ...]:
         """Write one number for each position in the format of the study; stem: path without the ending."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -262,7 +261,7 @@ def _page(decoded: Decoded, rows: Mapping[str, NDArray[np.uint8]], wave_S: Singl
 
 def _scores(decoded: Decoded) -> str:
     if not decoded.figures:
-        return paragraph("The film is not known, so nothing can be compared: name it with --film.")
+        return paragraph("Nothing can be compared, because the film is not known: giblet decode MODEL --film FILM.")
     rows = [
         (m, *(_score(scores, name) for name in ("skill", "r", "two_way", "top_1", "top_1_chance")))
         for m, scores in decoded.figures.items()
@@ -288,8 +287,8 @@ def _pictures_section(decoded: Decoded, rows: Mapping[str, NDArray[np.uint8]]) -
         return paragraph("None: the model has no components of frames.")
     film_s = [row * decoded.tr_s for row in _picture_places(decoded)]
     caption = (
-        f"From above: {escape('; '.join(rows))}. Below: time since the first volume. Models reconstruct light and "
-        "colour, not objects."
+        f"{'From above: film; decoded. ' if len(rows) > 1 else ''}Below: time since the first volume. Models "
+        "reconstruct light and colour, not objects."
     )
     return figure(moments(rows, film_s), caption, "frames.png")
 

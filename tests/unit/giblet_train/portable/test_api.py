@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 
 import giblet_train as giblet
-from giblet_train.portable.api import Model
+from giblet_train.data.geometry import SurfacePair
+from giblet_train.data.stimulus import griffin_lim
+from giblet_train.portable.api import Geometry, Model
+from giblet_train.portable.decode import write_decoded
+from giblet_train.portable.film_features import FilmFeatures
 from giblet_train.schema.errors import ConfigError, DataError
+from tests.browser import browser
 from tests.pair_study import FIRST_TRS, SECOND_TRS
 from tests.paths import ROOT
 
@@ -69,6 +74,18 @@ def test_the_score_of_an_unseen_film_is_the_correlation_with_the_measured_series
     assert score.geometry.volume(score.r_V).shape == opened.geometry.mask.shape
     from_array = opened.score(measured_TV, second_film, "1")
     np.testing.assert_allclose(from_array.r_V, score.r_V, atol=1e-6)
+
+
+def test_a_map_is_drawn_where_its_space_can_be(opened, tmp_path):
+    r_V = np.linspace(0, 1, int(opened.geometry.mask.sum()))
+    picture = opened.geometry.picture(r_V, label="r <x>", threshold=0.5)
+    picture.save(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<img") >= 4 + 3 + 6 and "r &lt;x&gt;; not coloured below 0.5" in page
+    assert picture._repr_html_().startswith("<iframe srcdoc=") and "<style>" not in picture._repr_html_()
+    other_mesh = Geometry(SurfacePair(n_left=1, n_right=1), np.ones(2, bool))
+    with pytest.raises(DataError, match="cannot be drawn"):
+        other_mesh.picture(np.ones(2))
 
 
 def test_measured_series_that_do_not_fit_are_refused(opened, second_film, second_bold, tmp_path):
@@ -141,12 +158,20 @@ def test_a_new_head_beats_the_average_subject_on_held_out_rows(opened, pair, mod
         opened.fit_subject(bold_TV, film, "a b")
 
 
-def test_one_persons_brain_tells_which_film_it_saw(opened, second_film, second_bold):
+def test_one_persons_brain_tells_which_film_it_saw(opened, second_film, second_bold, tmp_path, monkeypatch):
     decoded = opened.decode(second_bold[1], "1", film=second_film)
     assert decoded.features["video"].shape[0] == SECOND_TRS and decoded.pictures_THWC.shape == (SECOND_TRS, 36, 64, 3)
     assert decoded.mel_IM.shape == (SECOND_TRS * 15, 64)
     assert decoded.words and all(word.annotation and word.rank >= 1 for word in decoded.words)
     assert decoded.figures["audio"]["two_way"] > 0.5
+    monkeypatch.setattr(griffin_lim, "N_ROUNDS", 1)  # how good the sound is, test_griffinlim asks
+    monkeypatch.setattr(griffin_lim, "N_SPREADS", 1)
+    features = FilmFeatures.of(opened.file, second_film)
+    lines = write_decoded(decoded, features, tmp_path / "decoded", lambda sentence, fraction: None)
+    assert "two-way" in lines[1] and "not held out" in lines[-1]
+    with browser(tmp_path / "profile") as window:
+        for width in (390, 1280):
+            assert window.faults(tmp_path / "decoded" / "index.html", width) == []
     unknown = opened.decode(second_bold[1], sentences=("a red disc", "a blue cross"))
     assert not unknown.figures and {word.nearest for word in unknown.words} <= {"a red disc", "a blue cross"}
 
