@@ -48,7 +48,8 @@ def standardised(volumes: Volumes) -> Volumes:
     """Return each voxel with mean 0 and variance 1."""
     values = volumes.astype(np.float32)
     centred = values - values.mean(axis=-1, keepdims=True)
-    return np.divide(centred, centred.std(axis=-1, keepdims=True), out=np.zeros_like(centred), where=centred != 0)
+    sd = centred.std(axis=-1, keepdims=True)
+    return np.where(sd > 0, centred / np.where(sd > 0, sd, 1), 0)
 
 
 def move_annotations(path: Path, seconds: float, scan_lengths_trs: Sequence[int] = ()) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.analysis.align_members import Mean, to_features_of, to_voxels_of
-from giblet_train.analysis.load_run import Narrate, load_run
+from giblet_train.analysis.load_run import ProgressCallback, load_run
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import ridge_of
 from giblet_train.evaluation.encoding import CorrelationAccumulator, Floats
@@ -48,7 +48,9 @@ class FoldScores:
     data: PreparedSplit
 
 
-def score_folds(paths: Sequence[Path], role: str, load: DataLoaderFn, narrate: Narrate) -> list[FoldScores]:
+def score_folds(
+    paths: Sequence[Path], role: str, load: DataLoaderFn, report_progress: ProgressCallback
+) -> list[FoldScores]:
     """Return the scores of each fold of these runs, in order. Raises ConfigError if runs cannot be averaged."""
     by_fold: dict[int, list[Path]] = defaultdict(list)
     first = RunDir(paths[0].resolve()).read_config()
@@ -61,19 +63,21 @@ def score_folds(paths: Sequence[Path], role: str, load: DataLoaderFn, narrate: N
                 f"Members of an ensemble may differ only by {', '.join(FREE_KEYS)}.",
             )
         by_fold[config.split.fold].append(path)
-    return [_score(fold, by_fold[fold], role, load, narrate) for fold in sorted(by_fold)]
+    return [_score(fold, by_fold[fold], role, load, report_progress) for fold in sorted(by_fold)]
 
 
-def _score(fold: int, paths: Sequence[Path], role: str, load: DataLoaderFn, narrate: Narrate) -> FoldScores:
+def _score(
+    fold: int, paths: Sequence[Path], role: str, load: DataLoaderFn, report_progress: ProgressCallback
+) -> FoldScores:
     scores: dict[str, CorrelationAccumulator] = {}
     total: dict[str, Mean] = defaultdict(Mean)
     rebuilt: dict[str, dict[str, Floats]] = {}
     skills: list[dict[str, float]] = []
-    first = load_run(paths[0], role, load, narrate)
+    first = load_run(paths[0], role, load, report_progress)
     data, rows = first.data, first.data.split.test
     for n, path in enumerate(paths):
-        run = first if n == 0 else load_run(path, role, load, narrate)
-        narrate(f"fold {fold}: member {n + 1} of {len(paths)}", n / len(paths))
+        run = first if n == 0 else load_run(path, role, load, report_progress)
+        report_progress(f"fold {fold}: member {n + 1} of {len(paths)}", n / len(paths))
         scores[path.name] = CorrelationAccumulator(data.responsive_V, data.null_V)
         for subject, own_TV in run.evaluator.predicted(run.model):
             predicted_TV = to_voxels_of(run.data, data, own_TV)

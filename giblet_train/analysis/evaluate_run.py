@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from giblet_train.analysis.held_out_maps import HeldOutMaps
-from giblet_train.analysis.load_run import LoadedRun, Narrate
+from giblet_train.analysis.load_run import LoadedRun, ProgressCallback
 from giblet_train.evaluation.evaluator import RIDGE_DECODER
 from giblet_train.evaluation.repeats import repeat_reliability, repeated_rows
 from giblet_train.schema.records import SCHEMA, EvaluationMetric, encode
@@ -19,12 +19,12 @@ from giblet_train.schema.records import SCHEMA, EvaluationMetric, encode
 CHANCE_P = 0.01
 
 
-def evaluate_checkpoint(run: LoadedRun, maps: HeldOutMaps, narrate: Narrate) -> dict[str, Any]:
+def evaluate_checkpoint(run: LoadedRun, maps: HeldOutMaps, report_progress: ProgressCallback) -> dict[str, Any]:
     """Evaluate a run's checkpoint: {schema, run_id, step, folds, encoding, decoding, baselines, skill}.
 
     maps: held-out maps of the run.
     """
-    narrate("evaluating the weights on the test block", 0.5)
+    report_progress("evaluating the weights on the test block", 0.5)
     figures = run.evaluator.evaluation(run.model, lambda: None)
     r_V = maps.group_r_V
     figures["encoding"] |= {

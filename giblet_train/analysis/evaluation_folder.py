@@ -14,7 +14,7 @@ from giblet_train.analysis.evaluate_run import evaluate_checkpoint, evaluation_l
 from giblet_train.analysis.film_clip import film_clip
 from giblet_train.analysis.held_out_maps import HeldOutMaps, held_out_maps
 from giblet_train.analysis.lesions import LesionContext, lesion_lines, lesion_study
-from giblet_train.analysis.load_run import LoadedRun, Narrate
+from giblet_train.analysis.load_run import LoadedRun, ProgressCallback
 from giblet_train.analysis.results import write_results
 from giblet_train.analysis.run_report import ReportParts, report_page
 from giblet_train.components.loss_terms import SOURCES
@@ -37,7 +37,7 @@ N_DRAWS = 20
 def evaluate_into(
     run: LoadedRun,
     folder: Path | None,
-    narrate: Narrate,
+    report_progress: ProgressCallback,
     maps: HeldOutMaps | None = None,
     health: Health | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
@@ -46,12 +46,12 @@ def evaluate_into(
     Args:
         run: the run.
         folder: an empty folder for all files, None to write none.
-        narrate: receives progress.
+        report_progress: receives a sentence and the completed fraction.
         maps: its held-out maps, if they are computed already.
         health: how the run ended; by default what its directory records.
     """
     maps = maps or held_out_maps(run)
-    figures = evaluate_checkpoint(run, maps, narrate)
+    figures = evaluate_checkpoint(run, maps, report_progress)
     lines = evaluation_lines(figures)
     if folder is not None:
         write_results("evaluation", figures, lines, folder, as_json=False)
@@ -61,7 +61,7 @@ def evaluate_into(
         verdict = verdict_of(
             run.config, read_history(run.run_dir), health or recorded_end(run.run_dir, run.config.watch)
         )
-        write_report(run, figures, maps, verdict, folder, narrate)
+        write_report(run, figures, maps, verdict, folder, report_progress)
     return figures, lines
 
 
@@ -152,18 +152,18 @@ def write_report(
     maps: HeldOutMaps,
     verdict: Verdict,
     folder: Path,
-    narrate: Narrate,
+    report_progress: ProgressCallback,
 ) -> None:
     """Write lesion.json, lesion.txt and the page."""
     lesions, clip = None, None
     if isinstance(run.model, BrainModel):
         regions = tuple(p for p in run.regions() if p.voxels_V.any())
         if 0 < len(regions) <= MOST_LESIONS:
-            lesions = lesion_study(run, regions, "measured", "missing", N_DRAWS, narrate)
+            lesions = lesion_study(run, regions, "measured", "missing", N_DRAWS, report_progress)
             write_results("lesion", lesions, lesion_lines(lesions), folder, as_json=False)
-        narrate("making the clip of the film", 0.8)
+        report_progress("making the clip of the film", 0.8)
         none_V = np.zeros(run.data.n_voxels, bool)
-        clip = film_clip(run, {s: LesionContext.of(run, s, "missing").film(none_V) for s in SOURCES}, narrate)
+        clip = film_clip(run, {s: LesionContext.of(run, s, "missing").film(none_V) for s in SOURCES}, report_progress)
     parts = ReportParts(run, figures, maps, read_history(run.run_dir), verdict, lesions, clip)
-    narrate("writing the page", 0.9)
+    report_progress("writing the page", 0.9)
     write_page(report_page(parts), folder / PAGE, "--out")

@@ -16,7 +16,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.analysis.load_run import LoadedRun, Narrate
+from giblet_train.analysis.load_run import LoadedRun, ProgressCallback
 from giblet_train.analysis.reconstruct import Film, argmax_codes, decoded_sounds, has_pictures, pictures_at
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.pages.film import add_sound, encode_sound
@@ -52,7 +52,7 @@ class FilmClip:
     """Film time at which the clip begins and ends."""
 
 
-def film_clip(run: LoadedRun, films: Mapping[str, Film], narrate: Narrate) -> FilmClip | None:
+def film_clip(run: LoadedRun, films: Mapping[str, Film], report_progress: ProgressCallback) -> FilmClip | None:
     """Return the first CLIP_S seconds of the test block; None if the video features cannot be shown.
 
     films: source of the brains -> reconstructed film.
@@ -70,7 +70,7 @@ def film_clip(run: LoadedRun, films: Mapping[str, Film], narrate: Narrate) -> Fi
     truth = {m: target_TF[data.split.test[:n_trs]] for m, target_TF in data.targets.items()}
     audible = {"film": truth, "predicted": {m: x_TF[:n_trs] for m, x_TF in films["predicted"].items()}}
     codes = {name: argmax_codes(data, film) for name, film in audible.items()}
-    waves, rate_hz = decoded_sounds(run, audible, codes, narrate)
+    waves, rate_hz = decoded_sounds(run, audible, codes, report_progress)
     return FilmClip(
         stimulus=stimulus if len({span.stimulus for span in data.study.spans}) > 1 else "the film",
         mp4=encode_clip(frames, tr_s, waves.get("predicted"), rate_hz),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from giblet_train.analysis.load_run import LoadedRun, Narrate
+from giblet_train.analysis.load_run import LoadedRun, ProgressCallback
 from giblet_train.data.preprocessing.parcels import Parcel
 from giblet_train.evaluation.metrics import reconstruction
 from giblet_train.model.lesion import Mode, VoxelReadout
@@ -76,7 +76,7 @@ class LesionContext:
 
 
 def lesion_study(
-    run: LoadedRun, parcels: Sequence[Parcel], source: str, mode: Mode, n_draws: int, narrate: Narrate
+    run: LoadedRun, parcels: Sequence[Parcel], source: str, mode: Mode, n_draws: int, report_progress: ProgressCallback
 ) -> dict[str, Any]:
     """Return {schema, run_id, mode, source, n_draws, before, lesions}: each parcel's lesion by itself, on held-out TRs.
 
@@ -87,7 +87,7 @@ def lesion_study(
     before = bench.figures(np.zeros(run.data.n_voxels, bool))
     lesions = []
     for number, parcel in enumerate(parcels):
-        narrate(f"lesion of {parcel.name}: compared with {n_draws} random sets", number / len(parcels))
+        report_progress(f"lesion of {parcel.name}: compared with {n_draws} random sets", number / len(parcels))
         after = bench.figures(parcel.voxels_V)
         drawn = [bench.figures(lost_V) for lost_V in _random_sets(parcel.voxels_V, run.data.responsive_V, n_draws)]
         changes = {m: _change(before[m], after[m], [figures[m] for figures in drawn]) for m in before}

@@ -32,7 +32,7 @@ from giblet_train.schema.run_dir import RunDir
 from giblet_train.training import checkpoint_files
 from giblet_train.training.process import DataLoaderFn
 
-Narrate = Callable[[str, float], None]
+ProgressCallback = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ def stimulus_files(data: DataConfig) -> list[str]:
     return named if len(named) <= 3 else [f"{len(named)} files"]
 
 
-def load_run(path: Path, role: str, load: DataLoaderFn, narrate: Narrate, workdir: Path | None = None) -> LoadedRun:
+def load_run(
+    path: Path, role: str, load: DataLoaderFn, report_progress: ProgressCallback, workdir: Path | None = None
+) -> LoadedRun:
     """Load the run in directory `path`, or a pulled copy, at its newest checkpoint of `role`; nothing is written.
 
     The initialisation of the best weights of a run that has ended is fitted again on training and validation TRs, as
@@ -107,21 +109,21 @@ def load_run(path: Path, role: str, load: DataLoaderFn, narrate: Narrate, workdi
         batch_size=max(config.batch_size, config.accumulate_steps),
         device="cpu" if config.device == "cpu" else "auto",
     )
-    data = load(config, where, narrate)
+    data = load(config, where, report_progress)
     if data.study.key != record.store_key:
         raise DataError(
             f"The checkpoint was trained on store {record.store_key}, the data here are store {data.study.key}.",
             "Evaluate it where its study is unchanged.",
         )
     device = device_of(alone, 0)
-    narrate(f"{record.file} (step {record.step}, epoch {record.epoch}), on {_named(device)}", 0.0)
+    report_progress(f"{record.file} (step {record.step}, epoch {record.epoch}), on {_named(device)}", 0.0)
     setup = TrainingSetup.build(alone, data, ProcessGroup(0, 1, device))
     model = setup.train_step.average.model
     prefix = "best." if role == checkpoint_files.BEST else "average."
     model.load_state_dict(with_prefix("model.", saved.tensors) | with_prefix(prefix, saved.tensors))
     model.share = saved.state["best_share" if role == checkpoint_files.BEST else "last_share"]
     if role == checkpoint_files.BEST and record.refit_trs is not None:  # otherwise the run has not ended
-        setup = refit(setup, data, lambda sentence: narrate(sentence, 0.2))
+        setup = refit(setup, data, lambda sentence: report_progress(sentence, 0.2))
         model = setup.train_step.average.model
     return LoadedRun(run_dir, where, config, record, data, setup, model, Evaluator.of(setup, data))
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.analysis.lesions import LesionContext
-from giblet_train.analysis.load_run import LoadedRun, Narrate
+from giblet_train.analysis.load_run import LoadedRun, ProgressCallback
 from giblet_train.components.loss_terms import SOURCES
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.stimulus import encodec
@@ -56,7 +56,7 @@ class Retrieved:
     rank: dict[str, int]
 
 
-def reconstruct(run: LoadedRun, out: Path, narrate: Narrate) -> dict[str, object]:
+def reconstruct(run: LoadedRun, out: Path, report_progress: ProgressCallback) -> dict[str, object]:
     """Write frames.png, a .wav per source and index.html into the empty folder `out`; return the content of words.json.
 
     Codes are written as the most likely ones, a .npy file per source; pictures or sound only if codes can be decoded.
@@ -68,9 +68,9 @@ def reconstruct(run: LoadedRun, out: Path, narrate: Narrate) -> dict[str, object
     none_V = np.zeros(run.data.n_voxels, bool)
     films: dict[str, Film] = {s: LesionContext.of(run, s, "missing").film(none_V) for s in SOURCES}
     truth = {m: target_TF[run.data.split.test] for m, target_TF in run.data.targets.items()}
-    picture_trs, rows = _write_pictures(run, out, films, narrate)
+    picture_trs, rows = _write_pictures(run, out, films, report_progress)
     codes = {s: argmax_codes(run.data, film) for s, film in {"film": truth, **films}.items()}
-    waves, rate_hz = decoded_sounds(run, {"film": truth, **films}, codes, narrate)
+    waves, rate_hz = decoded_sounds(run, {"film": truth, **films}, codes, report_progress)
     for name, wave_S in waves.items():
         write_wav(out / f"sound_{name}.wav", wave_S, rate_hz)
     has_text = "text" in run.data.targets
@@ -143,12 +143,12 @@ def _write_codes(out: Path, codes: Mapping[str, Mapping[str, NDArray[np.int64]]]
 
 
 def _write_pictures(
-    run: LoadedRun, out: Path, films: Mapping[str, Film], narrate: Narrate
+    run: LoadedRun, out: Path, films: Mapping[str, Film], report_progress: ProgressCallback
 ) -> tuple[list[int], dict[str, NDArray[np.uint8]]]:
     if not has_pictures(run.data):
-        narrate("no pictures: the features have no components of frames", 0.1)
+        report_progress("no pictures: the features have no components of frames", 0.1)
         return [], {}
-    narrate("drawing frames", 0.1)
+    report_progress("drawing frames", 0.1)
     picture_trs, rows = picture_rows(run.data, films)
     (out / "frames.png").write_bytes(png_bytes(picture_sheet(rows)))
     return picture_trs, rows
@@ -198,7 +198,10 @@ def picture_sheet(rows: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def decoded_sounds(
-    run: LoadedRun, films: Mapping[str, Film], codes: Mapping[str, Mapping[str, NDArray[np.int64]]], narrate: Narrate
+    run: LoadedRun,
+    films: Mapping[str, Film],
+    codes: Mapping[str, Mapping[str, NDArray[np.int64]]],
+    report_progress: ProgressCallback,
 ) -> tuple[dict[str, NDArray[np.float32]], int]:
     """Return source -> sound (S,), all as loud as the film's, and samples per second.
 
@@ -207,31 +210,33 @@ def decoded_sounds(
     source = run.config.data.all_sources().get("audio")
     rate_hz = SAMPLE_HZ
     if "audio" not in run.data.targets:
-        narrate("no sound: the stimuli have none", 0.5)
+        report_progress("no sound: the stimuli have none", 0.5)
         return {}, rate_hz
     if source is None:
-        waves = _waves_of_mel(run, films, narrate)
+        waves = _waves_of_mel(run, films, report_progress)
     elif source.extractor == "encodec":
         try:
             decoded = {name: encodec.sound(books["audio"], run.data.study.tr_s) for name, books in codes.items()}
         except DataError as error:
-            narrate(f"no sound: {error.message}", 0.5)
+            report_progress(f"no sound: {error.message}", 0.5)
             return {}, rate_hz
         waves, rate_hz = {name: wave_S for name, (wave_S, _) in decoded.items()}, decoded["film"][1]
     else:
-        narrate("no sound: only giblet's own audio features and extractor: encodec can be decoded", 0.5)
+        report_progress("no sound: only giblet's own audio features and extractor: encodec can be decoded", 0.5)
         return {}, rate_hz
     # A quantile instead of the maximum: inconsistent phases produce single loud samples.
     scale = np.float32(LOUD / max(float(np.quantile(np.abs(waves["film"]), LOUD_SHARE)), 1e-9))
     return {name: wave_S * scale for name, wave_S in waves.items()}, rate_hz
 
 
-def _waves_of_mel(run: LoadedRun, films: Mapping[str, Film], narrate: Narrate) -> dict[str, NDArray[np.float32]]:
+def _waves_of_mel(
+    run: LoadedRun, films: Mapping[str, Film], report_progress: ProgressCallback
+) -> dict[str, NDArray[np.float32]]:
     data, n_mels = run.data, run.config.model.n_mels
     step_s = data.study.tr_s / steps_per_tr(data.study.tr_s)
     waves = {}
     for number, (name, film) in enumerate(films.items()):
-        narrate(f"finding phases for the sound of {name}", 0.2 + 0.2 * number)
+        report_progress(f"finding phases for the sound of {name}", 0.2 + 0.2 * number)
         decibels_TF = film["audio"] * data.feature_sd["audio"] + data.feature_mean["audio"]
         waves[name] = wave_of_mel(decibels_TF.reshape(-1, n_mels), step_s)
     return waves

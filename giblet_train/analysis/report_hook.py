@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from giblet_train.analysis.brain_record import CoarseGrid, fixed_maps, held_out_brain
 from giblet_train.analysis.evaluation_folder import PAGE, evaluate_into
 from giblet_train.analysis.held_out_maps import held_out_maps
 from giblet_train.analysis.load_run import LoadedRun
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.schema.errors import GibletError
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import BrainMap
@@ -21,10 +23,15 @@ if TYPE_CHECKING:
     from giblet_train.training.trainer import Trainer
 
 
+class _StopRequested(Exception):
+    """A stop request arrived while the report was being written."""
+
+
 class ReportHook(TrainerHook):
     """Writes brain.json at each validation and `<run directory>/report/` after the final evaluation.
 
-    A report that fails does not fail the run. With sharded heads neither is written.
+    A report that fails does not fail the run. With sharded heads neither is written, and without a grid of voxels no
+    brain.json. A stop request ends the report, because the run itself has ended: GPUs must not be held for it.
     """
 
     def __init__(self) -> None:
@@ -35,7 +42,7 @@ class ReportHook(TrainerHook):
     def on_validated(self, trainer: Trainer) -> None:
         if not trainer.ranks.is_first or trainer.evaluator is None or trainer.setup.shards.sharded:
             return
-        if self._is_broken:
+        if self._is_broken or not isinstance(trainer.data.study.geometry, VolumeGrid):
             return
         try:
             if self._grid is None:
@@ -59,9 +66,18 @@ class ReportHook(TrainerHook):
             return
         try:
             self._write(trainer)
+        except _StopRequested:
+            logger.log_event("report", "info", "Stopped on request before the report was written: giblet evaluate RUN.")
         except Exception as error:
             why = error.message if isinstance(error, GibletError) else f"{type(error).__name__}: {error}"
             logger.log_event("report", "warning", f"The report could not be written: {why}")
+        finally:
+            shutil.rmtree(self._unfinished(trainer), ignore_errors=True)
+
+    @staticmethod
+    def _unfinished(trainer: Trainer) -> Path:
+        """Return the folder of a report that is being written."""
+        return trainer.run_dir.report.with_name(".report.part")
 
     def _write(self, trainer: Trainer) -> None:
         record = checkpoint_files.newest(trainer.run_dir.checkpoints, checkpoint_files.BEST)
@@ -77,16 +93,18 @@ class ReportHook(TrainerHook):
             model=trainer.train_step.average.model,
             evaluator=trainer.evaluator,
         )
-        aside = trainer.run_dir.report.with_name(".report.part")
+        aside = self._unfinished(trainer)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
 
-        def narrate(sentence: str, fraction: float = 0.0) -> None:
+        def report_progress(sentence: str, fraction: float = 0.0) -> None:
+            if any(trainer.stop_signals.poll().values()):
+                raise _StopRequested
             trainer.logger.heartbeat("validating", f"report: {sentence}")
 
         health = Health(state="finished", sentence="finished all its steps", since=time.time())
         maps = held_out_maps(run)
-        evaluate_into(run, aside, narrate, maps, health)
+        evaluate_into(run, aside, report_progress, maps, health)
         if self._grid is not None:
             brain = held_out_brain(self._grid, maps) | self._fixed
             write_record(trainer.run_dir.brain, self._grid.record(record.step, brain, held_out=True))

@@ -46,6 +46,6 @@ NewFolder = Annotated[Path, typer.Option("-o", "--out", help="New folder for the
 Subjects = Annotated[str, typer.Option(metavar="1,2", help="Subjects whose heads are included; default: none.")]
 
 
-def narrate(sentence: str, fraction: float | None = None) -> None:
+def report_progress(sentence: str, fraction: float | None = None) -> None:
     """Print a progress message to stderr, with the finished fraction if it is known."""
     print(sentence if fraction is None else f"[{fraction:4.0%}] {sentence}", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from giblet_train.analysis.rehearse_training import diagnose as diagnose_study
-from giblet_train.cli.arguments import AsJson, RunOrConfig, Workdir, narrate
+from giblet_train.cli.arguments import AsJson, RunOrConfig, Workdir, report_progress
 from giblet_train.data.store.prepare import read_data_request
 from giblet_train.schema.errors import FAILED
 from giblet_train.training.load_split import load_split
@@ -25,7 +25,7 @@ def diagnose(
     Exit code 1 on an error. The trained weights are discarded.
     """
     failed, text = diagnose_study(
-        read_data_request(run_or_config, workdir), load_split, steps, narrate, as_json=as_json
+        read_data_request(run_or_config, workdir), load_split, steps, report_progress, as_json=as_json
     )
     print(text)
     if failed:

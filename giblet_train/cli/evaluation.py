@@ -13,7 +13,7 @@ from giblet_train.analysis.lesions import lesion_lines, lesion_study
 from giblet_train.analysis.load_run import load_run
 from giblet_train.analysis.reconstruct import format_reconstruction, reconstruct
 from giblet_train.analysis.results import output_dir, write_results
-from giblet_train.cli.arguments import AsJson, Out, Role, RunWithCheckpoint, Workdir, narrate
+from giblet_train.cli.arguments import AsJson, Out, Role, RunWithCheckpoint, Workdir, report_progress
 from giblet_train.distributed.local_queue import train_missing_members
 from giblet_train.training.load_split import load_split
 
@@ -34,8 +34,8 @@ def evaluate(
     python -m giblet_train evaluate ~/giblet/runs/demo-20261125-101500-3f2a --json
     """
     with output_dir(out) as folder:
-        run = load_run(run_dir, role, load_split, narrate, workdir)
-        figures, lines = evaluate_into(run, folder, narrate)
+        run = load_run(run_dir, role, load_split, report_progress, workdir)
+        figures, lines = evaluate_into(run, folder, report_progress)
         print(write_results("evaluation", figures, lines, None, as_json))
 
 
@@ -60,8 +60,8 @@ def ensemble(
     python -m giblet_train ensemble RUN_DIR --seeds 5 --all-folds --jobs 8   # trains the missing runs first
     """
     with output_dir(out) as folder:
-        members = train_missing_members(run_dirs, seeds, all_folds, jobs, narrate)
-        figures = report(score_folds(members, role, load_split, narrate))
+        members = train_missing_members(run_dirs, seeds, all_folds, jobs, report_progress)
+        figures = report(score_folds(members, role, load_split, report_progress))
         print(write_results("ensemble", figures, lines_of(figures), folder, as_json))
 
 
@@ -95,8 +95,8 @@ def lesion(
     python -m giblet_train lesion RUN_DIR --atlas parcels.nii.gz --region 17 --region 18 --json
     """
     with output_dir(out) as folder:
-        run = load_run(run_dir, role, load_split, narrate, workdir)
-        study = lesion_study(run, run.parcels(region or (), atlas, mask), source, mode, draws, narrate)
+        run = load_run(run_dir, role, load_split, report_progress, workdir)
+        study = lesion_study(run, run.parcels(region or (), atlas, mask), source, mode, draws, report_progress)
         print(write_results("lesion", study, lesion_lines(study), folder, as_json))
 
 
@@ -114,6 +114,6 @@ def rebuild(
     """
     with output_dir(out) as folder:
         assert folder is not None
-        words = reconstruct(load_run(run_dir, role, load_split, narrate, workdir), folder, narrate)
+        words = reconstruct(load_run(run_dir, role, load_split, report_progress, workdir), folder, report_progress)
         text = write_results("words", words, format_reconstruction(words), folder, as_json)
         print(text if as_json else f"{folder / 'index.html'}\n{text}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from giblet_train.analysis.gpu_check import check_gpu, table
-from giblet_train.cli.arguments import narrate
+from giblet_train.cli.arguments import report_progress
 from giblet_train.schema.errors import FAILED
 
 
@@ -14,7 +14,7 @@ def gpu_check() -> None:
 
     Without a GPU it says which lines could not run, and runs the others on the CPU.
     """
-    lines = check_gpu(narrate)
+    lines = check_gpu(report_progress)
     print(table(lines))
     if any(line.status == "fail" for line in lines):
         sys.exit(FAILED)

@@ -25,7 +25,7 @@ from giblet_train.cli.arguments import (
     Subjects,
     WithoutModality,
     Workdir,
-    narrate,
+    report_progress,
 )
 from giblet_train.portable.decode import decode as decode_film
 from giblet_train.portable.decode import decoded_facts, read_sentences, write_decoded
@@ -58,8 +58,8 @@ def publish(
     python -m giblet_train publish RUN_DIR -o model.giblet --licence CC-BY-4.0
     """
     labels = [s for s in subjects.split(",") if s]
-    path, model = publish_run(run_dir, role, labels, licence, out, narrate, workdir)
-    narrate(f"{path.name}, {path.stat().st_size / 1e6:.1f} MB")
+    path, model = publish_run(run_dir, role, labels, licence, out, report_progress, workdir)
+    report_progress(f"{path.name}, {path.stat().st_size / 1e6:.1f} MB")
     print(json.dumps(card_facts(model)) if as_json else "\n".join(model_card(model)))
 
 
@@ -86,7 +86,9 @@ def predict(
     """
     folder = check_output_dir(out)
     given_film = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
-    written = predict_to_folder(open_model(model, narrate, workdir), given_film, subject or (), tr, folder, narrate)
+    written = predict_to_folder(
+        open_model(model, report_progress, workdir), given_film, subject or (), tr, folder, report_progress
+    )
     lines = [f"{label}  {file}" for label, files in written["files"].items() for file in files]
     print(json.dumps(written) if as_json else "\n".join(lines))
 
@@ -114,14 +116,16 @@ def new_subject(
     python -m giblet_train new-subject model.giblet --bold sub-07.nii.gz --film film.mp4 --name 07 -o with07.giblet
     """
     label, path = label_of(name), check_model_path(out)
-    opened = open_model(model, narrate, workdir)
+    opened = open_model(model, report_progress, workdir)
     measured = read_measured(opened, bold.expanduser(), tr)
     for note in measured.notes:
-        narrate(note)
+        report_progress(note)
     given_film = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
-    fitted = fit_new_subject(Inference.of(opened), FilmFeatures.of(opened, given_film), measured, label, narrate)
+    fitted = fit_new_subject(
+        Inference.of(opened), FilmFeatures.of(opened, given_film), measured, label, report_progress
+    )
     write_model(fitted.model, path)
-    narrate(str(path))
+    report_progress(str(path))
     print(json.dumps(new_subject_facts(fitted)) if as_json else "\n".join(new_subject_lines(fitted)))
 
 
@@ -146,10 +150,10 @@ def decode(
     python -m giblet_train decode model.giblet --bold sub-01.nii.gz --subject 1 --film film.mp4 -o decoded
     """
     folder = check_output_dir(out)
-    opened = open_model(model, narrate, workdir)
+    opened = open_model(model, report_progress, workdir)
     measured = read_measured(opened, bold.expanduser(), tr)
     for note in measured.notes:
-        narrate(note)
+        report_progress(note)
     film_features = None
     if film is not None:
         silent = {*(without or ()), *(["text"] if annotations is None and "text" in opened.header.features else [])}
@@ -157,6 +161,6 @@ def decode(
         film_features = FilmFeatures.of(opened, given_film)
     sentences = read_sentences(annotations, opened.header.tr_s) if film is None else ()
     decoded = decode_film(Inference.of(opened), measured, subject or default_subject(opened), film_features, sentences)
-    lines = write_decoded(decoded, film_features, folder, narrate)
-    narrate(str(folder / "index.html"))
+    lines = write_decoded(decoded, film_features, folder, report_progress)
+    report_progress(str(folder / "index.html"))
     print(json.dumps(decoded_facts(decoded)) if as_json else "\n".join(lines))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from giblet_train.cli.arguments import AsJson, narrate
+from giblet_train.cli.arguments import AsJson, report_progress
 from giblet_train.monitoring.verdict import verdict_lines
 from giblet_train.monitoring.watcher import watch as watch_run
 from giblet_train.schema.errors import FAILED
@@ -30,4 +30,4 @@ def verdict(
 
 def watch(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     """Diagnose a run while it trains, write alerts.jsonl, call watch.notify. Started by the run's supervisor."""
-    watch_run(run_dir, narrate)
+    watch_run(run_dir, report_progress)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from giblet_train.cli.arguments import AsJson, RunOrConfig, Workdir, narrate
+from giblet_train.cli.arguments import AsJson, RunOrConfig, Workdir, report_progress
 from giblet_train.data.checks.report import check_report, lag_report
 from giblet_train.data.discover.command import discover_text
 from giblet_train.data.store.prepare import prepare as prepare_store
@@ -19,7 +19,7 @@ from giblet_train.schema.errors import FAILED
 
 def prepare(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
     """Build the store of a run if it does not exist. Prints its path, sizes and build time."""
-    print(prepare_store(read_data_request(run_or_config, workdir), narrate))
+    print(prepare_store(read_data_request(run_or_config, workdir), report_progress))
 
 
 def discover(
@@ -35,7 +35,7 @@ def discover(
 
     Exit 1 if a file had to be left out.
     """
-    failed, text = discover_text(folder, write, name, narrate, as_json=as_json, tr_s=tr)
+    failed, text = discover_text(folder, write, name, report_progress, as_json=as_json, tr_s=tr)
     print(text)
     if failed:
         sys.exit(FAILED)
@@ -43,7 +43,7 @@ def discover(
 
 def lag(run_or_config: RunOrConfig, workdir: Workdir = None, as_json: AsJson = False) -> None:
     """Print the lag of each brain behind the film in TRs: of subjects, thirds and runs. Exit 1 if a clock is wrong."""
-    failed, text = lag_report(read_data_request(run_or_config, workdir), narrate, as_json=as_json)
+    failed, text = lag_report(read_data_request(run_or_config, workdir), report_progress, as_json=as_json)
     print(text)
     if failed:
         sys.exit(FAILED)
@@ -51,7 +51,7 @@ def lag(run_or_config: RunOrConfig, workdir: Workdir = None, as_json: AsJson = F
 
 def show(run_or_config: RunOrConfig, workdir: Workdir = None, as_json: AsJson = False) -> None:
     """Print the table of runs, also of a configuration without one: who saw what when, and the rows it leads to."""
-    print(show_table(read_data_request(run_or_config, workdir), narrate, as_json=as_json))
+    print(show_table(read_data_request(run_or_config, workdir), report_progress, as_json=as_json))
 
 
 def check(
@@ -62,7 +62,7 @@ def check(
 ) -> None:
     """Find data mistakes before training: files, clocks, scales, annotations, subjects. Exit 1 on an error."""
     failed, text = check_report(
-        read_data_request(run_or_config, workdir), narrate, as_json=as_json, html=html and html.expanduser()
+        read_data_request(run_or_config, workdir), report_progress, as_json=as_json, html=html and html.expanduser()
     )
     print(text)
     if failed:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from giblet_train.cli.arguments import narrate
+from giblet_train.cli.arguments import report_progress
 from giblet_train.data.simulation.demo_study import format_json, simulate_study
 from giblet_train.data.simulation.layout_study import describe_layouts, simulate_layout
 
@@ -37,10 +37,12 @@ def simulate(
     """
     if layout is not None:
         print(
-            describe_layouts() if layout == "list" else simulate_layout(out, layout, seed=seed, progress=narrate),
+            describe_layouts()
+            if layout == "list"
+            else simulate_layout(out, layout, seed=seed, progress=report_progress),
             end="",
         )
         return
 
-    facts = simulate_study(out, size, seed=seed, film=film, n_subjects=subjects, progress=narrate)
+    facts = simulate_study(out, size, seed=seed, film=film, n_subjects=subjects, progress=report_progress)
     print(format_json(facts).decode(), end="")

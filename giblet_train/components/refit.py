@@ -35,7 +35,7 @@ SMALLEST_POWER = 1e-10
 
 
 def refit(
-    setup: TrainingSetup, data: PreparedSplit, say: Callable[[str], None] = lambda sentence: None
+    setup: TrainingSetup, data: PreparedSplit, report_progress: Callable[[str], None] = lambda sentence: None
 ) -> TrainingSetup:
     """Return a setup whose averaged model is that of `setup` with its ridge initialisation fitted again.
 
@@ -44,7 +44,7 @@ def refit(
     Args:
         setup: its averaged model has the selected weights, latents and share.
         data: the split of the run.
-        say: receives progress, because this may take as long as the first fit.
+        report_progress: receives progress, because this may take as long as the first fit.
     """
     trained = setup.train_step.average.model
     if not isinstance(trained, BrainModel) or trained.linear_path is None:
@@ -52,9 +52,9 @@ def refit(
     assert setup.compression is not None
     config, shards, device = setup.config, setup.shards, setup.ranks.device
     both = replace(data, split=data.split.joined)
-    say(f"fitting the initialisation again on {len(both.split.train)} training and validation TRs")
+    report_progress(f"fitting the initialisation again on {len(both.split.train)} training and validation TRs")
     with threadpool_limits(config.threads or 1):
-        ridge = fit_ridge_init(config, both, setup.shape, shards, say)
+        ridge = fit_ridge_init(config, both, setup.shape, shards, report_progress)
         # The selected weights are in the basis of the setup, whose columns the wider one keeps.
         compression, heads_KR = setup.compression.extended_by(ridge.group_KV, ridge.own)
         targets = targets_of(data, compression, shards).to(device)

@@ -34,7 +34,7 @@ from giblet_train.portable.resample import resample
 from giblet_train.schema.errors import ConfigError
 
 Singles = NDArray[np.float32]
-Narrate = Callable[[str, float], None]
+ProgressCallback = Callable[[str, float], None]
 FEWEST_TRS = 10
 LOUDNESS, LOUD_SHARE = 0.5, 0.999
 NOT_HELD_OUT = "If the model was trained on this film, these figures are not held out."
@@ -129,7 +129,9 @@ def decode(
     )
 
 
-def write_decoded(decoded: Decoded, film: FilmFeatures | None, out: Path, narrate: Narrate) -> list[str]:
+def write_decoded(
+    decoded: Decoded, film: FilmFeatures | None, out: Path, report_progress: ProgressCallback
+) -> list[str]:
     """Write pictures, sound, words, features and a page into the folder `out`; return lines that describe them.
 
     The files appear together or not at all. Raises what `atomic_directory` raises.
@@ -141,7 +143,7 @@ def write_decoded(decoded: Decoded, film: FilmFeatures | None, out: Path, narrat
             (folder / "frames.png").write_bytes(png_bytes(picture_sheet(rows)))
         wave_S = None
         if decoded.mel_IM is not None:
-            narrate("finding phases for the sound", 0.5)
+            report_progress("finding phases for the sound", 0.5)
             wave_S = wave_of_mel(decoded.mel_IM, decoded.tr_s / steps_per_tr(decoded.tr_s))
             wave_S *= np.float32(LOUDNESS / max(float(np.quantile(np.abs(wave_S), LOUD_SHARE)), 1e-9))
             write_wav(folder / "sound.wav", wave_S, SAMPLE_HZ)

@@ -30,7 +30,7 @@ from giblet_train.schema.errors import ConfigError, DataError
 
 Singles = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-Narrate = Callable[[str, float], None]
+ProgressCallback = Callable[[str, float], None]
 TRAIN_SHARE, VALIDATION_SHARE = 0.6, 0.15
 FEWEST_TRAIN, FEWEST_VALIDATION, FEWEST_TEST = 40, 10, 20
 LABEL_PATTERN = r"sub-[A-Za-z0-9]+"
@@ -98,7 +98,7 @@ def label_of(name: str) -> str:
 
 
 def fit_new_subject(
-    inference: Inference, features: FilmFeatures, measured: Measured, label: str, narrate: Narrate
+    inference: Inference, features: FilmFeatures, measured: Measured, label: str, report_progress: ProgressCallback
 ) -> NewSubject:
     """Fit a head and return the model with it.
 
@@ -110,7 +110,7 @@ def fit_new_subject(
     if label in model.header.subjects:
         raise ConfigError(f"The model has a head {label} already.", "Choose another label.")
     from_s, to_s = model.header.tr_s, measured.tr_s
-    narrate("computing the latents of the film", 0.1)
+    report_progress("computing the latents of the film", 0.1)
     z_TK = resample(FilmLatents(inference, features).all(), from_s, to_s)
     n_trs = min(len(z_TK), len(measured.bold_TV))
     parts = Parts.of(n_trs, math.ceil(model.header.gap_s / to_s), to_s)
@@ -120,7 +120,7 @@ def fit_new_subject(
     bold_TV[np.concatenate([train, validation, test])] = measured.parts(blocks, slice(0, len(train)))
     responsive_V = _responsive(model)
     average_TV = z_TK[:n_trs] @ model.head(AVERAGE)
-    narrate("fitting the head", 0.6)
+    report_progress("fitting the head", 0.6)
     alpha = _best_alpha(z_TK, bold_TV, average_TV, train, validation, responsive_V)
     rows = np.concatenate([train, validation])
     own_TV = average_TV + z_TK[:n_trs] @ _ridge(z_TK, bold_TV - average_TV, rows, alpha)

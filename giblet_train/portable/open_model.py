@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from giblet_train.analysis.load_run import Narrate, load_run
+from giblet_train.analysis.load_run import ProgressCallback, load_run
 from giblet_train.analysis.results import output_dir
 from giblet_train.portable.model_file import SUFFIX, ModelFile, read_model, write_model
 from giblet_train.portable.publish import evaluated, model_card, publish
@@ -18,7 +18,7 @@ from giblet_train.training.load_split import load_split
 BEST = "best"
 
 
-def open_model(path: Path, narrate: Narrate, workdir: Path | None = None) -> ModelFile:
+def open_model(path: Path, report_progress: ProgressCallback, workdir: Path | None = None) -> ModelFile:
     """Read a published model, or make one of a run directory, with the heads of all subjects; nothing is written.
 
     Raises ConfigError, DataError.
@@ -26,7 +26,7 @@ def open_model(path: Path, narrate: Narrate, workdir: Path | None = None) -> Mod
     path = path.expanduser()
     if not path.is_dir():
         return read_model(path)
-    run = load_run(path, BEST, load_split, narrate, workdir)
+    run = load_run(path, BEST, load_split, report_progress, workdir)
     return publish(run, run.data.subjects)
 
 
@@ -36,7 +36,7 @@ def publish_run(
     subjects: Sequence[str],
     licence: str | None,
     out: Path,
-    narrate: Narrate,
+    report_progress: ProgressCallback,
     workdir: Path | None = None,
 ) -> tuple[Path, ModelFile]:
     """Publish a run; return the file and the model.
@@ -48,8 +48,8 @@ def publish_run(
     if out.suffix == SUFFIX and out.is_dir():
         raise ConfigError(f"{out} is a folder.", "Name a file.")
     with output_dir(None if out.suffix == SUFFIX else out) as folder:
-        run = load_run(run_dir, role, load_split, narrate, workdir)
-        narrate("evaluating the weights on the test block", 0.5)
+        run = load_run(run_dir, role, load_split, report_progress, workdir)
+        report_progress("evaluating the weights on the test block", 0.5)
         model = publish(run, subjects, licence, evaluated(run))
         path = out if folder is None else folder / f"{model.header.card.run_id}{SUFFIX}"
         write_model(model, path)

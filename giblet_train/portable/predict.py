@@ -25,7 +25,7 @@ from giblet_train.portable.series_file import series_file, stem_suffix
 from giblet_train.schema.errors import ConfigError
 
 Singles = NDArray[np.float32]
-Narrate = Callable[[str, float], None]
+ProgressCallback = Callable[[str, float], None]
 SHORTEST_TR_S, LONGEST_TR_S = 0.1, 20.0
 
 
@@ -41,7 +41,7 @@ class FilmLatents:
         """Return the rows of the film."""
         return self.features.n_trs
 
-    def parts(self, narrate: Narrate = lambda sentence, fraction: None) -> Iterator[Singles]:
+    def parts(self, report_progress: ProgressCallback = lambda sentence, fraction: None) -> Iterator[Singles]:
         """Yield the latents (n, K) of consecutive rows."""
         shape, context = self.inference.file.header.shape, self.inference.context_trs
         before: dict[str, Singles] = {}
@@ -53,7 +53,7 @@ class FilmLatents:
             yield z_TK[len(z_TK) - n_new :]
             before = {m: x_TF[max(0, len(x_TF) - context) :] for m, x_TF in joined.items()}
             n_done += n_new
-            narrate(f"{n_done} of {self.n_trs} rows", n_done / self.n_trs)
+            report_progress(f"{n_done} of {self.n_trs} rows", n_done / self.n_trs)
 
     def all(self) -> Singles:
         """Return the latents (T, K) of the whole film."""
@@ -61,7 +61,12 @@ class FilmLatents:
 
 
 def predict_to_folder(
-    model: ModelFile, film: Film, subjects: Sequence[str], tr_s: float | None, out: Path, narrate: Narrate
+    model: ModelFile,
+    film: Film,
+    subjects: Sequence[str],
+    tr_s: float | None,
+    out: Path,
+    report_progress: ProgressCallback,
 ) -> dict[str, Any]:
     """Write the predicted series of each subject, with sidecars, into the new folder `out`; return what was written.
 
@@ -84,10 +89,10 @@ def predict_to_folder(
     if n_volumes < 1:
         raise ConfigError(f"The film is shorter than one TR of {to_s:g} s.", "Give a shorter TR.")
     for note in features.notes:
-        narrate(note, 0.0)
+        report_progress(note, 0.0)
     latents = FilmLatents(Inference.of(model), features)
     with atomic_directory(out) as folder:
-        files = _write(model, latents, labels, to_s, n_volumes, folder, narrate)
+        files = _write(model, latents, labels, to_s, n_volumes, folder, report_progress)
         for label in labels:
             sidecar = _sidecar(model, film, features, to_s, n_volumes)
             _write_json(folder / f"{_bids_stem(model, film, label)}.json", sidecar)
@@ -113,12 +118,12 @@ def _write(
     to_s: float,
     n_volumes: int,
     folder: Path,
-    narrate: Narrate,
+    report_progress: ProgressCallback,
 ) -> dict[str, tuple[Path, ...]]:
     """Write one series per subject in one pass over the film; return label -> its files."""
     film = latents.features.film
     series = {s: series_file(folder / _bids_stem(model, film, s), model, n_volumes, to_s) for s in labels}
-    for z_TK in resample_parts(latents.parts(narrate), latents.n_trs, model.header.tr_s, to_s):
+    for z_TK in resample_parts(latents.parts(report_progress), latents.n_trs, model.header.tr_s, to_s):
         for label in labels:
             series[label].add(latents.inference.predict(z_TK, label))
     return {label: file.close() for label, file in series.items()}

@@ -71,8 +71,10 @@ def log_place(case: RunHistory) -> str:
 
 
 def resume(case: RunHistory) -> str:
-    """Return how to resume the run."""
-    return f"launch it again with `--resume {case.run_id}`" if case.run_id else "resume from the last checkpoint"
+    """Return how to resume the run; only giblet's own training, which has a configuration, knows `--resume`."""
+    if case.run_id and case.config is not None:
+        return f"launch it again with `--resume {case.run_id}`"
+    return "resume from the last checkpoint"
 
 
 def exit_signal(case: RunHistory) -> int | None:

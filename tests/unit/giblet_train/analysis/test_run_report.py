@@ -83,24 +83,40 @@ def test_the_terminal_gets_the_maps_of_the_evaluation(finished):
     assert finished.brain.stat().st_size < 10_000
 
 
+def trainer_at_its_end(run_dir, events, stop_requested=False):
+    """Return what the hook reads of a trainer whose run has finished."""
+    return SimpleNamespace(
+        ranks=SimpleNamespace(is_first=True),
+        setup=SimpleNamespace(shards=SimpleNamespace(sharded=False)),
+        train_step=SimpleNamespace(average=SimpleNamespace(model=None)),
+        logger=SimpleNamespace(log_event=lambda *event: events.append(event), heartbeat=lambda *_: None),
+        stop_signals=SimpleNamespace(poll=lambda: {"stop": stop_requested}),
+        **dict.fromkeys(("evaluator", "config", "data"), "any"),
+        run_dir=run_dir,
+    )
+
+
 def test_a_report_that_fails_does_not_fail_the_run(finished, monkeypatch):
     def broken(*_):
         raise RuntimeError("no space for maps")
 
     monkeypatch.setattr(report_hook, "held_out_maps", broken)
     events = []
-    trainer = SimpleNamespace(
-        ranks=SimpleNamespace(is_first=True),
-        setup=SimpleNamespace(shards=SimpleNamespace(sharded=False)),
-        train_step=SimpleNamespace(average=SimpleNamespace(model=None)),
-        logger=SimpleNamespace(log_event=lambda *event: events.append(event)),
-        **dict.fromkeys(("evaluator", "config", "data"), "any"),
-        run_dir=finished,
-    )
-    ReportHook().on_finished(trainer)
+    ReportHook().on_finished(trainer_at_its_end(finished, events))
     ((name, level, sentence),) = events
     assert (name, level) == ("report", "warning") and "no space for maps" in sentence
     assert (finished.report / "report.html").exists(), "the earlier report stays"
+    assert not finished.report.with_name(".report.part").exists()
+
+
+def test_a_stop_request_ends_the_report_of_a_finished_run(finished, monkeypatch):
+    monkeypatch.setattr(report_hook, "held_out_maps", lambda run: None)
+    monkeypatch.setattr(report_hook, "evaluate_into", lambda run, folder, report_progress, *_: report_progress("maps"))
+    events = []
+    ReportHook().on_finished(trainer_at_its_end(finished, events, stop_requested=True))
+    ((name, level, sentence),) = events
+    assert (name, level) == ("report", "info") and "giblet evaluate" in sentence
+    assert not finished.report.with_name(".report.part").exists()
 
 
 def test_a_clip_plays_its_frames_and_its_sound():
