@@ -44,7 +44,7 @@ HEAD = """\
 Made by `make bench-discover`: `python -m giblet_train simulate` with `--layout` writes a small study with simulated
 brains in the layout of a public data set, and `giblet data discover` describes it. "Right": every row of the proposed
 table is the true one. Then one fault at a time is planted into a copy. It must be named with its subject; "also
-accused" are warnings and errors about anything else.
+reported" are warnings and errors about anything else.
 """
 
 
@@ -381,8 +381,8 @@ def main() -> None:
     print(HEAD)
     print(f"Layouts that are right: {sum(r[2] == 'right' for r in rows)} of {len(options.layouts)}.")
     print(f"Faults that are named: {sum('**' not in row[2] for row in planted)} of {len(planted)}.")
-    print(f"Studies in which something else is accused: {sum(row[3] != '–' for row in rows)} of {len(rows)}.\n")
-    print("| layout | fault | named | also accused |\n| --- | --- | --- | --- |")
+    print(f"Studies in which something else is reported: {sum(row[3] != '–' for row in rows)} of {len(rows)}.\n")
+    print("| layout | fault | named | also reported |\n| --- | --- | --- | --- |")
     print("\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 

@@ -39,9 +39,10 @@ HEAD = """
 
 `benchmarks.shifted_runs`: whether `giblet data check` names a run that begins 12 s late, and calls a right one
 shifted. The layouts sherlock, hbn, dartmouth and narratives with several seeds, each with noise of 0 to 5 times the
-standard deviation of the mean response added. Height: standard deviations of the run's lag above chance.
+standard deviation of the mean response added. z: height of the run's lag above chance, in
+standard deviations.
 
-| height | right runs | late runs | named with their amount | wrong statements |
+| z | right runs | late runs | named with their amount | wrong statements |
 | --- | ---: | ---: | ---: | ---: |"""
 BINS = ((0.0, 2.5), (2.5, 4.0), (4.0, 6.0), (6.0, float("inf")))
 
@@ -103,7 +104,8 @@ def main() -> None:
             report_progress(f"{layout} {seed}: {right.total()} right runs, {wrong.total()} wrong statements")
     print(HEAD)
     for n, (low, high) in enumerate(BINS):
-        print(f"| {low:g} to {high:g} | {right[n]} | {late[n]} | {named[n]} | {wrong[n]} |")
+        span = f"{low:g} or more" if high == float("inf") else f"{low:g} to {high:g}"
+        print(f"| {span} | {right[n]} | {late[n]} | {named[n]} | {wrong[n]} |")
     print(f"| all | {right.total()} | {late.total()} | {named.total()} | {wrong.total()} |")
 
 

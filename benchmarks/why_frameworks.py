@@ -37,7 +37,7 @@ OUTCOMES: dict[Outcome, str] = {
     "called healthy": "faulty, called healthy",
     "accused": "healthy, accused",
     "silent": "not judged, although it can be",
-    "unread": "called healthy, hardly read",
+    "unread": "called healthy after reading almost nothing",
     "error": "ended in an error",
 }
 

@@ -94,7 +94,10 @@ def _refit(encoding: Mapping[str, Any]) -> list[str]:
     if trs is None:
         return []
     if not trs:
-        return ["Fitted on training TRs alone: a run fits its initialisation on validation TRs as well when it ends."]
+        return [
+            "These weights were fitted on training TRs alone; only the best weights of a finished run are fitted again "
+            "on validation TRs as well."
+        ]
     return [f"Its initialisation was fitted again on {trs:.0f} training and validation TRs, with what they selected."]
 
 

@@ -122,7 +122,7 @@ def load_run(
     prefix = "best." if role == checkpoint_files.BEST else "average."
     model.load_state_dict(with_prefix("model.", saved.tensors) | with_prefix(prefix, saved.tensors))
     model.share = saved.state["best_share" if role == checkpoint_files.BEST else "last_share"]
-    if role == checkpoint_files.BEST and record.refit_trs is not None:  # otherwise the run has not ended
+    if role == checkpoint_files.BEST and record.refit_trs is not None:  # None: not refitted
         setup = refit(setup, data, lambda sentence: report_progress(sentence, 0.2))
         model = setup.train_step.average.model
     return LoadedRun(run_dir, where, config, record, data, setup, model, Evaluator.of(setup, data))

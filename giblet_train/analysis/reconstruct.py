@@ -87,7 +87,7 @@ def reconstruct(run: LoadedRun, out: Path, report_progress: ProgressCallback) ->
         "n_annotations": len(_annotations(run.data)[0]) if has_text else 0,
         "words": [asdict(match) for match in matches],
     }
-    film_s = [tr * run.data.study.tr_s + run.data.study.stimulus_offset_s for tr in picture_trs]
+    film_s = [run.data.study.shown_at(tr)[1] for tr in picture_trs]
     sections = [
         ("Pictures", _pictures_section(rows, film_s)),
         ("Sound", _sound_section(waves, rate_hz)),
@@ -307,13 +307,20 @@ def _codes_section(codes: Mapping[str, Mapping[str, NDArray[np.int64]]], files: 
     return paragraph(f"The most likely code of each TR and book: {names}.")
 
 
+def _film_place(data: PreparedSplit, tr: int) -> str:
+    """Return the second of the film that is shown at a TR, with the film's name in a study of several."""
+    stimulus, second_s = data.study.shown_at(tr)
+    is_one_film = len({span.stimulus for span in data.study.spans}) <= 1
+    return film_time(second_s) if is_one_film else f"{stimulus} {film_time(second_s)}"
+
+
 def _words_section(data: PreparedSplit, matches: Sequence[Retrieved], n_annotations: object) -> str:
     if not matches:
         return ""
     header = ("film time", "annotation", *(word for s in SOURCES for word in (f"nearest, from {s} brains", "rank")))
     rows = [
         (
-            film_time(match.first_tr * data.study.tr_s + data.study.stimulus_offset_s),
+            _film_place(data, match.first_tr),
             match.said,
             *(cell for s in SOURCES for cell in (match.nearest[s], str(match.rank[s]))),
         )

@@ -29,10 +29,10 @@ def responses(data: PreparedSplit, maps: HeldOutMaps) -> str:
     """Draw measured and predicted responses of the regions that are predicted best, over film time."""
     r = {name: float(pearson(maps.predicted[name], maps.measured[name])) for name in maps.measured}
     rows = np.asarray(data.split.test)
-    film_s = (rows * data.study.tr_s + data.study.stimulus_offset_s).tolist()
-    # Films follow one another in a study of several, so only its own time rises.
-    clock = "film time, s" if len({span.stimulus for span in data.study.spans}) <= 1 else "time in the study, s"
+    # The time of the film rises only if one film is shown once and without a break.
+    clock = "film time, s" if len(data.study.spans) <= 1 else "time in the study, s"
     ends = np.flatnonzero(np.diff(rows) > 1) + 1
+    film_s = np.insert(rows * data.study.tr_s + data.study.stimulus_offset_s, ends, np.nan).tolist()
     charts = ""
     for name in sorted(r, key=lambda n: -r[n] if math.isfinite(r[n]) else math.inf)[:MOST_SERIES]:
         lines = [
@@ -112,11 +112,8 @@ def _thinned(steps: Sequence[StepMetric]) -> Sequence[StepMetric]:
 
 
 def _with_gaps(values_T: NDArray[np.floating[Any]], ends: NDArray[np.intp]) -> list[float]:
-    """Return values whose line is interrupted before each position of `ends`."""
-    values = [float(value) for value in values_T]
-    for end in ends:
-        values[end] = math.nan
-    return values
+    """Return values with a NaN inserted before each position of `ends`, which interrupts their line."""
+    return [float(value) for value in np.insert(np.asarray(values_T, float), ends, np.nan)]
 
 
 def _name(part: str) -> str:

@@ -37,6 +37,7 @@ from giblet_train.portable.new_subject import fit_new_subject, label_of, new_sub
 from giblet_train.portable.open_model import card_facts, open_model, publish_run
 from giblet_train.portable.predict import predict_to_folder
 from giblet_train.portable.publish import model_card
+from giblet_train.schema.errors import ConfigError
 
 
 def publish(
@@ -155,8 +156,11 @@ def decode(
     for note in measured.notes:
         report_progress(note)
     film_features = None
+    if film is None and (features or without):
+        raise ConfigError("--features and --without describe a film, and there is no --film.", "Add --film FILM.")
     if film is not None:
-        silent = {*(without or ()), *(["text"] if annotations is None and "text" in opened.header.features else [])}
+        has_text = annotations is not None or any(word.startswith("text=") for word in features or ())
+        silent = {*(without or ()), *(["text"] if "text" in opened.header.features and not has_text else [])}
         given_film = film_of(film, annotations, features or (), sorted(silent), start, scan_lengths=scan_lengths)
         film_features = FilmFeatures.of(opened, given_film)
     sentences = read_sentences(annotations, opened.header.tr_s) if film is None else ()

@@ -2,8 +2,8 @@
 
 They select the number of latents, the share of the learnt addition and the best weights, so they cannot be fitted
 until then. What was selected is kept. Scales, masks and learnt weights remain those of the training TRs, and the gap
-between training and validation TRs remains unused. Decoders keep reading brains by the heads that they were trained
-with, as well as the new heads can express these: so a published model needs heads of one kind.
+between training and validation TRs remains unused. Decoders keep the readout that they were trained
+with, approximated by a linear map of the new heads, so that a published model stores one set of heads.
 Z latents of the ridge initialisation, R compressed responses.
 """
 

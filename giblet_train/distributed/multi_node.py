@@ -92,7 +92,10 @@ class _NodeProcess:
                 return self._finish()
             self.meeting.send({"ending": True})
             return PREEMPTED
-        return self._monitor(self.meeting, self._start(self.meeting))
+        try:
+            return self._monitor(self.meeting, self._start(self.meeting))
+        finally:
+            self.output.end()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.ending = True

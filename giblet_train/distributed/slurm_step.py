@@ -41,9 +41,12 @@ def start_tasks(run_dir: RunDir) -> None:
     """Replace this process by srun with one task per node of this job. Raises ConfigError outside of a job."""
     world_size = run_dir.read_config().distributed.world_size
     names = _host_names(os.environ)
-    nodes = JobNodes(
-        names=names, port=free_port(), key=secrets.token_hex(16), n_processes=max(1, world_size // len(names))
-    )
+    if len(names) < 2 or world_size % len(names):
+        raise ConfigError(
+            f"distributed.world_size is {world_size}, which {len(names)} node(s) of this job cannot share equally.",
+            "Set distributed.world_size to a multiple of the number of nodes, which must be 2 or more.",
+        )
+    nodes = JobNodes(names=names, port=free_port(), key=secrets.token_hex(16), n_processes=world_size // len(names))
     os.environ[VARIABLE] = msgspec.json.encode(nodes).decode()
     argv = srun_argv(os.environ, len(names), [sys.executable, "-m", "giblet_train", "join", str(run_dir.path)])
     try:
@@ -68,7 +71,9 @@ def with_job_nodes(run: Run, environment: Mapping[str, str]) -> Run:
         return run
     nodes = msgspec.json.decode(environment[VARIABLE], type=JobNodes)
     # The address of the node where srun runs: the first one.
-    address = environment["SLURM_LAUNCH_NODE_IPADDR"]
+    address = environment.get("SLURM_LAUNCH_NODE_IPADDR")
+    if not address:
+        raise ConfigError("Slurm does not state the address of the first node.", "Start it with giblet launch.")
     rendezvous = Rendezvous(address=address, port=nodes.port, key=nodes.key, n_processes=nodes.n_processes)
     return replace(run, nodes=nodes.names, node_rank=int(environment["SLURM_NODEID"]), rendezvous=rendezvous)
 

@@ -96,7 +96,7 @@ class BrainModel(Network):
     start_gate_Z: Tensor
     log_ridge: Tensor
     reading_ZZ: Tensor | None
-    """Expresses the heads with which decoders were trained to read in those of a refitted start; None without one."""
+    """Maps the heads of a refitted start to those that the decoders were trained to read with; None without a refit."""
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ from giblet_train.pages.png import png_bytes
 from giblet_train.portable.film_features import FilmFeatures, frame_components
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.measured import Measured
-from giblet_train.portable.model_file import ModelFile
+from giblet_train.portable.model_file import AVERAGE, ModelFile
 from giblet_train.portable.option_words import options_for_keys
 from giblet_train.portable.resample import resample
 from giblet_train.schema.errors import ConfigError
@@ -168,7 +168,7 @@ def decoded_facts(decoded: Decoded) -> dict[str, Any]:
 
 def decoded_lines(decoded: Decoded) -> list[str]:
     """Format the result as text."""
-    lines = [f"decoded {decoded.seconds:.0f} s of film with the head of {decoded.subject}"]
+    lines = [f"decoded {decoded.seconds:.0f} s of film with {_head(decoded.subject)}"]
     if decoded.figures:
         lines.append(f"  {'':6} {'skill':>7} {'r':>6} {'two-way':>8} {'identified':>11} {'by chance':>10}")
     for modality, scores in decoded.figures.items():
@@ -245,17 +245,22 @@ def _picture_places(decoded: Decoded) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, n_trs - 1, min(N_PICTURES, n_trs)).round().astype(int))
 
 
+def _head(subject: str) -> str:
+    """Return the head of a subject in words; `average` is the subject that stands for all."""
+    return "the head of the average subject" if subject == AVERAGE else f"the head of {subject}"
+
+
 def _page(decoded: Decoded, rows: Mapping[str, NDArray[np.uint8]], wave_S: Singles | None) -> str:
     sections = [
         ("How much is decoded", _scores(decoded)),
         ("Pictures", _pictures_section(decoded, rows)),
-        ("Sound", "" if wave_S is None else player(wave_S, SAMPLE_HZ, f"Sound decoded from {decoded.subject}")),
+        ("Sound", "" if wave_S is None else player(wave_S, SAMPLE_HZ, f"Sound decoded with {_head(decoded.subject)}")),
         ("Words", _words_section(decoded)),
     ]
     opening = paragraph(
-        f"What {decoded.seconds:.0f} s of one person's responses show of the film, read by the head of "
-        f"{decoded.subject}. Row by row of {decoded.tr_s:g} s, the model estimates the features of the film; pictures, "
-        "sound and nearest annotations are made from them.",
+        f"What {decoded.seconds:.0f} s of one person's responses show of the film, read by "
+        f"{_head(decoded.subject)}. Row by row of {decoded.tr_s:g} s, the model estimates the features of the film; "
+        "pictures, sound and nearest annotations are made from them.",
         "lead",
     )
     return html_page("A film, decoded from one person's responses", sections, opening)
@@ -263,7 +268,7 @@ def _page(decoded: Decoded, rows: Mapping[str, NDArray[np.uint8]], wave_S: Singl
 
 def _scores(decoded: Decoded) -> str:
     if not decoded.figures:
-        return paragraph("Nothing can be compared, because the film is not known: giblet decode MODEL --film FILM.")
+        return paragraph("Nothing can be compared, because the film is not known: add --film FILM.")
     rows = [
         (m, *(_score(scores, name) for name in ("skill", "r", "two_way", "top_1", "top_1_chance")))
         for m, scores in decoded.figures.items()

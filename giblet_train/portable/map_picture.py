@@ -52,7 +52,10 @@ def map_picture(
     canvas = BrainCanvas(mask, space.affine) if isinstance(space, VolumeGrid) else None
     cortex = Cortex.of(space, canvas)
     if canvas is None and cortex is None:
-        raise DataError(f"{space.description} cannot be drawn.", "Write the map with save_map.")
+        raise DataError(
+            f"{space.description} cannot be drawn.",
+            "Write the map with save_map. Vertices of fsaverage5 are drawn where nilearn is installed.",
+        )
     strength_V = np.abs(np.nan_to_num(placed[mask]))
     high = max(float(np.quantile(strength_V, 0.995)), threshold * 1.2, 1e-6)
     overlay = Overlay(np.nan_to_num(placed), max(threshold, 1e-9 * high), high)

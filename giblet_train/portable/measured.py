@@ -19,7 +19,7 @@ from giblet_train.data.readers.headers import read_header
 from giblet_train.data.readers.image_files import check_present
 from giblet_train.data.readers.volumes import Volumes, stream
 from giblet_train.portable.model_file import ModelFile
-from giblet_train.portable.option_words import options_for_keys
+from giblet_train.portable.option_words import in_options, options_for_keys
 from giblet_train.portable.regrid import Regridding
 from giblet_train.schema.errors import DataError
 
@@ -108,7 +108,7 @@ def _read_file(model: ModelFile, path: Path, tr_s: float | None) -> tuple[Single
     """Return the series (T, V), its TR, and notes. tr_s: a stated TR, which wins over that of the file."""
     check_present(path)
     volumes = read_header(path, tr_s, "config" if tr_s else None)
-    notes = tuple(note.sentence for note in volumes.notes)
+    notes = tuple(in_options(note.sentence) for note in volumes.notes)
     difference = check_same_kind(model.header.geometry, volumes.geometry)
     if not difference:
         return np.concatenate([bold_BV for _, bold_BV in stream(volumes, model.mask)]), volumes.tr_s, notes

@@ -17,7 +17,11 @@ WORDS = (
     (r"data\.scan_lengths_trs", "--scan-lengths"),
     (r"data\.annotations", "--annotations"),
     (r"data\.stimulus_offset_s", "--start"),
-    (r"data\.tr:? ?\b", "--tr "),
+    (r"Set data\.trust_tr: (?:header|sidecar) or .*", "Give the right one as --tr."),
+    (r"If the \w+ is right, set data\.t.*", "Give the right one as --tr."),
+    (r"data\.tr(?::| =)? (?=[\d.]+)", "--tr "),
+    (r"data\.tr\b", "--tr"),
+    (r"data\.subjects", "--subject"),
     (r"data\.bold", "--bold"),
 )
 """Pattern -> replacement, in this order."""

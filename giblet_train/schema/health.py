@@ -33,7 +33,7 @@ LIVE: frozenset[State] = frozenset({"waiting", "starting", "running", "stalled",
 BY_SCHEDULER = "ended by the scheduler"
 """Reason of a run that its scheduler ended."""
 START_LIMIT_S = 900.0
-SAVE_LIMIT_S = 900.0
+PHASE_LIMIT_S = 900.0
 """A checkpoint of many gigabytes on a network file system takes minutes."""
 
 
@@ -103,10 +103,15 @@ def health_of(signals: Signals, watch: WatchConfig) -> Health:
     limit = stall_after_s(heartbeat.step_s, watch)
     if heartbeat.state in ("finished", "stopped", "ended", "failed"):
         return Health(state="running", sentence=f"{heartbeat.state}; its processes are ending")
-    if heartbeat.state == "saving" and age > max(limit, SAVE_LIMIT_S):
+    # A heartbeat that names a phase begins work whose duration the pace of steps does not tell: the last fit, the
+    # evaluation, the report.
+    has_own_pace = heartbeat.state == "saving" or (heartbeat.state == "validating" and heartbeat.phase)
+    if has_own_pace:
+        limit = max(limit, PHASE_LIMIT_S)
+    if has_own_pace and age > limit:
         return Health(
             state="stalled",
-            sentence=f"it has been saving for {duration(age)}, and may take {duration(max(limit, SAVE_LIMIT_S))}",
+            sentence=f"{heartbeat.phase or heartbeat.state} for {duration(age)}, and may take {duration(limit)}",
             reason="no heartbeat",
             since=heartbeat.at,
         )

@@ -97,19 +97,20 @@ class CheckpointManager:
         )
         return True
 
-    def record_refit(self, trs: int) -> None:
+    def record_refit(self, trs: int) -> str:
         """Record on rank 0 that the best weights were refitted on `trs` TRs; nothing if they were not or are not saved.
 
-        Sets `last_save_error` if the record cannot be written.
+        Returns why the record could not be written; empty if it was.
         """
         if self._checkpoints is None or not trs or self.last_save_error:
-            return
+            return ""
         best = checkpoint_files.newest(self.run_dir.checkpoints, BEST)
         try:
             if best is not None:
                 checkpoint_files.record_refit(self.run_dir.checkpoints, best, trs)
         except OSError as error:
-            self.last_save_error = _reason_of(error)
+            return _reason_of(error)
+        return ""
 
     def resume(self) -> TrainState | None:
         """Resume this directory's own run, or the one that `resume_from` names; None if there is neither.

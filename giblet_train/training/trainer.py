@@ -217,6 +217,14 @@ class Trainer:
                 trs=trs,
             )
 
+    def _record_refit(self) -> None:
+        """Record with the best checkpoint that its weights were refitted; a failure loses no weights."""
+        if error := self.checkpoints.record_refit(self.setup.refit_trs):
+            raise RunFailed(
+                f"The run is trained and evaluated, but the last fit could not be recorded: {error}.",
+                "Free space on the node, then continue: giblet launch NODE CONFIG --resume RUN",
+            )
+
     def _final_evaluation(self) -> None:
         """Refit and evaluate the best weights on the test block; rank 0 records the result."""
         self._sync_logger_position()
@@ -230,7 +238,7 @@ class Trainer:
                 lambda: self.logger.heartbeat("validating", "evaluating the best weights on the test block"),
             )
             self.logger.log_metric(EvaluationMetric, **figures)
-        self.checkpoints.record_refit(self.setup.refit_trs)
+        self._record_refit()
         if self.checkpoints.last_save_error:
             which = f"since step {last.step} no" if (last := self.checkpoints.last) else "no"
             raise RunFailed(

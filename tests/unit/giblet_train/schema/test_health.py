@@ -10,9 +10,15 @@ from giblet_train.schema.records import Exit, Heartbeat, TrainerState
 NOW = 10_000.0
 
 
-def beat(state: TrainerState, age: float = 1.0, step_s: float | None = 0.5, why: str = "") -> Heartbeat:
-    return Heartbeat(state=state, step=7, epoch=1, phase="", at=NOW - age, pid=1, boot_id="b", start_ticks=1,
+def beat(
+    state: TrainerState, age: float = 1.0, step_s: float | None = 0.5, why: str = "", phase: str = ""
+) -> Heartbeat:
+    return Heartbeat(state=state, step=7, epoch=1, phase=phase, at=NOW - age, pid=1, boot_id="b", start_ticks=1,
                      step_s=step_s, why=why)  # fmt: skip
+
+
+def last_fit(age: float) -> Heartbeat:
+    return beat("validating", age, phase="solving the heads")
 
 
 def ended(**facts: object) -> Exit:
@@ -30,6 +36,9 @@ ROWS: list[tuple[str, dict[str, object], State, str]] = [
     ("slow run, no step for long", {"process": True, "heartbeat": beat("training", 700, 30.0)}, "stalled", "10m"),
     ("process cannot be looked at, late", {"process": None, "heartbeat": beat("training", 300)}, "stalled", "no step"),
     ("saving, though long", {"process": True, "heartbeat": beat("saving", 600)}, "running", "saving"),
+    ("the last fit, though long", {"process": True, "heartbeat": last_fit(600)}, "running", "solving the heads"),
+    ("the last fit without an end", {"process": True, "heartbeat": last_fit(1000)}, "stalled", "the heads for 16m"),
+    ("validating between epochs", {"process": True, "heartbeat": beat("validating", 600)}, "stalled", "no step for"),
     ("saving without an end", {"process": True, "heartbeat": beat("saving", 1000)}, "stalled", "saving for 16m"),
     ("never a heartbeat", {"process": True, "launched_at": NOW - 1000}, "stalled", "no heartbeat"),
     ("finished", {"process": False, "heartbeat": beat("finished"), "exit": ended(code=0)}, "finished", "all its steps"),

@@ -7,6 +7,7 @@ import pytest
 from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
 from giblet_train.diagnosis.log_parser import ParsedLog, parse
 from giblet_train.diagnosis.log_reader.end_patterns import statement_of
+from giblet_train.schema.config import Config
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import EventMetric, RunMetric
 from tests.collection.log_ends import DEAD, OOM, SURVIVED, epochs, log_of, stacks, torchrun, traceback, watchdog
@@ -173,8 +174,11 @@ def test_the_log_never_outweighs_device_and_exit_code() -> None:
 
 def test_actions_name_the_run() -> None:
     failed = Health(state="failed", sentence="ended with code 1", reason="exit")
-    first = diagnose(None, [], health=failed, log_tail=traceback("KeyError: 'a'"), run_id="demo-1").causes[0]
-    assert "`giblet logs demo-1`" in first.action and "with `--resume demo-1`" in first.action
+    log_tail = traceback("KeyError: 'a'")
+    own = diagnose(Config(name="demo"), [], health=failed, log_tail=log_tail, run_id="demo-1").causes[0]
+    assert "`giblet logs demo-1`" in own.action and "with `--resume demo-1`" in own.action
+    command = diagnose(None, [], health=failed, log_tail=log_tail, run_id="demo-1").causes[0]
+    assert "`giblet logs demo-1`" in command.action and "--resume" not in command.action
     _, diagnosis = judged(log_of(traceback("KeyError: 'a'")))
     assert "giblet" not in diagnosis.causes[0].action
 
