@@ -20,7 +20,8 @@ from giblet_train.data.preprocessing.parcels import (
     select_parcels,
 )
 from giblet_train.data.preprocessing.split_data import PreparedSplit
-from giblet_train.data.store.prepare import study_dir, workdir_of
+from giblet_train.data.readers.study_files import study_dir
+from giblet_train.data.store.prepare import workdir_of
 from giblet_train.data.store.store import study_folder
 from giblet_train.distributed.process_group import ProcessGroup, device_of, set_threads
 from giblet_train.evaluation.evaluator import Evaluator

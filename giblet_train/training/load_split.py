@@ -7,7 +7,7 @@ from pathlib import Path
 
 from giblet_train.data.preprocessing.split_data import PreparedSplit, prepare_split
 from giblet_train.data.preprocessing.splits import make_split
-from giblet_train.data.store.prepare import study_dir
+from giblet_train.data.readers.study_files import study_dir
 from giblet_train.data.store.store import build_store, open_store
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import DataError

@@ -38,6 +38,8 @@ CHANNEL_LIMIT_S = 10.0
 PROBE_LIMIT_S = 3.0
 SLOT_LIMIT_S = 3.0
 """How long sshd may count a command that has ended: until then it opens no further session."""
+SHAKE_HANDS = "shake hands by SSH"
+"""Stage of a connection in which both sides introduce themselves."""
 DROPPED_PAUSES_S = (0.3, 0.8, 1.6)
 """sshd drops some of those who arrive while many others are logging in (MaxStartups)."""
 _PROHIBITED = 1
@@ -242,7 +244,9 @@ def _unreachable(error: Exception, node_name: str, stage: str) -> Unreachable:
             f"{node_name} opens no further session on this connection: {reason}.",
             "Wait until other commands have ended, or ask its administrator for a higher MaxSessions.",
         )
-    if isinstance(error, paramiko.SSHException) and "protocol banner" in str(error):
+    # A connection that is reset while both sides introduce themselves ends in EOFError instead.
+    is_dropped = isinstance(error, paramiko.SSHException) and "protocol banner" in str(error)
+    if is_dropped or (isinstance(error, EOFError) and stage == SHAKE_HANDS):
         return Dropped(node_name, reason)
     return Unreachable(f"Could not {stage} on {node_name}: {reason}.", "Try again.")
 
@@ -285,7 +289,7 @@ def _handshake(line: socket.socket | paramiko.Channel, config: HostConfig, node:
             limit_s = max(limit_s, config.connect_timeout_s)
         transport.banner_timeout = transport.handshake_timeout = limit_s
         _restrict(transport, config)
-        with within(transport, limit_s, node.name, "shake hands by SSH"):
+        with within(transport, limit_s, node.name, SHAKE_HANDS):
             transport.start_client(timeout=limit_s)
             key = transport.get_remote_server_key()
         ssh_auth.check_host_key(host_keys.HostKey(key.get_name(), key.asbytes()), config, node)

@@ -223,8 +223,8 @@ def test_an_interpreter_that_is_missing_or_old(tensor01: LoopbackNode) -> None:
         program.unlink()
 
 
-def test_an_interpreter_with_a_version_in_its_name_is_enough(tensor01: LoopbackNode) -> None:
-    few = tensor01.home / "few"
+def test_an_interpreter_with_a_version_in_its_name_is_enough(tensor01: LoopbackNode, tmp_path: Path) -> None:
+    few = tmp_path / "few"
     few.mkdir()
     (few / "python3.11").symlink_to(sys.executable)
     start_up = tensor01.home / ".bashrc"

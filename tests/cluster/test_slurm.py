@@ -189,7 +189,8 @@ def test_a_sweep_is_queued_by_slurm(user: Laptop, login_node: LoopbackNode, slur
 def test_a_rank_killed_on_the_second_node_ends_the_job_with_its_cause(
     user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster
 ) -> None:
-    launched = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=2", "--again")
+    long = ("--set", "num_epochs=100000", "--again")
+    launched = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=2", *long)
     run_id = launched.stdout.strip()
     assert launched.returncode == 0, launched.stderr
     run_dir = login_node.home / "giblet" / "runs" / run_id

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from giblet_train.data.readers.study_files import collect_missing, find_sources
-from giblet_train.data.store.prepare import study_dir
+from giblet_train.data.readers.study_files import collect_missing, find_sources, study_dir
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import GibletError
 

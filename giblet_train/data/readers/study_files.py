@@ -35,6 +35,11 @@ STIMULUS = "{stimulus}"
 SUBJECT = re.compile(r"\{subject(?::0?\d*d)?\}")
 
 
+def study_dir(config: Config, workdir: Path) -> Path:
+    """Return the folder of a study's files: relative to the workdir, from / or from ~."""
+    return workdir / Path(config.data.data_dir).expanduser()
+
+
 @dataclass(frozen=True)
 class StimulusFiles:
     """Files of one stimulus of a table of runs."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from giblet_train.data.manifest import Manifest, read_manifest
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.readers.row_plan import Span
-from giblet_train.data.readers.study_files import Progress
+from giblet_train.data.readers.study_files import Progress, study_dir
 from giblet_train.data.store.store import build_store
 from giblet_train.schema.config import Config
 from giblet_train.schema.config_loader import from_mapping, load
@@ -35,11 +35,6 @@ class DataRequest:
     def data_dir(self) -> Path:
         """Return the folder of the study's files."""
         return study_dir(self.config, self.workdir)
-
-
-def study_dir(config: Config, workdir: Path) -> Path:
-    """Return the folder of a study's files: relative to the workdir, from / or from ~."""
-    return workdir / Path(config.data.data_dir).expanduser()
 
 
 def read_data_request(run_or_config: Path, workdir: Path | None) -> DataRequest:

@@ -82,7 +82,7 @@ def test_rows_of_its_own_films_are_predicted_as_by_the_run(run: LoadedRun, model
     assert model.header.features["vit"].source == "model"
     films = {span.stimulus: span for span in run.data.study.spans}
     predicted = {name: latents(model, run.workdir / f"study/{name}.mp4") for name in films}
-    for subject, own_TV in run.examiner.predicted(run.model):
+    for subject, own_TV in run.evaluator.predicted(run.model):
         rows = np.concatenate(
             [Inference.of(model).predict(predicted[name][: span.n_trs], subject) for name, span in films.items()]
         )[run.data.split.test]

@@ -42,7 +42,8 @@ class Tags(HTMLParser):
 def test_a_page_with_pictures_needs_no_other_file():
     html = Tags(page(DataReport([FINDING], {}, {}, lag_table(STUDY), STUDY)))
     assert not html.open
-    assert html.tags.count("svg") == 1 + (3 + 3 + 1 + 1) * len(STUDY.subjects), "light; brain, tSNR, its scale, carpet"
+    assert html.tags.count("svg") == 1 + (1 + 1) * len(STUDY.subjects), "light; scale of tSNR, carpet"
+    assert html.tags.count("img") == 2 + (3 + 3 + 1) * len(STUDY.subjects), "bad examples; slices, tSNR, carpet"
     assert all(source.startswith(("data:image/png;base64,", "data:,")) for source in html.sources)
     assert "0 errors, 1 warning" in html.words
     assert "Jumps at <3> TRs." in html.words

@@ -259,5 +259,5 @@ def test_the_check_reads_the_layout_and_writes_its_page(folder, tmp_path):
     assert "errors" in result.stdout, result.stderr
     assert result.stdout.count("sub-01") >= 2
     text = (tmp_path / "check.html").read_text()
-    assert text.count("<img") == 5
+    assert text.count("<img") == 3 + (3 + 3 + 1) * 2, "of each subject: slices, tSNR, carpet"
     assert str(tmp_path) not in text
