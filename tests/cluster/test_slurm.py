@@ -51,8 +51,9 @@ def user(laptop: Laptop, login_node: LoopbackNode) -> Laptop:
 
 
 def steps_of(run_dir: Path) -> list[int]:
-    """Return the steps in the run's records."""
-    metrics, _ = decode_metrics((run_dir / "metrics.jsonl").read_bytes().splitlines())
+    """Return the steps in the run's records; none before there are records."""
+    records = run_dir / "metrics.jsonl"
+    metrics, _ = decode_metrics(records.read_bytes().splitlines() if records.exists() else [])
     return [metric.step for metric in metrics if isinstance(metric, StepMetric)]
 
 
@@ -126,6 +127,7 @@ def test_a_job_of_two_nodes_trains_with_torchrun_on_both_continues_after_a_reque
     run_id = launched.stdout.strip()
     assert launched.returncode == 0, launched.stderr
     run_dir = login_node.home / "giblet" / "runs" / run_id
+    wait_until(lambda: len(trainers_of(run_dir)) == 2 and steps_of(run_dir), 90.0, "the first step")
     (job_id,) = slurm.output("squeue", "--noheader", f"--name=gib-{run_id}", "--format=%i").split()
     assert "c[1-2]" in slurm.output("squeue", "--noheader", "--steps", f"--jobs={job_id}", "--format=%N").split()
     assert "world_size: 2" in (run_dir / "config.yaml").read_text()
@@ -194,6 +196,8 @@ def test_a_rank_killed_on_the_second_node_ends_the_job_with_its_cause(
     run_id = launched.stdout.strip()
     assert launched.returncode == 0, launched.stderr
     run_dir = login_node.home / "giblet" / "runs" / run_id
+    # A job that is pending for a moment is launched, too.
+    wait_until(lambda: len(trainers_of(run_dir)) == 2 and steps_of(run_dir), 90.0, "the first step")
     [second] = [pid for pid in trainers_of(run_dir) if b"SLURMD_NODENAME=c2" in environment_of(pid)]
     os.kill(second, signal.SIGKILL)
     wait_until(lambda: user.run(run_id)["state"] == "failed", 90.0, "the end of the job")
