@@ -159,6 +159,11 @@ class EpochTable:
         return _whole(last) if last is not None else None
 
     @property
+    def step(self) -> int:
+        """Return the last step that was counted; 0 before the first."""
+        return self._step
+
+    @property
     def has_counter(self) -> bool:
         """Return True if an epoch or step was counted."""
         return self.epoch is not None or self._step > 0

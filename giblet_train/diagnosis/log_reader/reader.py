@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from giblet_train.diagnosis.log_reader import end_patterns
 from giblet_train.diagnosis.log_reader.collapse import Collapse, CollapseWatch
@@ -34,6 +34,13 @@ _FOLD = re.compile(
     re.IGNORECASE,
 )
 """Heading of another training in the same log, such as `Fold 2/5`."""
+_RESULT = re.compile(
+    r"(?:\s?(?:/|of)\s?\d{1,4})?[\s:|,=(-]{0,4}(?:[a-z]{1,20}[\s_-]){0,3}"
+    r"(?:acc\w*|auc|auroc|f1|loss|r2?|corr\w*|pearson\w*|kappa|score|[rm]?mse|mae|error|precision|recall|dice|iou)"
+    r"\s{0,3}[:=]?\s{0,3}[-+]?\d*[.,]?\d",
+    re.IGNORECASE,
+)
+"""What follows a heading that is none, as in `Subject 1: accuracy 0.52`."""
 _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf\b", re.IGNORECASE)
 _DECIMAL = re.compile(r"\d[.,]\d")
 
@@ -108,6 +115,9 @@ class LogReader:
         self._separates_folds = separates_folds
         self._folds: List[Tuple[str, TrainingLog]] = []
         self._fold = ""
+        self._headings: List[str] = []
+        self._known_headings: Set[str] = set()
+        self._before_heading: Optional[TrainingLog] = None
         self.table = EpochTable()
         self._parser = LineParser()
         self._scan = EndScan()
@@ -206,6 +216,7 @@ class LogReader:
         if self._separates_folds and (observation is None or not observation.values):
             self._note_fold(line.text)
         if observation is not None:
+            self._settle_headings(observation)
             self._data_wait.add(line.text)
         epoch_before = self.table.epoch
         is_progress = observation is not None and not self._is_detail(observation) and self._add(observation)
@@ -226,15 +237,55 @@ class LogReader:
         self._scan.add(line, raw)
 
     def _note_fold(self, text: str) -> None:
-        """Begin another training at a heading with another fold than the last one."""
+        """Hold a heading with another fold than the last one: the next epoch tells whether another training begins."""
         match = _FOLD.match(text) if len(text) < 120 else None
-        heading = f"{match[1].lower()} {int(match[2])}" if match else ""
-        if not heading or heading == self._fold:
+        if match is None or _RESULT.match(text, match.end()):
             return
-        if self._fold and self.table.rows():
-            self._folds.append((self._fold, self._training()))
+        heading = f"{match[1].lower()} {int(match[2])}"
+        if heading == (self._headings[-1] if self._headings else self._fold):
+            return
+        if self._fold and self._before_heading is None and heading not in self._known_headings:
+            self._before_heading = self._training()
+        self._headings.append(heading)
+
+    def _settle_headings(self, observation: Observation) -> None:
+        """Begin another training if the counter starts again below a heading that is new; else it is a detail."""
+        if not self._headings or not self._can_tell(observation):
+            return
+        headings, self._headings = self._headings, []
+        before, self._before_heading = self._before_heading, None
+        is_later = self._is_later(observation)
+        is_new = not self._known_headings.issuperset(headings)
+        if before is not None and before.rows and not is_later:
+            self._folds.append((self._fold, before))
             self.table, self._collapse = EpochTable(), CollapseWatch()
-        self._fold = heading
+            self._fold = headings[-1]
+            # Inner headings come back below each outer one, as the folds of a repetition.
+            self._known_headings = self._known_headings if len(headings) == 1 else set()
+        elif is_later and not is_new:
+            self._join_alternating(headings[-1], observation.epoch)
+        elif is_new and not is_later:
+            self._fold = headings[-1]
+        self._known_headings.update(headings, [self._fold])
+
+    def _can_tell(self, observation: Observation) -> bool:
+        """Return True for a line with the counter that the table counts, or with values where it counts nothing."""
+        if self.table.epoch is not None:
+            return observation.epoch is not None
+        return bool(observation.values) or observation.epoch is not None or observation.step is not None
+
+    def _is_later(self, observation: Observation) -> bool:
+        """Return True if a line continues the counter of the table."""
+        if observation.epoch is not None and self.table.epoch is not None:
+            return observation.epoch > self.table.epoch
+        return observation.step is not None and self.table.has_counter and observation.step > self.table.step
+
+    def _join_alternating(self, heading: str, epoch: Optional[float]) -> None:
+        """Forget folds that were parts of an epoch: their heading comes back, and the epochs go on."""
+        first = next((i for i, (name, _) in enumerate(self._folds) if name == heading), len(self._folds))
+        parts = [log for _, log in self._folds[first:]]
+        if epoch is not None and all(log.last_epoch is not None and log.last_epoch < epoch for log in parts):
+            del self._folds[first:]
 
     def _is_detail(self, observation: Observation) -> bool:
         """Return True for numbers without a counter after an error, such as `loss_dict = {...}`: they belong to it."""

@@ -206,6 +206,34 @@ def test_each_fold_of_a_log_is_a_training_of_its_own(heading: str, tmp_path: Pat
     assert cause.cause == "nan" and cause.sentence.startswith("In ") and " 2: The training loss" in cause.sentence
 
 
+DETAILS = {
+    "results": ["Epoch {e}/20 loss {v}", "  Subject 1: accuracy 0.52", "  Subject 2: accuracy 0.53"],
+    "splits": ["Epoch {e}/20 loss {v}", "Split 1: acc 0.8", "Split 2: acc 0.7"],
+    "headings": ["Epoch {e}/20 loss {v}", "Subject 1 is evaluated", "Subject 2 is evaluated"],
+    "alternating": [f"Training on subject {s}{{0}}Epoch {{e}}/20 loss {{v}}" for s in (1, 2, 3)],
+}
+
+
+@pytest.mark.parametrize("name", DETAILS)
+def test_subjects_within_each_epoch_are_no_trainings_of_their_own(name: str) -> None:
+    def log(losses: list[float]) -> list[str]:
+        texts = [line.format("\n", e=e, v=v) for e, v in enumerate(losses, 1) for line in DETAILS[name]]
+        return [line for text in texts for line in text.split("\n")]
+
+    parsed, causes = judged(log(FALL))
+    assert causes == [] and totals(parsed) == pytest.approx(FALL) and not parsed.log.folds
+    assert judged(log([*FALL[:8], *(1.5**e for e in range(12))]))[1][0] == "diverging"
+
+
+def test_the_folds_of_each_repetition_are_trainings_of_their_own() -> None:
+    epochs = [f"Epoch {e} loss {v}" for e, v in enumerate(FALL, 1)]
+    blocks = [[f"Repeat {r}", f"Fold {f}/2", *epochs] for r in (1, 2) for f in (1, 2)]
+    for block in blocks[1::2]:
+        del block[0]
+    parsed, causes = judged([line for block in blocks for line in block])
+    assert causes == [] and [name for name, _ in parsed.log.folds] == ["fold 1", "fold 2", "fold 1"]
+
+
 SHORT_NAMES = {
     "cost_after": "Cost after iteration {s}: {v}",
     "loss_at": "loss at step {s} = {v}",
