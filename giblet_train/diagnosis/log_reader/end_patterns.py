@@ -108,7 +108,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
     "hangup": (r"^Hangup\b", r":\s+\d+ Hangup\b", r"\bSIGHUP\b", r"got signal: 1\b"),
     "nan": (
         r"loss\b.{0,40} (?:is|became|turned|was) \S*(?:nan|inf)",
-        r"\b(?:nan|infinite|non[- ]?finite) loss\b",
+        r"\b(?:nan|infinite|non[- ]?finite) loss\b(?! (?:batches|counts?|steps)\b|:? ?0\b)",
         r"\bloss (?:has )?(?:exploded|diverged)\b",
         r"\bencountered (?:a )?(?:nan|inf)\b",
         r"loss became (?:infinite|nan)",

@@ -230,7 +230,7 @@ class LogReader:
             self._scan.progress(is_new_epoch=self.table.epoch != epoch_before)
             return
         is_quiet = observation is not None and (observation.values or observation.kind in ("bar", "keras"))
-        if is_quiet and not end_patterns.cause_of(line.text):
+        if is_quiet and end_patterns.cause_of(line.text) in (None, "nan") and not is_statement:
             return
         if end_patterns.RESUMED.search(line.text) or self._scan.has_errors:
             self.table.disturb()
@@ -314,9 +314,20 @@ def _has_names(observation: Observation) -> bool:
 
 def _is_statement(text: str) -> bool:
     """Return True for an error, in which `iteration=802` or `STEP 4711.0` is no progress of the training."""
-    is_exception = end_patterns.EXCEPTION.match(text.strip()) is not None
+    if end_patterns.EXCEPTION.match(text.strip()) or end_patterns.PROGRAM_ERROR.search(text):
+        return True
     is_nan = any(word in text.lower() for word in ("nan", "inf", "invalid")) and end_patterns.cause_of(text) == "nan"
-    return is_exception or is_nan or end_patterns.PROGRAM_ERROR.search(text) is not None
+    return is_nan and not _shows_finite_losses(text)
+
+
+def _shows_finite_losses(text: str) -> bool:
+    """Return True for a counted line whose losses are finite, in which `nan` only counts something."""
+    observation = LineParser().parse(text)  # another parser: this one must remember nothing
+    if observation is None or (observation.epoch is None and observation.step is None):
+        return False
+    losses = [value.number for value in observation.values if value.quantity.kind == "loss"]
+    # In `nan loss encountered in step 900` the integer is no loss.
+    return all(map(math.isfinite, losses)) and any(not loss.is_integer() for loss in losses)
 
 
 def _is_all_lost(observation: Optional[Observation]) -> bool:

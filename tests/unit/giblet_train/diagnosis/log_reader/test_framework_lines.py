@@ -234,6 +234,19 @@ def test_the_folds_of_each_repetition_are_trainings_of_their_own() -> None:
     assert causes == [] and [name for name, _ in parsed.log.folds] == ["fold 1", "fold 2", "fold 1"]
 
 
+COUNTS_OF_NAN = ["nan loss batches 0", "nan loss: 0", "nan loss count 2", "skipped a nan loss in one batch"]
+
+
+@pytest.mark.parametrize("count", COUNTS_OF_NAN)
+def test_a_count_of_lost_batches_is_no_loss_that_is_not_finite(count: str) -> None:
+    lines = [f"Epoch {e}: train loss {v}, val loss {v + 0.1:.4f}, {count}" for e, v in enumerate(FALL, 1)]
+    parsed, causes = judged(lines)
+    assert causes == [] and totals(parsed) == FALL
+    assert judged([*lines, lines[-1]])[1] == []  # another rank
+    assert judged([*lines, "ERROR: nan loss encountered in step 900, stopping"])[1] == ["nan"]
+    assert judged([*lines[:9], *[f"Epoch {e}: train loss nan, {count}" for e in range(10, 20)]])[1] == ["nan"]
+
+
 SHORT_NAMES = {
     "cost_after": "Cost after iteration {s}: {v}",
     "loss_at": "loss at step {s} = {v}",
