@@ -23,6 +23,8 @@ GROWTH = 1.5
 """Growth of the generator's loss that shows that it loses."""
 LOST = 4.0
 """Loss of a generator from which its samples are taken for real in less than 2 % of the cases."""
+NO_FALL = 0.85
+"""Share of its first loss down to which a generator's loss has not fallen, but for noise."""
 NEVER_REAL = 0.02
 """The same as a mean verdict of the discriminator on generated samples."""
 
@@ -34,12 +36,16 @@ def discriminator_wins(case: RunHistory) -> Finding | None:
     discriminator, generator = _courses(rows)
     if len(discriminator) < FEWEST_ROWS or min(discriminator) < 0:  # Wasserstein losses have no such scale
         return None
+    if not any(discriminator):  # not trained yet: the generator is warmed up alone
+        return None
     third = len(discriminator) // 3
     first_d, last_d = median(discriminator[:third]), median(discriminator[-third:])
     first_g, last_g = median(generator[:third]), median(generator[-third:])
     fake = [row.fake_score for row in rows[-third:] if row.fake_score is not None]
     is_never_real = bool(fake) and median(fake) < NEVER_REAL
-    is_lost = last_g >= GROWTH * first_g or last_g >= LOST or is_never_real
+    # A negative loss, as of a hinge, has no scale; one that falls is not lost however large its other parts are.
+    has_grown = first_g > 0 and last_g >= GROWTH * first_g
+    is_lost = has_grown or (last_g >= LOST and last_g >= NO_FALL * first_g) or is_never_real
     if max(discriminator[-2:]) >= 2 * WON or last_d >= WON or not is_lost:
         return None
     verdicts = f", which takes {median(fake):.1%} of the generated samples for real" if fake else ""

@@ -43,6 +43,10 @@ BALANCED: dict[str, Line] = {
     "recovers": lambda e, rng: (
         f"epoch {e} d_loss {0.01 if 5 < e < 10 else 0.6:.4f} g_loss {5 if 5 < e < 10 else 1.1:.3f}"
     ),
+    "warm_up_without_game": lambda e, rng: f"Epoch {e}/100 rec_loss {0.6 * 0.9**e:.4f} g_loss 0.0000 d_loss 0.0000",
+    "warm_up_of_the_generator": lambda e, rng: f"Epoch {e}/100 g_loss {26 * 0.9**e + 5:.4f} d_loss 0.0000",
+    "hinge": lambda e, rng: f"Epoch {e}/30 d_loss {0.022 + rng.gauss(0, 1e-3):.4f} g_loss {rng.gauss(-1, 0.02):.4f}",
+    "large_reconstruction": lambda e, rng: f"Epoch {e}/30 d_loss 0.02{e:02d} g_loss {26 * 0.9**e + 5:.4f}",
     "least_squares": lambda e, rng: f"epoch {e} D_A: {0.2 + rng.gauss(0, 0.03):.3f} G_A: 0.41 cycle_A: 1.1 idt_A: 0.5",
 }
 
