@@ -112,6 +112,8 @@ _SHORT_LOSSES: Dict[Tuple[str, ...], Tuple[str, ...]] = {
 """Abbreviations of the losses of training and validation, such as `t_loss` and `va_l`."""
 _OF_DURATIONS = frozenset({"data", "batch", "reader", "time"})
 """Words of a cost that is a duration, such as `batch_cost`."""
+_NORM_NAME = re.compile(r"(?<![a-z0-9])l_([12])(?![a-z0-9])")
+"""`l1` or `l2`, of which `words_of` makes two words."""
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"(?<![a-z])[tv](?=loss\b)|[a-z]+|\d+")
 _JOINED = re.compile(
@@ -167,12 +169,11 @@ def other_of(name: str) -> Optional[Quantity]:
     """Return the quantity of a name that is no loss, but may be a part of one; None if it cannot be."""
     words = words_of(name)
     rest = [word for word in words if word not in _FILLER and word not in _SPLIT]
-    joined = "_".join(rest)
-    is_distance = rest in (["l", "1"], ["l", "2"])
+    joined = _NORM_NAME.sub(r"l\1", "_".join(rest))
     if not rest or len(rest) > MOST_WORDS or set(words) & (_OTHER_QUANTITY | NOT_PARTS) or rest[0].isdigit():
         return None
     split = next((_SPLIT[word] for word in words if word in _SPLIT), None)
-    return Quantity(OTHER, split, joined.replace("_", "") if is_distance else joined)
+    return Quantity(OTHER, split, joined)
 
 
 def component_of(name: str) -> Optional[str]:
@@ -237,7 +238,8 @@ def _is_error(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str])
 
 def _loss(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str]) -> Quantity:
     component = next((_COMPONENT[word] for word in words if word in _COMPONENT), None)
-    others = [word for word in words if word not in _FILLER and word not in _SPLIT and not word.isdigit()]
+    joined = _NORM_NAME.sub(r"l\1", "_".join(words)).split("_")
+    others = [word for word in joined if word not in _FILLER and word not in _SPLIT and not word.isdigit()]
     part = component or ("_".join(others) if others else None)
     per = "step" if "step" in bag else "epoch" if "epoch" in bag else None
     return Quantity("loss", split, part, per)

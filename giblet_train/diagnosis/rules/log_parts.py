@@ -23,24 +23,21 @@ STILL = 0.02
 """Relative change of the other parts below which they do not change."""
 DIVERGENCES = frozenset({"kl", "kld", "kldiv", "kl_div", "kl_divergence"})
 """Names of a divergence from a prior, which is 0 if the encoder ignores its input."""
-REGULARISERS = DIVERGENCES | frozenset(
-    {
-        "commit",
-        "commitment",
-        "codebook",
-        "vq",
-        "aux",
-        "entropy",
-        "prior",
-        "tv",
-        "reg",
-        "regularization",
-        "l2",
-    }
+REGULARISERS = frozenset(
+    (
+        *("commit", "commitment", "codebook", "vq", "aux", "entropy", "prior", "tv", "reg", "regularization"),
+        *("regularizer", "regulariser", "regularisation", "penalty", "balance", "balancing", "load", "router", "z"),
+        *("ortho", "orthogonal", "orthogonality", "decay", "sparsity", "sparse", "wd", "smoothness"),
+        *("l1", "l2", "kl", "kld", "kldiv"),
+    )
 )
-"""Names of parts that are small by intention, and need not fall."""
+"""Words of the names of parts that are small by intention, and need not fall."""
 COLLAPSED = 1e-3
 """Divergence below which nothing passes from the encoder to the decoder, if it is that small next to the others too."""
+SMALL = 0.05
+"""Share of the total below which a part that is constant from the first epoch is taken for a regulariser."""
+SUDDEN_EPOCHS = 2
+"""Epochs within which a part falls to 0 that is cut off; one that is learnt takes longer."""
 FELL_FAR = 0.01
 """Level of a part, relative to its highest, after a collapse."""
 
@@ -68,7 +65,8 @@ def hiding_part(case: RunHistory, least_ratio: float, most_ratio: float = math.i
         least_ratio: smallest ratio of the first values that counts.
         most_ratio: ratio from which another rule reports it.
     """
-    courses = {name: values for name, values in _courses(case).items() if name not in REGULARISERS}
+    courses = {name: values for name, values in _courses(case).items() if not _is_regulariser(name)}
+    courses = _without_constants(courses, case.watch.unit_free_total)
     if len(courses) < 2 or any(min(values) <= 0 for values in courses.values()):
         return None
     starts = {name: median(values[:3]) for name, values in courses.items()}
@@ -97,20 +95,22 @@ def component_collapsed(case: RunHistory) -> Finding | None:
     complete = {c: values for c, values in courses.items() if len(values) == len(case.epochs) >= FEWEST_EPOCHS}
     for name, values in complete.items():
         others = {c: v for c, v in complete.items() if c != name}
-        finding = _collapse(name, values, others) if others else None
+        finding = _collapse(name, values, others, [v for _, v in case.train_totals]) if others else None
         if finding is not None:
             return finding
     return None
 
 
-def _collapse(name: str, values: Sequence[float], others: Courses) -> Finding | None:
+def _collapse(name: str, values: Sequence[float], others: Courses, totals: Sequence[float]) -> Finding | None:
     third = len(values) // 3
     last, highest = median(values[-third:]), max(values)
     size = max(abs(median(course[-third:])) for course in others.values())
     is_gone = 0 <= last < COLLAPSED and last < COLLAPSED * size and max(values[-third:]) < COLLAPSED
-    are_constant = all(_is_constant(course[-2 * third :]) for course in others.values())
+    are_constant = all(_is_constant(course[-2 * third :]) for course in (*others.values(), totals) if course)
     fell_far = last < FELL_FAR * highest
     is_divergence = name in DIVERGENCES
+    if not is_divergence and (_is_regulariser(name) or not _fell_at_once(values)):
+        return None
     if not is_gone or not (are_constant or (is_divergence and fell_far)) or not (fell_far or is_divergence):
         return None
     began = f"fell from {format_loss(highest)} to {last:.1e}" if fell_far else f"is {last:.1e}"
@@ -126,6 +126,27 @@ def _collapse(name: str, values: Sequence[float], others: Courses) -> Finding | 
             else f"Check what {name} is computed from: a loss of 0 on real data is seldom meant."
         ),
     )
+
+
+def _is_regulariser(name: str) -> bool:
+    words = set(name.split("_"))
+    return "cross" not in words and bool(words & REGULARISERS or name in DIVERGENCES)
+
+
+def _without_constants(courses: Courses, unit_free_total: float) -> Courses:
+    """Leave out small parts that never change, as regularisers; next to a part with a unit they may be hidden."""
+    starts = {name: median(values[:3]) for name, values in courses.items()}
+    least = SMALL * sum(starts.values())
+    if max(starts.values(), default=0.0) >= unit_free_total:
+        return courses
+    return {name: values for name, values in courses.items() if starts[name] > least or not _is_constant(values)}
+
+
+def _fell_at_once(values: Sequence[float]) -> bool:
+    """Return True if a part was cut off within few epochs."""
+    highest = max(values)
+    last_high = max(i for i, value in enumerate(values) if value >= highest / 2)
+    return max(values[last_high + SUDDEN_EPOCHS :], default=highest) < FELL_FAR * highest
 
 
 def _names(case: RunHistory) -> list[str]:

@@ -135,13 +135,46 @@ def test_parts_that_are_learnt_or_small_by_intention_accuse_nobody(line: Line) -
     assert causes == {}
 
 
-def test_a_small_constant_part_of_unknown_name_is_only_a_doubt() -> None:
-    def router(epoch: int, rng: random.Random) -> str:
-        ce = fall(epoch, rng, 2.2, 0.8)
-        return f"epoch {epoch} loss {ce + 0.02:.4f} ce {ce:.4f} z 0.0200"
+HEALTHY: dict[str, Line] = {
+    "experts": lambda e, rng: (
+        f"epoch {e} loss={(ce := fall(e, rng, 7.3, 2.0)) + 0.01:.4f} lm_loss={ce:.4f} "
+        f"aux_loss={1 + rng.gauss(0, 0.002):.4f} router_z_loss={4e-4 * 0.7**e:.6f}"
+    ),
+    "load_balance": lambda e, rng: with_constant(e, rng, "load_balance", 0.01),
+    "weights": lambda e, rng: with_constant(e, rng, "l2_reg", 0.02),
+    "unknown_name": lambda e, rng: with_constant(e, rng, "foo", 0.05),
+    "orthogonal": lambda e, rng: with_constant(e, rng, "ortho_loss", 0.31),
+    "boundary": lambda e, rng: (
+        f"epoch {e} loss={(pde := 0.5 + rng.gauss(0, 3e-4)) + (bc := 0.3 * math.exp(-e)):.6f} "
+        f"loss_pde={pde:.6f} loss_bc={bc:.7f}"
+    ),
+}
 
-    _, causes = judged(router)
-    assert causes == {"component_dominates": 0.5}
+
+def with_constant(epoch: int, rng: random.Random, name: str, value: float) -> str:
+    ce, part = fall(epoch, rng, 7.3, 2.0), value * (1 + rng.gauss(0, 0.001))
+    return f"epoch {epoch} loss={ce + part:.4f} ce_loss={ce:.4f} {name}={part:.4f}"
+
+
+@pytest.mark.parametrize("kind", HEALTHY)
+def test_regularisers_and_parts_that_are_learnt_first_accuse_nobody(kind: str) -> None:
+    _, causes = judged(HEALTHY[kind])
+    assert causes == {}
+
+
+def test_a_part_that_is_cut_off_is_a_doubt() -> None:
+    def cut_off(epoch: int, rng: random.Random) -> str:
+        box, mask = 0.5 + rng.gauss(0, 1e-3), (0.3 if epoch < 9 else 0.0)
+        return f"epoch {epoch} loss {box + mask:.4f} loss_box {box:.4f} loss_mask {mask:.4f}"
+
+    _, causes = judged(cut_off)
+    assert causes["component_collapsed"] == 0.5
+
+
+def test_the_name_of_a_part_is_shown_as_it_was_written() -> None:
+    for name in ("l2_reg", "l2_reg_loss"):
+        parsed, _ = judged(lambda e, rng, name=name: with_constant(e, rng, name, 0.02))
+        assert set(parsed.metrics[-1].train.loss) == {"ce", "l2_reg"}
 
 
 def test_the_sentence_on_a_collapse_has_both_levels() -> None:
