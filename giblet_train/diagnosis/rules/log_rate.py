@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
-from giblet_train.diagnosis.rules.noise import jitter, median_error
+from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error
 from giblet_train.diagnosis.run_start import format_loss
 
 FEWEST_EPOCHS = 5
@@ -18,6 +18,8 @@ GONE = 1e-6
 """Rate, relative to the highest one, that is as good as 0."""
 FADED = 1e-3
 """Rate, relative to the highest one, at which hardly anything is learnt."""
+HIGH_RATE = 0.099
+"""Rate, relative to the highest one, at which a training still learns; a tenth of it counts."""
 FEWEST_WARMING = 10
 IDLE_SHARE = 0.3
 """Share of the training, planned or seen, without a rate that no schedule is meant to have."""
@@ -79,15 +81,24 @@ def _decayed(case: RunHistory, rates: Rates, highest: float) -> Finding | None:
     is_cut_short = _was_falling(before)
     if gone_since is None and not is_cut_short:
         return None
+    is_effect = not is_cut_short and _had_converged(case, rates, highest)
     last = rates[-1][1]
     return _finding(
-        0.8 if gone_since is not None else 0.6,
+        TENTATIVE if is_effect else 0.8 if gone_since is not None else 0.6,
         f"The learning rate is {f'{last:.1e}' if last else '0'} since epoch {since} of {planned} (its highest was "
         f"{highest:.1e}), and the loss has stayed at {format_loss(median(after))}"
-        f"{', although it was still falling before' if is_cut_short else ''}.",
+        f"{', although it was still falling before' if is_cut_short else ''}"
+        f"{'; it was as constant before, so the rate may have been lowered because of that' if is_effect else ''}.",
         {"reason": "ended_early", "since_epoch": since, "observed": last, "highest_observed": highest},
         "Make the schedule as long as the training: it counts optimizer steps, or epochs, and not the other.",
     )
+
+
+def _had_converged(case: RunHistory, rates: Rates, highest: float) -> bool:
+    """Return True if the loss was constant while the rate was high, as before a rate is reduced on a plateau."""
+    low_since = _since(rates, HIGH_RATE * highest)
+    before = [total for epoch, total in case.train_totals if low_since is not None and epoch < low_since]
+    return len(before) >= 2 * WINDOW and not _was_falling(before)
 
 
 def _still_warming(case: RunHistory, rates: Rates) -> Finding | None:

@@ -40,6 +40,11 @@ HEALTHY: dict[str, Course] = {
     "cosine": (falling, cosine, ".2e"),
     "few_decimals": (falling, lambda e: cosine(e) / 4, ".4f"),
     "reduced_on_a_plateau": (falling, lambda e: 1e-3 * 0.1 ** (e // 20), ".1e"),
+    "reduced_to_0_after_convergence": (
+        lambda e: 0.2 + 1.8 * math.exp(-e / 4),
+        lambda e: 1e-1 if e < 25 else max(1e-8, 10 ** -(2.0 + (e - 25) // 3)),
+        ".1e",
+    ),
     "exponential": (falling, lambda e: 1e-3 * 0.9**e, ".2e"),
     "warm_up": (falling, lambda e: 1e-5 * min(e, 10), ".2e"),
     "printed_as_0_by_few_decimals": (falling, lambda _: 0.0, ".4f"),
@@ -83,6 +88,11 @@ def test_the_sentence_has_the_epoch_since_which_the_rate_is_0() -> None:
     sentence = causes_of(VANISHED["schedule_too_short"][1])[0][3]
     assert sentence.startswith("The learning rate is 0 since epoch 12 of 60 (its highest was 1.0e-03)")
     assert sentence.endswith("although it was still falling before.")
+
+
+def test_a_rate_that_was_reduced_after_convergence_is_a_doubt_with_its_reason() -> None:
+    (cause,) = causes_of(HEALTHY["reduced_to_0_after_convergence"])
+    assert cause[1] == 0.5 and cause[3].endswith("so the rate may have been lowered because of that.")
 
 
 def test_a_printed_rate_of_0_is_not_said_to_be_missing() -> None:
