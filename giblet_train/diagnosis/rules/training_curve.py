@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise, takewhile
+from itertools import groupby, pairwise, takewhile
 from statistics import fmean, linear_regression, median, stdev
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
@@ -229,7 +229,8 @@ def _same_validation(case: RunHistory) -> Finding | None:
     """Report weights that do not move, from a validation loss that a log repeats to the last of many digits."""
     validations = [v for _, v in case.validation_totals]
     same = list(takewhile(lambda value: value == validations[-1], reversed(validations)))
-    totals = [v for _, v in case.train_totals][-len(same) :]
+    since = case.validation_totals[-len(same)][0] if same else 0
+    totals = [v for epoch, v in case.train_totals if epoch >= since]
     correlations = {e.fmri_r for e in case.epochs[-len(same) :] if e.fmri_r is not None}
     is_exact = (
         len(correlations) < 2
@@ -237,6 +238,8 @@ def _same_validation(case: RunHistory) -> Finding | None:
         and len(f"{validations[-1]:.9g}".replace(".", "").lstrip("-0")) >= EXACT_DIGITS
     )
     if not is_exact or len(same) < max(EXACT_EPOCHS, SAME_SHARE * len(validations)) or len(set(totals)) < 2:
+        return None
+    if _is_carried_forward(validations[: -len(same)]) or _still_falls(totals, case.watch.flat_change):
         return None
     return Finding(
         confidence=0.85,
@@ -247,6 +250,12 @@ def _same_validation(case: RunHistory) -> Finding | None:
         evidence={"validation": validations[-1], "epochs": len(same)},
         action="Check that the optimizer has the parameters of this model and takes steps, and that its rate is not 0.",
     )
+
+
+def _is_carried_forward(validations: Sequence[float]) -> bool:
+    """Return True if most values come in runs, as in a log that repeats the last validation until the next one."""
+    n_runs = sum(1 for _ in groupby(validations))
+    return 0 < 2 * n_runs <= len(validations)
 
 
 def _is_dead(share: float | None) -> bool:

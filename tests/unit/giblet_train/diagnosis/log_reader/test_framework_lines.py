@@ -347,3 +347,14 @@ def test_a_test_of_learning_rates_is_no_training() -> None:
     parsed, causes = judged(rates)
     assert causes == [] and not parsed.metrics
     assert totals(judged([*rates, *(f"Epoch {e}/20 loss {v}" for e, v in enumerate(FALL, 1))])[0]) == FALL
+
+
+def test_a_validation_that_is_carried_forward_is_no_frozen_weight() -> None:
+    carried = [f"Epoch {e} train_loss {v} val_loss {0.531207 + 0.1 * (9 - e // 10):.6f}" for e, v in enumerate(FALL)]
+    assert judged(carried)[1] == []
+    # The training has converged, and its next validation is late.
+    values = [0.9, 0.7, 0.6, 0.55, 0.531207, *[0.531207] * 5]
+    late = [f"Epoch {e} train_loss {0.4 + 0.001 * (e % 3)} val_loss {values[e // 2]:.6f}" for e in range(20)]
+    assert "frozen_parameters" not in judged(late)[1]
+    learning = [f"Epoch {e} train_loss {v} val_loss 0.693147" for e, v in enumerate(FALL)]
+    assert "frozen_parameters" not in judged(learning)[1]
