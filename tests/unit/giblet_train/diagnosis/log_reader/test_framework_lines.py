@@ -206,6 +206,26 @@ def test_each_fold_of_a_log_is_a_training_of_its_own(heading: str, tmp_path: Pat
     assert cause.cause == "nan" and cause.sentence.startswith("In ") and " 2: The training loss" in cause.sentence
 
 
+NO_WAITS = {
+    "loss": "Epoch {e}/20 loss: {v} data: {d:.4f} pde: 0.9239 time: 0.2310",
+    "loss_with_average": "Epoch {e}/20 loss: {v} data: {d:.4f} ({d:.4f}) pde: 0.9239 time: 0.2310",
+    "two_units": "Epoch {e}/20 loss: {v} data_time: 120.5 ms step_time: 1.2 s",
+}
+
+
+@pytest.mark.parametrize("name", NO_WAITS)
+def test_a_loss_called_data_and_another_unit_are_no_wait(name: str) -> None:
+    parsed, causes = judged([NO_WAITS[name].format(e=e, v=v, d=0.7 * v) for e, v in enumerate(FALL, 1)])
+    assert causes == [] and parsed.log.data_wait is None
+
+
+def test_a_wait_in_milliseconds_or_outside_the_step_is_measured() -> None:
+    for line in ("data_time: 900.5 ms step_time: 1000.5 ms", "data: 0.9 s time: 1.0 s", "data_time: 9.0 time: 1.0"):
+        parsed, causes = judged([f"Epoch {e}/20 loss: {v} {line}" for e, v in enumerate(FALL, 1)])
+        assert causes == ["loader_bound"] and parsed.log.data_wait is not None, line
+        assert parsed.log.data_wait.share == pytest.approx(0.9, abs=1e-3), line
+
+
 DETAILS = {
     "results": ["Epoch {e}/20 loss {v}", "  Subject 1: accuracy 0.52", "  Subject 2: accuracy 0.53"],
     "splits": ["Epoch {e}/20 loss {v}", "Split 1: acc 0.8", "Split 2: acc 0.7"],
