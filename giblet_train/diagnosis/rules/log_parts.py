@@ -65,8 +65,8 @@ def hiding_part(case: RunHistory, least_ratio: float, most_ratio: float = math.i
         least_ratio: smallest ratio of the first values that counts.
         most_ratio: ratio from which another rule reports it.
     """
-    courses = {name: values for name, values in _courses(case).items() if not _is_regulariser(name)}
-    courses = _without_constants(courses, case.watch.unit_free_total)
+    learnt = {name: values for name, values in _courses(case).items() if not _is_regulariser(name)}
+    courses = _without_constants(learnt, case.watch.unit_free_total)
     if len(courses) < 2 or any(min(values) <= 0 for values in courses.values()):
         return None
     starts = {name: median(values[:3]) for name, values in courses.items()}
