@@ -41,6 +41,8 @@ _RESULT = re.compile(
     re.IGNORECASE,
 )
 """What follows a heading that is none, as in `Subject 1: accuracy 0.52`."""
+_ROUNDED_RATE = re.compile(r"\b(?:lr|learning[ _]?rate)\b\W{0,6}(0\.0{2,6})(?![\de])", re.IGNORECASE)
+"""A learning rate of which no digit is left."""
 _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf\b", re.IGNORECASE)
 _DECIMAL = re.compile(r"\d[.,]\d")
 
@@ -73,6 +75,8 @@ class TrainingLog(NamedTuple):
     """Heading of the fold that this training is, such as `fold 5`."""
     is_blocks: bool = False
     """True if the rows are blocks of steps, because the log counts no epochs."""
+    rounded_rate: str = ""
+    """A learning rate of 0 as printed, such as `0.0000`, if its digits would not show a small one; else empty."""
     balanced_rows: Tuple[EpochRow, ...] = ()
     """Epochs, or blocks of steps, of losses that balance each other."""
     summed_parts: Tuple[str, ...] = ()
@@ -123,6 +127,7 @@ class LogReader:
         self._scan = EndScan()
         self._collapse = CollapseWatch()
         self._data_wait = DataWaitWatch()
+        self._rounded_rate = ""
         self._unread: List[UnreadLine] = []
         self._n_unread, self._n_lines = 0, 0
         self._unnamed: Optional[UnreadLine] = None
@@ -165,6 +170,8 @@ class LogReader:
         self._n_lines += 1
         observation = self._parser.record(record)
         if observation is not None:
+            texts = (f"{name} {item}" for name, item in record.items() if isinstance(item, str))
+            self._note_rounded_rate(" ".join(texts))
             self._add(observation)
 
     def learn_comma(self, text: str) -> None:
@@ -194,6 +201,7 @@ class LogReader:
             data_wait=self._data_wait.result(),
             restarted=self.table.restarted,
             is_blocks=self.table.is_blocks,
+            rounded_rate=self._rounded_rate,
             balanced_rows=self.table.balanced_rows,
             summed_parts=self.table.summed_parts,
             is_adversarial=self.table.is_adversarial,
@@ -218,6 +226,7 @@ class LogReader:
         if observation is not None:
             self._settle_headings(observation)
             self._data_wait.add(line.text)
+            self._note_rounded_rate(line.text)
         epoch_before = self.table.epoch
         is_progress = observation is not None and not self._is_detail(observation) and self._add(observation)
         if observation is not None and observation.unreadable:
@@ -235,6 +244,10 @@ class LogReader:
         if end_patterns.RESUMED.search(line.text) or self._scan.has_errors:
             self.table.disturb()
         self._scan.add(line, raw)
+
+    def _note_rounded_rate(self, text: str) -> None:
+        match = _ROUNDED_RATE.search(text) if "0.00" in text else None
+        self._rounded_rate = match[1] if match else self._rounded_rate
 
     def _note_fold(self, text: str) -> None:
         """Hold a heading with another fold than the last one: the next epoch tells whether another training begins."""

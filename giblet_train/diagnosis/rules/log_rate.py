@@ -52,14 +52,27 @@ def _rates(case: RunHistory) -> list[tuple[int, float]]:
     return [(e.epoch, e.lr) for e in case.epochs] if any(e.lr for e in case.epochs) else []
 
 
+def _unit(case: RunHistory) -> str:
+    """Return what the rates are counted in: `case.course_unit`, unless only the course is in blocks."""
+    return case.course_unit if case.log is not None and case.log.is_blocks else "epoch"
+
+
+def _planned(case: RunHistory) -> int:
+    """Return the planned number of epochs; 0 if it is unknown, or blocks of steps are counted instead."""
+    return case.log.n_epochs if case.log is not None and not case.log.is_blocks else 0
+
+
 def _never_a_rate(case: RunHistory, rates: Rates, highest: float) -> Finding | None:
     totals = [total for _, total in case.train_totals]
     if len(totals) < FEWEST_EPOCHS or not _is_constant(totals, case.watch.flat_change):
         return None
-    value = "printed as 0" if not highest else f"{highest:.1e} at most"
+    rounded = case.log.rounded_rate if case.log is not None and not highest else ""
+    value = f"printed as {rounded or 0}" if not highest else f"{highest:.1e} at most"
+    doubt = f" A rate below {10.0 ** (1 - len(rounded[1:])) / 2:.0e} is rounded to that too." if rounded else ""
     return _finding(
-        0.85,
-        f"The learning rate is {value} in all {len(rates)} epochs, and the loss stays at {format_loss(totals[-1])}.",
+        TENTATIVE if rounded else 0.85,
+        f"The learning rate is {value} in all {len(rates)} {_unit(case)}s, and the loss stays at "
+        f"{format_loss(totals[-1])}.{doubt}",
         {"reason": "never_reaches_peak", "highest_observed": highest, "epochs": len(rates)},
         "Set a learning rate, and check that the warm-up is counted in steps of this training.",
     )
@@ -72,7 +85,7 @@ def _decayed(case: RunHistory, rates: Rates, highest: float) -> Finding | None:
     if since is None:
         return None
     n_idle = sum(epoch >= since for epoch, _ in rates)
-    planned = max(case.log.n_epochs if case.log is not None else 0, rates[-1][0])
+    planned = max(_planned(case), rates[-1][0])
     idle_share = (planned - since + 1) / max(1, planned - rates[0][0] + 1)
     after = [total for epoch, total in case.train_totals if epoch >= since]
     before = [total for epoch, total in case.train_totals if epoch < since]
@@ -85,8 +98,8 @@ def _decayed(case: RunHistory, rates: Rates, highest: float) -> Finding | None:
     last = rates[-1][1]
     return _finding(
         TENTATIVE if is_effect else 0.8 if gone_since is not None else 0.6,
-        f"The learning rate is {f'{last:.1e}' if last else '0'} since epoch {since} of {planned} (its highest was "
-        f"{highest:.1e}), and the loss has stayed at {format_loss(median(after))}"
+        f"The learning rate is {f'{last:.1e}' if last else '0'} since {_unit(case)} {since} of {planned} (its highest "
+        f"was {highest:.1e}), and the loss has stayed at {format_loss(median(after))}"
         f"{', although it was still falling before' if is_cut_short else ''}"
         f"{'; it was as constant before, so the rate may have been lowered because of that' if is_effect else ''}.",
         {"reason": "ended_early", "since_epoch": since, "observed": last, "highest_observed": highest},
@@ -105,7 +118,7 @@ def _still_warming(case: RunHistory, rates: Rates) -> Finding | None:
     """Report a warm-up that has not ended at the end of a log whose loss does not change."""
     totals = [total for _, total in case.train_totals]
     rises = all(b > a for (_, a), (_, b) in pairwise(rates))
-    is_late = rates[-1][0] >= IDLE_SHARE * (case.log.n_epochs if case.log is not None else 0)
+    is_late = rates[-1][0] >= IDLE_SHARE * _planned(case)
     is_sudden = bool(totals) and max(totals[-WINDOW:]) > SUDDEN * median(totals)
     if (
         len(rates) < FEWEST_WARMING
@@ -117,8 +130,8 @@ def _still_warming(case: RunHistory, rates: Rates) -> Finding | None:
         return None
     return _finding(
         0.7,
-        f"The learning rate is still warming up at epoch {rates[-1][0]}, where it is {rates[-1][1]:.1e}, and the loss "
-        f"stays at {format_loss(totals[-1])}.",
+        f"The learning rate is still warming up at {_unit(case)} {rates[-1][0]}, where it is {rates[-1][1]:.1e}, and "
+        f"the loss stays at {format_loss(totals[-1])}.",
         {"reason": "never_reaches_peak", "observed": rates[-1][1], "epoch": rates[-1][0]},
         "Shorten the warm-up: 5 % of all steps is plenty.",
     )

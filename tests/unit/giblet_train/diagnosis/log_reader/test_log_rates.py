@@ -98,3 +98,24 @@ def test_a_rate_that_was_reduced_after_convergence_is_a_doubt_with_its_reason() 
 def test_a_printed_rate_of_0_is_not_said_to_be_missing() -> None:
     parsed = parse([f"Epoch {e} loss 2.2 lr 0.0" for e in range(1, 20)])
     assert not any("the learning rate" in note for note in parsed.notes)
+
+
+@pytest.mark.parametrize("digits", [2, 4, 6])
+def test_a_rate_that_may_be_rounded_to_0_is_only_a_doubt(digits: int) -> None:
+    rounded = f"{0:.{digits}f}"
+    (cause,) = [c for c in causes_of((lambda _: 2.2, lambda _: 0.0, f".{digits}f")) if c[0] == "lr_off_plan"]
+    assert cause[1] == 0.5 and f"is printed as {rounded} in all 60 epochs" in cause[3]
+    assert cause[3].endswith(f"A rate below {0.5 * 10**-digits:.0e} is rounded to that too.")
+
+
+@pytest.mark.parametrize("digits", [".1f", ".9f", ".2e"])
+def test_a_rate_of_0_whose_digits_would_show_a_small_one_is_named(digits: str) -> None:
+    assert causes_of((lambda _: 2.2, lambda _: 0.0, digits))[0][:2] == ("lr_off_plan", 0.85)
+
+
+def test_a_log_without_epochs_speaks_of_its_blocks() -> None:
+    steps = [f"step {20 * i} loss {stuck(i // 3):.4f} lr {cosine(i // 3, 12):.2e} of 4 epochs" for i in range(3, 183)]
+    parsed = parse(steps)
+    (cause,) = [c for c in diagnose(None, parsed.metrics, log=parsed.log).causes if c.cause == "lr_off_plan"]
+    assert parsed.log.is_blocks and f"of {len(parsed.log.rows)} (its highest" in cause.sentence
+    assert " since block " in cause.sentence and "epoch" not in cause.sentence
