@@ -31,10 +31,10 @@ _ACCENTS = str.maketrans(
     "àáâãäåçèéêëìíîïñòóôõöùúûüÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖÙÚÛÜ’ℒ", "aaaaaaceeeeiiiinooooouuuuAAAAAACEEEEIIIINOOOOOUUUU'L"
 )
 _ELISION = re.compile(r"\b[dl]'(?=\w)", re.IGNORECASE)
-_WORD = r"(?!(?:nan|inf(?:inity)?)\b)[^\W\d_][\w@./]*"
+_WORD = r"(?!(?:nan|inf(?:inity)?)\b)[^\W\d_][\w@./]{0,80}"
 """Word of a name; `nan` in `loss nan acc 0.1` is a number."""
 _PAIR = re.compile(
-    rf"(?<!\w)(?P<name>{_WORD}(?:[ -]{_WORD}){{0,4}})['\"]?\s{{0,3}}(?P<mark>[:=]+|->|→|-(?=\s)|is\b)?[\s\u00a0]{{0,8}}"
+    rf"(?<!\w)(?<![^\W\d][@./])(?P<name>{_WORD}(?:[ -]{_WORD}){{0,4}})['\"]?\s{{0,3}}(?P<mark>[:=]+|->|→|-(?=\s)|is\b)?[\s\u00a0]{{0,8}}"
     rf"['\"\[(]{{0,2}}(?:tensor\(|array\(|np\.float\d+\()?(?P<number>{NUMBER})"
     rf"(?:\s?\((?P<average>{NUMBER})\))?",
     re.IGNORECASE,
@@ -77,13 +77,16 @@ _POSSESSIVE = re.compile(r"\b(train(?:ing)?|val(?:id)?|test|eval)(?:_\d+)?'s\s")
 """Data set in front of an error of LightGBM, such as `valid_1's rmse`."""
 _SUMMARY_FOLLOWS = re.compile(r"best iteration is:?\s*$", re.IGNORECASE)
 _SPLITS = r"train(?:ing)?|val(?:id|idation)?|dev|test"
+_GROUP_NAME = r"(?<![\w-])([A-Za-z][\w-]{0,60})"
+"""A name of bounded length that begins at its first letter: else a long line costs the square of its length."""
 _GROUP = re.compile(
-    rf"([A-Za-z][\w-]*)\s*[:=]?\s*[({{\[]\s*((?:{_SPLITS})\b[^(){{}}\[\]]{{1,200}})[)}}\]]", re.IGNORECASE
+    rf"{_GROUP_NAME}\s{{0,8}}[:=]?\s{{0,8}}[({{\[]\s{{0,8}}((?:{_SPLITS})\b[^(){{}}\[\]]{{1,200}})[)}}\]]",
+    re.IGNORECASE,
 )
 _IN_GROUP = re.compile(rf"({_SPLITS})\s*[:=]?\s*({NUMBER})", re.IGNORECASE)
 _SIDE_BY_SIDE = re.compile(
-    rf"(?:([A-Za-z][\w-]*)\s*)?[(\[]?\s*({_SPLITS})\s*[/|,]\s*({_SPLITS})\s*[)\]]?\s*([A-Za-z][\w-]*)?\s*[:=]\s*"
-    rf"({NUMBER})\s*[/|,]\s*({NUMBER})",
+    rf"(?:{_GROUP_NAME}\s{{0,8}})?[(\[]?\s{{0,8}}({_SPLITS})\s{{0,8}}[/|,]\s{{0,8}}({_SPLITS})\s{{0,8}}[)\]]?\s{{0,8}}"
+    rf"([A-Za-z][\w-]{{0,60}})?\s{{0,8}}[:=]\s{{0,8}}({NUMBER})\s{{0,8}}[/|,]\s{{0,8}}({NUMBER})",
     re.IGNORECASE,
 )
 _OTHER_METRIC = re.compile(r"acc|auc|f1|dice|iou|score|corr|r2|top|map\b|recall|precision|bleu|wer|cer|psnr|ssim", re.I)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import pytest
 
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_parser import ParsedLog, parse, read_log
+from giblet_train.diagnosis.log_reader.reader import read_lines
 from giblet_tui.reporting.why import of_path, why_lines
 from tests.collection.balanced_logs import BALANCED, balanced_log
 
@@ -290,3 +292,21 @@ def test_settings_before_the_first_step_are_no_restart() -> None:
         ["Namespace(max_steps=100000, lr=0.001)", "config: {'steps': 100000, 'lr': 6e-4}", *steps]
     ).log.restarted
     assert parse([*steps, *steps[20:]]).log.restarted
+
+
+LONG_LINES = {
+    "word": "Epoch 1 train loss (" + "a" * 4000,
+    "hyphens": "Epoch 1 train (loss) " + "ab-" * 1300,
+    "path": "Epoch 1 train (loss) " + "a.b/" * 1000,
+    "addresses": "Epoch 1 train/loss " + "a@" * 2000,
+    "splits": "Epoch 1 " + "train/" * 670 + " loss (",
+    "spaces": "Epoch 1 train (loss " + " " * 4000 + "x",
+    "words": "train loss (" + "a b c d e f " * 330,
+}
+
+
+@pytest.mark.parametrize("name", LONG_LINES)
+def test_a_long_line_takes_time_in_proportion_to_its_length(name: str) -> None:
+    begin = time.process_time()
+    read_lines([LONG_LINES[name]])
+    assert time.process_time() - begin < 0.2
