@@ -34,7 +34,8 @@ _ELISION = re.compile(r"\b[dl]'(?=\w)", re.IGNORECASE)
 _WORD = r"(?!(?:nan|inf(?:inity)?)\b)[^\W\d_][\w@./]{0,80}"
 """Word of a name; `nan` in `loss nan acc 0.1` is a number."""
 _PAIR = re.compile(
-    rf"(?<!\w)(?<![^\W\d][@./])(?P<name>{_WORD}(?:[ -]{_WORD}){{0,4}})['\"]?\s{{0,3}}(?P<mark>[:=]+|->|→|-(?=\s)|is\b)?[\s\u00a0]{{0,8}}"
+    rf"(?<!\w)(?<![^\W\d][@./])(?P<name>{_WORD}(?:[ -]{_WORD}){{0,4}})['\"]?"
+    rf"\s{{0,3}}(?P<mark>[:=]+|->|→|-(?=\s)|is\b)?[\s\u00a0]{{0,8}}"
     rf"['\"\[(]{{0,2}}(?:tensor\(|array\(|np\.float\d+\()?(?P<number>{NUMBER})"
     rf"(?:\s?\((?P<average>{NUMBER})\))?",
     re.IGNORECASE,

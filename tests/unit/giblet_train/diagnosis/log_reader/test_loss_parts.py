@@ -173,7 +173,8 @@ def test_a_part_that_is_cut_off_is_a_doubt() -> None:
 
 def test_the_name_of_a_part_is_shown_as_it_was_written() -> None:
     for name in ("l2_reg", "l2_reg_loss"):
-        parsed, _ = judged(lambda e, rng, name=name: with_constant(e, rng, name, 0.02))
+        rng = random.Random(1)
+        parsed = parse([with_constant(epoch, rng, name, 0.02) for epoch in range(1, EPOCHS + 1)])
         assert set(parsed.metrics[-1].train.loss) == {"ce", "l2_reg"}
 
 
