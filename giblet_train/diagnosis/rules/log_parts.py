@@ -66,8 +66,10 @@ def hiding_part(case: RunHistory, least_ratio: float, most_ratio: float = math.i
         most_ratio: ratio from which another rule reports it.
     """
     learnt = {name: values for name, values in _courses(case).items() if not _is_regulariser(name)}
+    if any(min(values) <= 0 for values in learnt.values()):
+        return None
     courses = _without_constants(learnt, case.watch.unit_free_total)
-    if len(courses) < 2 or any(min(values) <= 0 for values in courses.values()):
+    if len(courses) < 2:
         return None
     starts = {name: median(values[:3]) for name, values in courses.items()}
     largest = max(starts, key=lambda name: starts[name])
@@ -145,6 +147,8 @@ def _without_constants(courses: Courses, unit_free_total: float) -> Courses:
 def _fell_at_once(values: Sequence[float]) -> bool:
     """Return True if a part was cut off within few epochs."""
     highest = max(values)
+    if highest <= 0:
+        return False
     last_high = max(i for i, value in enumerate(values) if value >= highest / 2)
     return max(values[last_high + SUDDEN_EPOCHS :], default=highest) < FELL_FAR * highest
 
