@@ -80,7 +80,7 @@ def _delimiter(text: str) -> str:
 
 
 def _with_header(rows: Cells) -> Cells:
-    """Return a table with a header; one without is recognised by the two times in its first row.
+    """Return a table with a header; a table without a header is recognised by the two times in its first row.
 
     Such are the labels of Audacity (start, end, text) and aligned transcripts (word, word, onset, offset).
     """

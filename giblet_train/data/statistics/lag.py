@@ -100,7 +100,7 @@ class LagRow:
     reading_lag: LagEstimate | None = None
     """Lag of that reading, or None."""
     late_trs: int = 0
-    """For a run: TRs by which it follows later than the responses to the other runs let expect."""
+    """For a run: TRs by which it follows later than the other runs predict."""
     late_sds: float = 0.0
     """Standard deviations by which that exceeds chance; 0 if it was not measured."""
 

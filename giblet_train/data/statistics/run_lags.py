@@ -62,7 +62,7 @@ def _lateness(study: Study, edges: list[tuple[int, int]]) -> list[Peak]:
 
 
 def _expected_series(study: Study, edges: list[tuple[int, int]]) -> NDArray[np.float64]:
-    """Return (T, F): what the stimuli let expect of the haemodynamic response in each run, with variance 1."""
+    """Return (T, F): the haemodynamic response expected from the stimuli in each run, with variance 1."""
     series_TF, kernel_K = stimulus_series(study.features, study.tr_s), glover(study.tr_s)
     parts = [highpass(convolve_causal(series_TF[a:b], kernel_K), study.tr_s, FAST_S) for a, b in edges]
     joined_TF = np.concatenate(parts)
