@@ -98,11 +98,13 @@ def header_seconds(value: float, unit: str, path: Path) -> tuple[float | None, l
 
 def _sidecar_seconds(sidecar: Mapping[str, Any], path: Path) -> float | None:
     """Return the TR of a sidecar, None if it has none. Raises DataError, also for volumes at uneven distances."""
-    value = sidecar.get("RepetitionTime", _even_spacing(sidecar.get("VolumeTiming"), path))
+    value, name = sidecar.get("RepetitionTime"), "RepetitionTime"
+    if value is None:
+        value, name = _even_spacing(sidecar.get("VolumeTiming"), path), "the distance of VolumeTiming"
     if value is None:
         return None
     if not isinstance(value, int | float) or not 0 < value <= LONGEST_TR_S:
-        raise DataError(f"{path.name}: RepetitionTime of its sidecar is {value!r}.", "Give it in seconds.")
+        raise DataError(f"{path.name}: {name} of its sidecar is {value!r}.", "Give it in seconds.")
     return float(value)
 
 
@@ -110,7 +112,13 @@ def _even_spacing(onsets_s: Any, path: Path) -> float | None:
     """Return the distance between the volumes of VolumeTiming; None without it. Raises DataError if it varies."""
     if not isinstance(onsets_s, list) or len(onsets_s) < 2:
         return None
-    steps_s = [after - before for before, after in pairwise(onsets_s)]
+    are_numbers = all(isinstance(onset_s, int | float) and math.isfinite(onset_s) for onset_s in onsets_s)
+    steps_s = [after - before for before, after in pairwise(onsets_s)] if are_numbers else []
+    if not are_numbers or min(steps_s) <= 0:
+        raise DataError(
+            f"{path.name}: VolumeTiming of its sidecar is not a list of growing numbers.",
+            "Give the onset of each volume in seconds, or RepetitionTime.",
+        )
     if max(steps_s) - min(steps_s) > TR_TOLERANCE * max(steps_s):
         raise DataError(
             f"{path.name}: its volumes are {min(steps_s):g} to {max(steps_s):g} s apart (VolumeTiming of the sidecar).",

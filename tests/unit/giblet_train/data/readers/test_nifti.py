@@ -173,6 +173,34 @@ def test_a_sidecar_is_inherited_from_the_root_of_the_dataset(tmp_path):
     assert read_sidecar(path) == {"RepetitionTime": 1.5, "StartTime": 1.0}
 
 
+@pytest.mark.parametrize(
+    ("sidecar", "tr_s"),
+    [
+        ({"RepetitionTime": 1.5, "VolumeTiming": [0, 1.5, 9]}, 1.5),
+        ({"RepetitionTime": 1.5, "VolumeTiming": ["0", "2"]}, 1.5),
+        ({"RepetitionTime": None, "VolumeTiming": [0, 2, 4]}, 2.0),
+        ({"VolumeTiming": [1, 3.5, 6]}, 2.5),
+    ],
+)
+def test_volume_timing_states_the_tr_where_the_sidecar_has_none(tmp_path, sidecar, tr_s):
+    assert read_header(header_with(tmp_path / "a_bold.nii.gz", 0.0, sidecar), None).tr_s == tr_s
+
+
+@pytest.mark.parametrize(
+    ("onsets_s", "says"),
+    [
+        ([0, 1.5, 9], "1.5 to 7.5 s apart"),
+        (["0", "2"], "not a list of growing numbers"),
+        ([0, None], "not a list of growing numbers"),
+        ([4, 2, 0], "not a list of growing numbers"),
+        ([0, 2000, 4000], "distance of VolumeTiming of its sidecar is 2000"),
+    ],
+)
+def test_volume_timing_without_one_distance_is_refused(tmp_path, onsets_s, says):
+    with pytest.raises(DataError, match=says):
+        read_header(header_with(tmp_path / "a_bold.nii.gz", 0.0, {"VolumeTiming": onsets_s}), None)
+
+
 @pytest.mark.parametrize(("start_s", "noted"), [(0.0, True), (0.75, False), (0.7, False)])
 def test_a_slice_time_reference_far_from_the_middle_is_noted(tmp_path, start_s, noted):
     path = header_with(tmp_path / "a_bold.nii.gz", 1.5, {"RepetitionTime": 1.5, "StartTime": start_s})
