@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import python_calamine
 
+from giblet_train.data.readers.delimiter import find_delimiter, is_number
 from giblet_train.schema.errors import DataError
 
 SHEET = "Segments"
@@ -39,7 +40,7 @@ def read_cells(path: Path) -> Cells:
             return _sheet(path)
         text = _text(path)
         if kind in (".csv", ".tsv", ".txt"):
-            return _with_header(list(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))))
+            return _with_header(_separated(text))
         if kind in (".srt", ".vtt"):
             return _subtitles(text)
         if kind == ".textgrid":
@@ -73,10 +74,9 @@ def _sheet(path: Path) -> Cells:
     return rows
 
 
-def _delimiter(text: str) -> str:
-    """Return the separator of the first line: a comma, a tab, or a semicolon as some spreadsheets write it."""
-    first = next((line for line in text.split("\n") if line.strip()), "")
-    return max("\t;,", key=first.count)
+def _separated(text: str) -> Cells:
+    delimiter = find_delimiter(text.split("\n"))
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
 
 
 def _with_header(rows: Cells) -> Cells:
@@ -85,22 +85,14 @@ def _with_header(rows: Cells) -> Cells:
     Such are the labels of Audacity (start, end, text) and aligned transcripts (word, word, onset, offset).
     """
     rows = [row for row in rows if any(str(cell).strip() for cell in row)]
-    if not rows or sum(_is_number(cell) for cell in rows[0]) != LEAST_NUMBERS:
+    if not rows or sum(is_number(cell) for cell in rows[0]) != LEAST_NUMBERS:
         return rows
-    times = [n for n, cell in enumerate(rows[0]) if _is_number(cell)]
+    times = [n for n, cell in enumerate(rows[0]) if is_number(cell)]
     texts = [n for n in range(len(rows[0])) if n not in times]
     if not texts:
         return rows
     order = [*times, texts[0]]
     return [HEADER, *([row[n] if n < len(row) else "" for n in order] for row in rows)]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell.replace(",", "."))
-    except ValueError:
-        return False
-    return True
 
 
 def _subtitles(text: str) -> Cells:

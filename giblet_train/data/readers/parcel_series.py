@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from giblet_train.data.geometry import ParcelTable
 from giblet_train.data.readers.array_file import HDF5, read_array
 from giblet_train.data.readers.array_reader import ArrayReader
+from giblet_train.data.readers.delimiter import find_delimiter
 from giblet_train.data.readers.image_files import check_present
 from giblet_train.data.readers.repetition_time import HeaderNote, TrustTr, checked_tr
 from giblet_train.data.readers.series_path import split_dataset
@@ -28,7 +29,6 @@ from giblet_train.data.readers.volumes import Volumes
 from giblet_train.schema.errors import DataError
 
 TABLES = (".tsv", ".csv")
-DELIMITERS = "\t,;"
 SUFFIXES = (*TABLES, *HDF5, ".npy", ".npz")
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+(?:[eE][-+]?\d+)?")
 FEWEST_COUNTED = 8
@@ -147,9 +147,9 @@ def _cells(path: Path) -> list[list[str]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             text = file.read()
-        header = text.partition("\n")[0]
-        delimiter = max(DELIMITERS, key=header.count)
-        rows = [[_plain(cell) for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+        lines = text.splitlines()
+        delimiter = find_delimiter(lines)
+        rows = [[_plain(cell) for cell in row] for row in csv.reader(lines, delimiter=delimiter) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}.", "Give a table with a header of parcel names.") from None
     if len(rows) < 2:

@@ -15,6 +15,7 @@ from math import isfinite, nan
 from pathlib import Path
 
 from giblet_train.data.readers.bids import companions
+from giblet_train.data.readers.delimiter import find_delimiter
 from giblet_train.data.readers.series_path import missing_file, split_dataset
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import DataError
@@ -147,7 +148,7 @@ def _text_of(path: Path) -> str:
 def _read_cells(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
     """Return line number and cells of each row; missing values are empty."""
     lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.startswith("#")]
-    delimiter = max("\t;,", key=lines[0][1].count) if lines else "\t"
+    delimiter = find_delimiter([line for _, line in lines])
     table = list(csv.reader((line for _, line in lines), delimiter=delimiter))
     header = [cell.strip() for cell in table[0]] if table else []
     missing = [name for name in NEEDED if name not in header]
