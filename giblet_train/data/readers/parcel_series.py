@@ -104,8 +104,10 @@ def _read_table(path: Path) -> tuple[NDArray[np.float32], tuple[str, ...], tuple
     """Return (T, P), the names of the parcels, and notes. Raises DataError."""
     rows = _cells(path)
     notes: list[HeaderNote] = []
-    body = rows[1:] if _is_header(rows[0]) or _has_numbered_parcels(rows) else rows
-    if body is not rows and not rows[0][0]:
+    is_numbered = _has_numbered_parcels(rows)
+    body = rows[1:] if _is_header(rows[0]) or is_numbered else rows
+    names_parcels = is_numbered and all(_number(row[0]) is None for row in body)
+    if body is not rows and not rows[0][0] and not names_parcels:
         rows = [row[1:] for row in rows]
         body = rows[1:]
         notes.append(HeaderNote("index_column", f"{path.name}: the first column has no name; it is left out."))
@@ -163,9 +165,13 @@ def _cells(path: Path) -> list[list[str]]:
 
 
 def _has_numbered_parcels(rows: Sequence[Sequence[str]]) -> bool:
-    """Return True if the first row are growing whole numbers, as labels of parcels are, and the second is not."""
-    labels, values = ([_number(cell) for cell in row] for row in rows[:2])
-    if len(labels) < 2 or not all(n is not None and n == int(n) for n in labels if n is None or isfinite(n)):
+    """Return True if the first row are growing whole numbers, as labels of parcels are, and the second is not.
+
+    An empty first cell is above an index and no label.
+    """
+    start = 0 if rows[0][0] else 1
+    labels, values = ([_number(cell) for cell in row[start:]] for row in rows[:2])
+    if len(labels) < 2 - start or not all(n is not None and n == int(n) for n in labels if n is None or isfinite(n)):
         return False
     steps = [after - before for before, after in pairwise(n for n in labels if n is not None)]
     counts = all(step == 1 for step in steps) and labels[0] in (0, 1)

@@ -5,6 +5,7 @@ import json
 import msgspec
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 
 from giblet_train.data.geometry import Geometry, ParcelTable
@@ -256,6 +257,23 @@ def test_a_table_may_have_decimal_commas(tmp_path):
     np.testing.assert_array_equal(
         rows(read_header(tmp_path / "a.csv", 1.5)), [[n % 3 + 0.5, n % 4 + 0.25] for n in range(6)]
     )
+
+
+@pytest.mark.parametrize("n_parcels", [1, 2, 3, 12])
+def test_the_default_table_of_pandas_has_an_index_and_numbered_parcels(tmp_path, n_parcels):
+    values = np.random.default_rng(0).normal(size=(12, n_parcels)).round(3).astype(np.float32)
+    pd.DataFrame(values).to_csv(tmp_path / "a.csv")
+    volumes = read_header(tmp_path / "a.csv", 1.5)
+    assert volumes.geometry.names == tuple(map(str, range(n_parcels)))
+    np.testing.assert_array_equal(rows(volumes), pd.read_csv(tmp_path / "a.csv", index_col=0).to_numpy(np.float32))
+    np.testing.assert_array_equal(rows(volumes), values)
+
+
+def test_a_table_of_pandas_with_a_row_per_parcel_is_read_transposed(tmp_path):
+    pd.DataFrame(VALUES.T, index=[f"P{n}" for n in range(N)]).to_csv(tmp_path / "a.csv")
+    volumes = read_header(tmp_path / "a.csv", 1.5)
+    assert volumes.geometry.names == tuple(f"P{n}" for n in range(N))
+    np.testing.assert_array_equal(rows(volumes), VALUES)
 
 
 @pytest.mark.parametrize("labels", [(0, 1, 2), (1, 2, 3), (11, 12, 205)])
