@@ -32,6 +32,7 @@ TABLES = (".tsv", ".csv")
 SUFFIXES = (*TABLES, *HDF5, ".npy", ".npz")
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+(?:[eE][-+]?\d+)?")
 FEWEST_COUNTED = 8
+LEAST_LABELS = 4
 MISSING = ("", "n/a", "nan", "na")
 CENTRED = 1e-3
 """Largest mean, in standard deviations, of series that were centred."""
@@ -119,6 +120,10 @@ def _read_table(path: Path) -> tuple[NDArray[np.float32], tuple[str, ...], tuple
         return _numbers(path, values).T, _checked_names(path, names), tuple(notes)
     values_TP = _numbers(path, body)
     parcels = () if body is rows else _checked_names(path, rows[0])
+    if is_numbered:
+        labels = ", ".join(parcels[:3])
+        sentence = f"{path.name}: the first row, {labels} ..., is taken for labels of parcels, not for a volume."
+        notes.append(HeaderNote("numbered_parcels", sentence))
     if values_TP.shape[1] > 1 and _counts(values_TP[:, 0]):
         column = f"column {parcels[0]}" if parcels else "first column"
         notes.append(HeaderNote("index_column", f"{path.name}: the {column} counts the volumes; it is left out."))
@@ -167,7 +172,8 @@ def _cells(path: Path) -> list[list[str]]:
 def _has_numbered_parcels(rows: Sequence[Sequence[str]]) -> bool:
     """Return True if the first row are growing whole numbers, as labels of parcels are, and the second is not.
 
-    An empty first cell is above an index and no label.
+    An empty first cell is above an index and no label. A volume of few parcels can be growing whole numbers by chance:
+    fewer than LEAST_LABELS must count from 0 or 1.
     """
     start = 0 if rows[0][0] else 1
     labels, values = ([_number(cell) for cell in row[start:]] for row in rows[:2])
@@ -176,7 +182,11 @@ def _has_numbered_parcels(rows: Sequence[Sequence[str]]) -> bool:
     steps = [after - before for before, after in pairwise(n for n in labels if n is not None)]
     counts = all(step == 1 for step in steps) and labels[0] in (0, 1)
     are_whole = all(n is not None and isfinite(n) and n == int(n) for n in values)
-    return all(step > 0 for step in steps) and (counts or not are_whole)
+    if len(labels) < LEAST_LABELS and not counts:
+        return False
+    # Without an index, 0 and 1 may as well be a volume of two parcels whose values are all whole.
+    are_labels = counts and (start == 1 or len(labels) > 2)
+    return all(step > 0 for step in steps) and (are_labels or not are_whole)
 
 
 def _plain(cell: str) -> str:

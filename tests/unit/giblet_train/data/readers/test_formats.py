@@ -259,9 +259,10 @@ def test_a_table_may_have_decimal_commas(tmp_path):
     )
 
 
+@pytest.mark.parametrize("n_decimals", [0, 3])
 @pytest.mark.parametrize("n_parcels", [1, 2, 3, 12])
-def test_the_default_table_of_pandas_has_an_index_and_numbered_parcels(tmp_path, n_parcels):
-    values = np.random.default_rng(0).normal(size=(12, n_parcels)).round(3).astype(np.float32)
+def test_the_default_table_of_pandas_has_an_index_and_numbered_parcels(tmp_path, n_parcels, n_decimals):
+    values = (100 * np.random.default_rng(0).normal(size=(12, n_parcels))).round(n_decimals).astype(np.float32)
     pd.DataFrame(values).to_csv(tmp_path / "a.csv")
     volumes = read_header(tmp_path / "a.csv", 1.5)
     assert volumes.geometry.names == tuple(map(str, range(n_parcels)))
@@ -276,9 +277,25 @@ def test_a_table_of_pandas_with_a_row_per_parcel_is_read_transposed(tmp_path):
     np.testing.assert_array_equal(rows(volumes), VALUES)
 
 
-@pytest.mark.parametrize("labels", [(0, 1, 2), (1, 2, 3), (11, 12, 205)])
+@pytest.mark.parametrize("labels", [(0, 1), (0, 1, 2), (1, 2, 3), (11, 12, 205, 310)])
 def test_numbers_of_parcels_are_no_volume(tmp_path, labels):
-    lines = ["\t".join(map(str, labels)), *(f"{n % 3}.5\t{n % 4}.25\t{n % 5}.5" for n in range(9))]
-    (tmp_path / "a.tsv").write_text("\n".join(lines))
+    values = np.random.default_rng(0).normal(size=(9, len(labels))).round(3).astype(np.float32)
+    pd.DataFrame(values, columns=labels).to_csv(tmp_path / "a.tsv", sep="\t", index=False)
     volumes = read_header(tmp_path / "a.tsv", 1.5)
-    assert (volumes.n_trs, volumes.geometry.names) == (9, tuple(map(str, labels)))
+    assert volumes.geometry.names == tuple(map(str, labels))
+    np.testing.assert_array_equal(rows(volumes), values)
+    assert "numbered_parcels" in [note.finding for note in volumes.notes]
+
+
+@pytest.mark.parametrize("first", [(812, 934), (812, 934, 951)])
+def test_a_first_volume_of_whole_numbers_is_not_taken_for_labels(tmp_path, first):
+    values = np.array([first, *([812.5 + n % 3, 930.25, 950.5][: len(first)] for n in range(9))], np.float32)
+    (tmp_path / "a.csv").write_text("\n".join(",".join(f"{value:g}" for value in row) for row in values))
+    volumes = read_header(tmp_path / "a.csv", 1.5)
+    np.testing.assert_array_equal(rows(volumes), np.loadtxt(tmp_path / "a.csv", np.float32, delimiter=","))
+    assert [note.finding for note in volumes.notes if note.finding != "tr_missing"] == ["no_header"]
+
+
+def test_a_row_of_zero_and_one_is_a_volume_where_all_values_are_whole(tmp_path):
+    (tmp_path / "a.csv").write_text("0,1\n1,3\n2,0\n1,1")
+    assert rows(read_header(tmp_path / "a.csv", 1.5)).tolist() == [[0, 1], [1, 3], [2, 0], [1, 1]]
