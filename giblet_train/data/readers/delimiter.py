@@ -1,7 +1,8 @@
-"""Find the delimiter of a table in text."""
+"""Find the delimiter of a table in text, and cut its lines at it."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 
 DELIMITERS = "\t;,"
@@ -20,6 +21,13 @@ def find_delimiter(lines: Sequence[str]) -> str:
     if present[0] != ";" or "," not in present or any(_count_numbers(line) >= LEAST_NUMBERS for line in first):
         return present[0]
     return max(";,", key=first[0].count)
+
+
+def split_line(line: str, delimiter: str) -> list[str] | None:
+    """Return the cells of a line; None if a quotation mark opens a cell that does not end in the line."""
+    # An open cell goes on with the second line.
+    row, *others = csv.reader([line, "end"], delimiter=delimiter)
+    return row if others else None
 
 
 def _count_numbers(line: str) -> int:

@@ -8,14 +8,13 @@ with the same `bold` describe several presentations within one run.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 from pathlib import Path
 
 from giblet_train.data.readers.bids import companions
-from giblet_train.data.readers.delimiter import find_delimiter
+from giblet_train.data.readers.delimiter import find_delimiter, split_line
 from giblet_train.data.readers.series_path import missing_file, split_dataset
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import DataError
@@ -149,7 +148,7 @@ def _read_cells(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
     """Return line number and cells of each row; missing values are empty."""
     lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.startswith("#")]
     delimiter = find_delimiter([line for _, line in lines])
-    table = list(csv.reader((line for _, line in lines), delimiter=delimiter))
+    table = [_cut(path, number, line, delimiter) for number, line in lines]
     header = [cell.strip() for cell in table[0]] if table else []
     missing = [name for name in NEEDED if name not in header]
     unknown = [name for name in header if name not in (*COLUMNS, *FILES)]
@@ -171,6 +170,13 @@ def _read_cells(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
         cells = dict.fromkeys((*COLUMNS, *FILES), "") | dict(zip(header, (v.strip() for v in values), strict=False))
         rows.append((number, {name: "" if value in MISSING else value for name, value in cells.items()}))
     return rows
+
+
+def _cut(path: Path, number: int, line: str, delimiter: str) -> list[str]:
+    cells = split_line(line, delimiter)
+    if cells is None:
+        raise DataError(f"{path}, row {number}: a quotation mark is not closed.", "Close or delete it.")
+    return cells
 
 
 def _entry(path: Path, number: int, cells: Mapping[str, str], folder: Path, stimuli: Sequence[str]) -> RunEntry:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from giblet_train.data.readers.row_plan import plan_rows
@@ -158,6 +159,8 @@ def test_a_table_is_read_and_written_back(tmp_path):
         (["1\tx.nii.gz\ta\tnan"], r"row 2: scan_onset_s is 'nan', which is not a number"),
         (["1\tx.nii.gz\ta\t0\t9"], "row 2 has 5 cells, the header 4"),
         (["1\tx.nii.gz\ta\t0", "01\ty.nii.gz\ta\t0"], "row 3: the subject is 01, and 1 in row 2"),
+        (['1\t"x.nii.gz\ta\t0', "2\tx.nii.gz\ta\t0"], "row 2: a quotation mark is not closed"),
+        (["1\tx.nii.gz\ta\t0", '2\tx.nii.gz\ta\t"0'], "row 3: a quotation mark is not closed"),
         ([], "has no run"),
     ],
 )
@@ -165,6 +168,14 @@ def test_bad_tables_are_refused_with_their_row(tmp_path, rows, sentence):
     (tmp_path / "x.nii.gz").touch()
     with pytest.raises(DataError, match=sentence):
         read_runs_table(write(tmp_path, *rows), tmp_path, ["a", "b"])
+
+
+def test_quotation_marks_around_a_cell_are_no_part_of_it(tmp_path):
+    (tmp_path / "x, y.nii.gz").touch()
+    path = write(tmp_path, '1,"x, y.nii.gz"', '2,"x, ""y"".nii.gz"', header="subject,bold")
+    (tmp_path / 'x, "y".nii.gz').touch()
+    expected = pd.read_csv(path)["bold"].tolist()
+    assert [run.bold.name for run in read_runs_table(path, tmp_path, [])] == expected
 
 
 @pytest.mark.parametrize("separator", [",", ";"])
