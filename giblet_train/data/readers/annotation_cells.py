@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import python_calamine
 
-from giblet_train.data.readers.delimiter import find_delimiter, is_number
+from giblet_train.data.readers.delimiter import find_delimiter, is_number, split_line
 from giblet_train.schema.errors import DataError
 
 SHEET = "Segments"
@@ -40,7 +40,7 @@ def read_cells(path: Path) -> Cells:
             return _sheet(path)
         text = _text(path)
         if kind in (".csv", ".tsv", ".txt"):
-            return _with_header(_separated(text))
+            return _with_header(_separated(path, text))
         if kind in (".srt", ".vtt"):
             return _subtitles(text)
         if kind == ".textgrid":
@@ -74,9 +74,32 @@ def _sheet(path: Path) -> Cells:
     return rows
 
 
-def _separated(text: str) -> Cells:
-    delimiter = find_delimiter(text.split("\n"))
-    return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+def _separated(path: Path, text: str) -> Cells:
+    """Return the rows of a table. Raises DataError if a quotation mark that is not closed hides rows.
+
+    In text between tabs, where marks are rarely needed, such a mark is text.
+    """
+    lines = text.split("\n")
+    delimiter = find_delimiter(lines)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows: Cells = []
+    begin = 1
+    for row in reader:
+        if delimiter == "\t" and any("\t" in cell for cell in row):
+            return [split_line(line, delimiter) or line.split(delimiter) for line in lines]
+        rows.append(row)
+        if any(_hides_row(row, place, len(rows[0]), delimiter) for place in range(len(row))):
+            raise DataError(f"{path}, row {begin}: a quotation mark is not closed.", "Close or delete it.")
+        begin = reader.line_num + 1
+    return rows
+
+
+def _hides_row(row: Sequence[str], place: int, width: int, delimiter: str) -> bool:
+    """Return True if a later line of a cell could be a row: it is as wide, and has numbers where the row has."""
+    numbers = [n for n in range(place) if is_number(row[n])]
+    lines = [line.split(delimiter) for line in row[place].split("\n")[1:]]
+    wide = [cells for cells in lines if len(cells) >= max(width, place + 1, 2)]
+    return any(any(map(is_number, cells)) and all(is_number(cells[n]) for n in numbers) for cells in wide)
 
 
 def _with_header(rows: Cells) -> Cells:

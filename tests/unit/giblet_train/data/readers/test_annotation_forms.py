@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 from datetime import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xlsxwriter
 
@@ -149,6 +151,35 @@ def test_a_table_without_times_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("time,label\n2.0,a\n")
     with pytest.raises(DataError, match="no column for the start, the end or the duration; it has 'time', 'label'"):
         read_annotations(tmp_path / "a.csv", TR_S)
+
+
+QUOTES = ['"I think', 'so," he said', '"No"', "then"]
+
+
+def test_an_open_quotation_mark_between_tabs_hides_no_row(tmp_path: Path) -> None:
+    rows = ["onset\tduration\ttrial_type", *(f"{n}.5\t0.5\t{words}" for n, words in enumerate(QUOTES))]
+    (tmp_path / "a.tsv").write_text("\n".join(rows) + "\n")
+    segments = read_annotations(tmp_path / "a.tsv", TR_S).segments
+    events = pd.read_csv(tmp_path / "a.tsv", sep="\t", quoting=csv.QUOTE_NONE)
+    assert [s.start_s for s in segments] == events["onset"].tolist()
+    assert [s.detail for s in segments] == [QUOTES[0], QUOTES[1], "No", QUOTES[3]]
+
+
+@pytest.mark.parametrize("words", [['"I think', "so"], ['"I think', 'so," he said'], ['"I think', 'so"']])
+def test_an_open_quotation_mark_between_commas_is_refused_with_its_row(tmp_path: Path, words: list[str]) -> None:
+    rows = ["onset,duration,text", *(f"{n},0.5,{word}" for n, word in enumerate(["first", *words, "last"]))]
+    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(DataError, match="row 3: a quotation mark is not closed"):
+        read_annotations(tmp_path / "a.csv", TR_S)
+
+
+def test_lines_within_quotation_marks_are_one_text(tmp_path: Path) -> None:
+    texts = ["a dog,\nand 5, 6, 7", 'she says: "no,\n\nnever"', "end"]
+    frame = pd.DataFrame({"onset": [0.5, 1.5, 2.5], "duration": 1, "text": texts})
+    for name, separator in (("a.csv", ","), ("b.csv", ";"), ("c.tsv", "\t")):
+        frame.to_csv(tmp_path / name, sep=separator, index=False)
+        segments = read_annotations(tmp_path / name, TR_S).segments
+        assert [s.detail for s in segments] == [" ".join(text.split()) for text in texts]
 
 
 def test_a_short_word_is_the_label_of_its_tr(tmp_path: Path) -> None:
