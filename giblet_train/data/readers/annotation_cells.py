@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import python_calamine
@@ -32,22 +32,31 @@ LEAST_NUMBERS = 2
 Cells = list[list[Any]]
 
 
-def read_cells(path: Path) -> Cells:
-    """Return the rows of a file, header first. Raises DataError for a file that cannot be read."""
+class Table(NamedTuple):
+    """Rows of a file, header first."""
+
+    rows: Cells
+    delimiter: str = ""
+    """Sign between the cells of a table in text; empty for other files."""
+
+
+def read_cells(path: Path) -> Table:
+    """Return the rows of a file. Raises DataError for a file that cannot be read."""
     kind = path.suffix.lower()
     try:
         if kind in (".xlsx", ".xls", ".xlsm", ".ods"):
-            return _sheet(path)
+            return Table(_sheet(path))
         text = _text(path)
         if kind in (".csv", ".tsv", ".txt"):
-            return _with_header(_separated(path, text))
+            delimiter = find_delimiter(text.split("\n"))
+            return Table(_with_header(_separated(path, text, delimiter)), delimiter)
         if kind in (".srt", ".vtt"):
-            return _subtitles(text)
+            return Table(_subtitles(text))
         if kind == ".textgrid":
-            return _textgrid(text)
+            return Table(_textgrid(text))
         if kind == ".eaf":
-            return _elan(text)
-        return _sheet(path)
+            return Table(_elan(text))
+        return Table(_sheet(path))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Set data.annotations.") from None
     except (python_calamine.CalamineError, UnicodeDecodeError, csv.Error, ElementTree.ParseError) as error:
@@ -74,19 +83,17 @@ def _sheet(path: Path) -> Cells:
     return rows
 
 
-def _separated(path: Path, text: str) -> Cells:
+def _separated(path: Path, text: str, delimiter: str) -> Cells:
     """Return the rows of a table. Raises DataError if a quotation mark that is not closed hides rows.
 
     In text between tabs, where marks are rarely needed, such a mark is text.
     """
-    lines = text.split("\n")
-    delimiter = find_delimiter(lines)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     rows: Cells = []
     begin = 1
     for row in reader:
         if delimiter == "\t" and any("\t" in cell for cell in row):
-            return [split_line(line, delimiter) or line.split(delimiter) for line in lines]
+            return [split_line(line, delimiter) or line.split(delimiter) for line in text.split("\n")]
         rows.append(row)
         if any(_hides_row(row, place, len(rows[0]), delimiter) for place in range(len(row))):
             raise DataError(f"{path}, row {begin}: a quotation mark is not closed.", "Close or delete it.")

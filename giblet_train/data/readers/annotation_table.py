@@ -53,6 +53,9 @@ OTHER_NAMES = {
 """Field -> other names of its column, in lower case and without the unit."""
 DURATIONS = ("duration", "dur")
 MILLISECONDS = re.compile(r"(?<!ss )\b(?:ms|msec)$")
+TIMES = ("start_s", "end_s", "duration")
+DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+THOUSANDS = re.compile(r"-?[1-9]\d{0,2},\d{3}")
 EMPTY = ("n/a", "nan")
 TITLE_ROWS = 5
 """Rows at the top of a table that are searched for its header."""
@@ -96,7 +99,7 @@ class Row:
 
 def read_rows(path: Path) -> list[Row]:
     """Read the rows with any content. Raises DataError for an unreadable file, a missing column and a bad time."""
-    table = read_cells(path)
+    table, delimiter = read_cells(path)
     first = next((n for n, row in enumerate(table[:TITLE_ROWS]) if not _missing(_columns(row))), 0)
     header = [str(cell).strip() for cell in table[first]] if table else []
     columns = _columns(header)
@@ -107,8 +110,11 @@ def read_rows(path: Path) -> list[Row]:
             f"{path} has no column for {', '.join(missing)}; it has {names}.",
             "Name the columns as the lab's workbook does; or start_s, end_s, detail; or onset, duration, trial_type.",
         )
+    numbered = list(enumerate(table[first + 1 :], first + 2))
+    if delimiter == ",":
+        _check_commas(path, numbered, columns)
     rows = []
-    for number, cells in enumerate(table[first + 1 :], first + 2):
+    for number, cells in numbered:
         values = {field: column.cell(cells) for field, column in columns.items()}
         if any(str(value).strip() for field, value in values.items() if field != "first_tr"):
             first_tr = values.pop("first_tr", None)
@@ -150,6 +156,23 @@ def _columns(header: Sequence[Any]) -> dict[str, _Column]:
     return columns
 
 
+def _check_commas(path: Path, rows: Sequence[tuple[int, Sequence[Any]]], columns: Mapping[str, _Column]) -> None:
+    """Raise DataError for a table between commas if the commas in its times may separate thousands."""
+    timed = [columns[field] for field in (*TIMES, "first_tr") if field in columns]
+    times = [(number, column.name, str(column.cell(cells)).strip()) for number, cells in rows for column in timed]
+    with_comma = [item for item in times if DECIMAL_COMMA.fullmatch(item[2])]
+    grouped = [item for item in with_comma if THOUSANDS.fullmatch(item[2])]
+    # Commas that cannot separate thousands show that the others are decimal ones, too.
+    are_decimal = len(grouped) < len(with_comma) and not any("." in text for _, _, text in times)
+    if grouped and not are_decimal:
+        number, name, text = grouped[0]
+        raise DataError(
+            f"{path}, row {number}: {name} is {text!r}, which may be {text.replace(',', '.')} or "
+            f"{text.replace(',', '')}.",
+            "Write a point before decimals, and nothing between thousands.",
+        )
+
+
 def _without_unit(name: str) -> str:
     return re.sub(r" (?:s|sec|secs|seconds|ms|msec|ss msec|in s|in seconds|in ms)$", "", name)
 
@@ -172,8 +195,7 @@ def _segment(path: Path, number: int, values: Mapping[str, Any], columns: Mappin
             f"{path}, row {number}: the segment ends at {end_s:g} s, before it starts at {start_s:g} s.",
             "Correct the row.",
         )
-    times = ("start_s", "end_s", "duration")
-    words = {field: _clean_text(value) for field, value in values.items() if field not in times}
+    words = {field: _clean_text(value) for field, value in values.items() if field not in TIMES}
     return Segment(start_s, end_s, **words)
 
 
@@ -204,7 +226,7 @@ def _clock_s(value: Any) -> float | None:
 def _optional_number(value: Any) -> float | None:
     """Return a number, also with a comma before its decimals; None for anything else."""
     text = value.strip() if isinstance(value, str) else value
-    if isinstance(text, str) and re.fullmatch(r"-?\d+,\d+", text):
+    if isinstance(text, str) and DECIMAL_COMMA.fullmatch(text):
         text = text.replace(",", ".")
     try:
         number = float(text)

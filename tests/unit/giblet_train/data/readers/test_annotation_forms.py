@@ -153,6 +153,27 @@ def test_a_table_without_times_is_refused(tmp_path: Path) -> None:
         read_annotations(tmp_path / "a.csv", TR_S)
 
 
+@pytest.mark.parametrize("onsets", [["1,234", "1,240"], ["2.5", "1,234"], ["1,5", "2.5", "1,234"]])
+def test_a_comma_that_may_separate_thousands_is_refused_with_its_row(tmp_path: Path, onsets: list[str]) -> None:
+    pd.DataFrame({"onset": onsets, "duration": 2, "text": "a"}).to_csv(tmp_path / "a.csv", index=False)
+    row = onsets.index("1,234") + 2
+    with pytest.raises(DataError, match=f"row {row}: onset is '1,234', which may be 1.234 or 1234") as error:
+        read_annotations(tmp_path / "a.csv", TR_S)
+    assert "nothing between thousands" in error.value.remedy
+
+
+@pytest.mark.parametrize(("separator", "onsets"), [(";", [1.234, 1.24]), ("\t", [1.234, 12.345]), (",", [0.5, 1.234])])
+def test_decimal_commas_are_read_where_they_can_be_nothing_else(
+    tmp_path: Path, separator: str, onsets: list[float]
+) -> None:
+    frame = pd.DataFrame({"onset": onsets, "duration": 2, "text": ["1,000 dogs", "b"]})
+    frame.to_csv(tmp_path / "a.csv", sep=separator, decimal=",", index=False)
+    segments = read_annotations(tmp_path / "a.csv", TR_S).segments
+    assert [s.start_s for s in segments] == pd.read_csv(tmp_path / "a.csv", sep=separator, decimal=",")[
+        "onset"
+    ].tolist()
+
+
 QUOTES = ['"I think', 'so," he said', '"No"', "then"]
 
 
