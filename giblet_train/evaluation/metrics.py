@@ -18,7 +18,12 @@ SEGMENT_TRS = 5
 
 
 def pearson(predicted_TV: Array, measured_TV: Array) -> NDArray[np.float64]:
-    """Return the correlation over time of each column (V,), summed in double precision; 0 if either is constant."""
+    """Return the correlation over time of each column (V,), summed in double precision.
+
+    It is 0 if either is constant, and NaN without TRs.
+    """
+    if not len(measured_TV):
+        return np.full(measured_TV.shape[1:], np.nan)
     predicted = _centred(predicted_TV)
     measured = _centred(measured_TV)
     norm_V = np.sqrt((predicted**2).sum(axis=0) * (measured**2).sum(axis=0))
@@ -39,11 +44,13 @@ def shifted_r(predicted_TV: Array, measured_TV: Array, smallest_trs: int = SMALL
 
 
 def contributions_of(predicted_TV: Array, measured_TV: Array) -> NDArray[np.float64]:
-    """Return each TR's influence (T,) on the mean of r over voxels; they sum to it.
+    """Return each TR's influence (T,) on the mean of r over voxels; they sum to it. Without TRs there is none.
 
     Unlike `products_of`, they also contain how a TR changes the variances that r is divided by, without which
     intervals of large correlations would be too wide.
     """
+    if not len(measured_TV):
+        return np.zeros(0)
     predicted, measured = unit(predicted_TV), unit(measured_TV)
     products_TV = predicted * measured
     r_V = products_TV.sum(axis=0)
@@ -120,7 +127,7 @@ def _segments(x_TF: Array, n_segments: int, segment_trs: int) -> NDArray[np.floa
 
 def _centred(x_TV: Array) -> NDArray[np.float64]:
     doubled = np.asarray(x_TV, np.float64)
-    return np.asarray(doubled - doubled.mean(axis=0))
+    return np.asarray(doubled - doubled.mean(axis=0)) if len(doubled) else doubled
 
 
 def unit(x_TV: Array) -> NDArray[np.float64]:

@@ -1,5 +1,7 @@
 """Figures of merit against numpy, and at chance where there is nothing."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,15 @@ def test_pearson_is_numpys():
 
 def test_a_constant_correlates_with_nothing():
     assert pearson(np.ones((20, 2)), RNG.normal(size=(20, 2))).tolist() == [0.0, 0.0]
+
+
+def test_without_trs_there_is_no_correlation_and_no_warning():
+    none_TV = np.zeros((0, 4), np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(pearson(none_TV, none_TV)).tolist() == [True] * 4
+        assert contributions_of(none_TV, none_TV).shape == products_of(none_TV, none_TV).shape == (0,)
+        assert np.isnan(interval_of_sum(contributions_of(none_TV, none_TV))).all()
 
 
 def test_shifted_series_are_rolled():
