@@ -57,10 +57,13 @@ class CoarseGrid:
         self._column_G[inside_G] = column_XYZ[tuple(voxel_G3[inside_G].T)]
 
     def values(self, title: str, values_V: Floats, high: float = 0.0) -> BrainMap:
-        """Return a map of values from 0 on; NaN and values below 0 are without a value. high: 0 for the largest."""
+        """Return a map of values from 0 on; NaN and values up to 0 are without a value.
+
+        high: end of the scale; 0 for the largest value, which is 0 if no voxel has one.
+        """
         positive_V = np.nan_to_num(values_V) > 0
-        high = high or float(values_V[positive_V].max(initial=1e-6))
-        level_V = np.rint(np.clip(np.nan_to_num(values_V) / high, 0, 1) * (LEVELS - 1)) / (LEVELS - 1)
+        high = high or float(values_V[positive_V].max(initial=0.0))
+        level_V = np.rint(np.clip(np.nan_to_num(values_V) / (high or 1.0), 0, 1) * (LEVELS - 1)) / (LEVELS - 1)
         code_V = np.where(positive_V, FIRST + np.rint(level_V * (255 - FIRST)), NO_VALUE)
         return BrainMap(title=title, low=0.0, high=high, voxels=self._packed(code_V))
 

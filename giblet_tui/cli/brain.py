@@ -78,7 +78,7 @@ def brain(
         print_data(brain_view.ansi_line(cells, n_colors))
     print_data(brain_view.view_labels(volume, columns, rows))
     print_data("  ".join(brain_view.ansi_line(cells, n_colors) for cells in brain_view.key_cells(volume)))
-    if not volume.brain_map.names:
+    if not volume.brain_map.names and volume.has_values:
         print_data(f"peak at {brain_view.place_words(volume, peak)}")
 
 

@@ -59,6 +59,11 @@ class BrainVolume:
         x, y, z = (int(n) for n in np.unravel_index(int(self.code_XYZ.argmax()), self.code_XYZ.shape))
         return x, y, z
 
+    @property
+    def has_values(self) -> bool:
+        """Return True if any voxel has a value or a category."""
+        return bool(self.code_XYZ.max() >= FIRST)
+
     def mm(self, voxel: Sequence[int]) -> tuple[float, float, float]:
         """Return the millimetres of a voxel: right, anterior, superior."""
         x, y, z = (origin + self.record.step_mm * n for origin, n in zip(self.record.origin_mm, voxel, strict=True))
@@ -251,8 +256,10 @@ def _shade(cell: Cell) -> str:
 def key_cells(volume: BrainVolume) -> list[list[Cell]]:
     """Return the colours of a map with their meaning: a scale with its ends, or each category with its share.
 
-    A category's share is that of the voxels that have a category.
+    A category's share is that of the voxels that have a category. A map without values has no scale.
     """
+    if not volume.has_values:
+        return [_words("no voxel has a value")]
     names = volume.brain_map.names
     if not names:
         bar = [Cell("█", ramp(n / (KEY_CELLS - 1)), None) for n in range(KEY_CELLS)]

@@ -3,10 +3,13 @@
 import base64
 import re
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from giblet_train.analysis.brain_record import CoarseGrid
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import BrainMap, BrainRecord
 from giblet_tui.reporting.brain_view import (
@@ -59,6 +62,19 @@ def test_the_peak_is_named_with_its_place_region_and_value():
     [key], [category] = key_cells(volume), key_cells(decode_map(record(), "region"))
     assert re.fullmatch("0 █{24} 0.6", "".join(cell.glyph for cell in key))
     assert "".join(cell.glyph for cell in category) == "█ auditory 100%" and category[0].front == CATEGORIES[0]
+
+
+def test_a_map_without_a_value_says_so_instead_of_a_scale():
+    study = SimpleNamespace(geometry=VolumeGrid.of((3, 4, 5), np.eye(4)))
+    mask = np.ones((3, 4, 5), bool)
+    data = SimpleNamespace(study=study, mask=mask, n_voxels=mask.size, in_grid_order=lambda index_V: index_V)
+    grid = CoarseGrid(data)
+    for n_significant, words in ((0, "no voxel has a value"), (1, "0 " + "█" * 24 + " 0.3")):
+        r_V = np.where(np.arange(mask.size) < n_significant, 0.3, 0.0)
+        made = grid.record(1, {"r": grid.values("held-out r, significant voxels", r_V)}, held_out=True)
+        [key] = key_cells(decode_map(made, "r"))
+        assert "".join(cell.glyph for cell in key) == words
+        assert decode_map(made, "r").has_values == bool(n_significant)
 
 
 def test_views_are_named_below_their_middle():
