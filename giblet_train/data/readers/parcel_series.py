@@ -103,9 +103,9 @@ def load_array(path: Path) -> NDArray[Any]:
 
 def _read_table(path: Path) -> tuple[NDArray[np.float32], tuple[str, ...], tuple[HeaderNote, ...]]:
     """Return (T, P), the names of the parcels, and notes. Raises DataError."""
-    rows = _cells(path)
+    rows, is_quoted = _cells(path)
     notes: list[HeaderNote] = []
-    is_numbered = _has_numbered_parcels(rows)
+    is_numbered = _has_numbered_parcels(rows, is_quoted)
     body = rows[1:] if _is_header(rows[0]) or is_numbered else rows
     names_parcels = is_numbered and all(_number(row[0]) is None for row in body)
     if body is not rows and not rows[0][0] and not names_parcels:
@@ -150,11 +150,12 @@ def _is_header(row: Sequence[str]) -> bool:
     return _number(row[0]) is None and counted
 
 
-def _cells(path: Path) -> list[list[str]]:
+def _cells(path: Path) -> tuple[list[list[str]], bool]:
+    """Return rows of cells, and True if the first row is in quotation marks and the second is not."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             text = file.read()
-        lines = text.splitlines()
+        lines = [line for line in text.splitlines() if line]
         delimiter = find_delimiter(lines)
         rows = [[_plain(cell) for cell in row] for row in csv.reader(lines, delimiter=delimiter) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -166,14 +167,14 @@ def _cells(path: Path) -> list[list[str]]:
         raise DataError(
             f"{path}, row {uneven} has {len(rows[uneven - 1])} cells, row 1 has {len(rows[0])}.", "Correct the table."
         )
-    return rows
+    return rows, lines[0].startswith('"') and '"' not in lines[1]
 
 
-def _has_numbered_parcels(rows: Sequence[Sequence[str]]) -> bool:
+def _has_numbered_parcels(rows: Sequence[Sequence[str]], is_quoted: bool) -> bool:
     """Return True if the first row are growing whole numbers, as labels of parcels are, and the second is not.
 
-    An empty first cell is above an index and no label. A volume of few parcels can be growing whole numbers by chance:
-    fewer than LEAST_LABELS must count from 0 or 1.
+    An empty first cell is above an index and no label. It, or quotation marks, show that the row is a header. Without
+    them, whole numbers of a few parcels can grow by chance: fewer than LEAST_LABELS must count from 0 or 1.
     """
     start = 0 if rows[0][0] else 1
     labels, values = ([_number(cell) for cell in row[start:]] for row in rows[:2])
@@ -182,10 +183,11 @@ def _has_numbered_parcels(rows: Sequence[Sequence[str]]) -> bool:
     steps = [after - before for before, after in pairwise(n for n in labels if n is not None)]
     counts = all(step == 1 for step in steps) and labels[0] in (0, 1)
     are_whole = all(n is not None and isfinite(n) and n == int(n) for n in values)
-    if len(labels) < LEAST_LABELS and not counts:
+    is_marked = start == 1 or is_quoted
+    if not is_marked and len(labels) < LEAST_LABELS and not counts:
         return False
-    # Without an index, 0 and 1 may as well be a volume of two parcels whose values are all whole.
-    are_labels = counts and (start == 1 or len(labels) > 2)
+    # Without a mark, 0 and 1 may as well be a volume of two parcels whose values are all whole.
+    are_labels = is_quoted or (counts and (is_marked or len(labels) > 2))
     return all(step > 0 for step in steps) and (are_labels or not are_whole)
 
 

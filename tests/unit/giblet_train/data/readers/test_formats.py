@@ -1,5 +1,6 @@
 """Series that are no volumes: read, checked, and written back in their own format."""
 
+import csv
 import json
 
 import msgspec
@@ -270,6 +271,17 @@ def test_the_default_table_of_pandas_has_an_index_and_numbered_parcels(tmp_path,
     np.testing.assert_array_equal(rows(volumes), values)
 
 
+@pytest.mark.parametrize("is_quoted", [False, True])
+@pytest.mark.parametrize("labels", [(11, 205), (11, 12, 205)])
+def test_an_index_or_quotation_marks_show_that_few_numbers_are_labels(tmp_path, labels, is_quoted):
+    values = np.random.default_rng(0).normal(size=(12, len(labels))).round(3).astype(np.float32)
+    frame = pd.DataFrame(values, columns=list(map(str, labels)))
+    frame.to_csv(tmp_path / "a.csv", index=not is_quoted, quoting=csv.QUOTE_NONNUMERIC if is_quoted else 0)
+    volumes = read_header(tmp_path / "a.csv", 1.5)
+    assert volumes.geometry.names == tuple(map(str, labels))
+    np.testing.assert_array_equal(rows(volumes), values)
+
+
 def test_a_table_of_pandas_with_a_row_per_parcel_is_read_transposed(tmp_path):
     pd.DataFrame(VALUES.T, index=[f"P{n}" for n in range(N)]).to_csv(tmp_path / "a.csv")
     volumes = read_header(tmp_path / "a.csv", 1.5)
@@ -294,6 +306,13 @@ def test_a_first_volume_of_whole_numbers_is_not_taken_for_labels(tmp_path, first
     volumes = read_header(tmp_path / "a.csv", 1.5)
     np.testing.assert_array_equal(rows(volumes), np.loadtxt(tmp_path / "a.csv", np.float32, delimiter=","))
     assert [note.finding for note in volumes.notes if note.finding != "tr_missing"] == ["no_header"]
+
+
+def test_a_volume_without_any_value_keeps_its_place(tmp_path):
+    values = np.where(np.arange(12)[:, None] == 5, np.nan, np.random.default_rng(0).normal(size=(12, 3)).round(3))
+    pd.DataFrame(values, columns=["a", "b", "c"]).to_csv(tmp_path / "a.tsv", sep="\t", index=False)
+    volumes = read_header(tmp_path / "a.tsv", 1.5)
+    assert volumes.n_trs == 12
 
 
 def test_a_row_of_zero_and_one_is_a_volume_where_all_values_are_whole(tmp_path):
