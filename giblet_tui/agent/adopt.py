@@ -30,7 +30,7 @@ from giblet_tui.agent import (
     start_run,
     user_sessions,
 )
-from giblet_tui.agent.main import AgentRefusal, Emit, home_path
+from giblet_tui.agent.main import AgentRefusal, Emit, check_private, home_path
 from giblet_tui.agent.proc import start_ticks
 from giblet_tui.agent.records import write_record
 from giblet_tui.agent.run_processes import LocalRun
@@ -59,6 +59,7 @@ def adopt(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         private_dirs.make(str(workdir / layout.RUNS))
         if arguments.get("lab"):
             lab.open_workdir(str(workdir), str(arguments["lab"]))
+        check_private(str(workdir / layout.RUNS), str(workdir))
         with start_run.lock(workdir, {"run_id": f"adopting {session.address}", "launched_by": arguments["by"]}):
             adopted_before = _find_adopted_run(str(workdir), session)
             if adopted_before is not None and adopted_before.supervisor() is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from giblet_tui.agent import evaluation_jobs, layout, run_processes, sessions, start_run
-from giblet_tui.agent.main import AgentRefusal, Emit, home_path
+from giblet_tui.agent.main import AgentRefusal, Emit, check_private, home_path
 from giblet_tui.agent.run_processes import LocalRun
 
 _ENDED_FILES = (layout.EXIT, layout.HEARTBEAT, layout.RUN)
@@ -46,6 +46,7 @@ def remove(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     arguments: workdir; runs, their ids; environments, their names; keep and promoted, as for `holdings`.
     """
     workdir = _workdir(arguments)
+    check_private(str(workdir / layout.RUNS), str(workdir))
     removed: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     with start_run.lock(workdir, {"run_id": "clearing space", "launched_by": run_processes.user_name(os.getuid())}):

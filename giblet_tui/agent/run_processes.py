@@ -131,6 +131,13 @@ def find(workdir: str, run_id: str) -> LocalRun:
     Raises AgentRefusal if it does not exist, belongs to another user, or could have been changed by one: its records
     say which processes a stop ends.
     """
+    run = _find_unchecked(workdir, run_id)
+    check_private(str(run.path), str(run.path.parent.parent))
+    return run
+
+
+def _find_unchecked(workdir: str, run_id: str) -> LocalRun:
+    """Return the run with that id. Raises AgentRefusal if it does not exist or belongs to another user."""
     if not layout.is_run_id(run_id):
         raise AgentRefusal(f"{run_id[:60]!r} is not a run id.", "`giblet ps -a` lists them.", 2)
     path = runs_folder(workdir) / run_id
@@ -144,18 +151,20 @@ def find(workdir: str, run_id: str) -> LocalRun:
         raise AgentRefusal(f"The run {run_id} belongs to {user_name(owner)}.", "Only its owner can do that.", 5)
     if path.is_symlink() or not (path / layout.RUN).is_file():
         raise AgentRefusal(f"{path} is not a run directory: it has no run.json.", "`giblet ps -a` lists runs.", 2)
-    check_private(str(path), str(path.parent.parent))
     return LocalRun(path)
 
 
 def all_runs(workdir: str) -> list[LocalRun]:
-    """Return every run of this user in a working directory."""
+    """Return every run of this user in a working directory.
+
+    Also those that others could have changed: what a live run needs must stay, and no list may hide it.
+    """
     folder = runs_folder(workdir)
     names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     runs = []
     for name in names:
         with contextlib.suppress(AgentRefusal):
-            runs.append(find(workdir, name))
+            runs.append(_find_unchecked(workdir, name))
     return runs
 
 

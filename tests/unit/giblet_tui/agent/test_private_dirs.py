@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui.agent import private_dirs, python_env, start_run, stop_run
+from giblet_tui.agent import cleanup, private_dirs, python_env, run_processes, start_run, stop_run
 from giblet_tui.agent.main import INPUT, AgentRefusal, receive
 
 STRANGER = 65534
@@ -121,6 +121,27 @@ def test_records_that_others_could_have_changed_end_no_process(tmp_path, opened)
     finally:
         bystander.kill()
         bystander.wait()
+
+
+@pytest.mark.parametrize("opened", ["runs", "runs/demo-20260101-120000-abcd"])
+def test_a_run_that_others_could_have_changed_is_listed_and_keeps_its_environment(tmp_path, opened):
+    run_dir, python = tmp_path / "runs" / "demo-20260101-120000-abcd", tmp_path / "envs" / "key" / "bin" / "python"
+    private_dirs.make(str(run_dir))
+    private_dirs.make(str(python.parent))
+    (tmp_path / "envs" / "key" / ".ready").touch()
+    (run_dir / "run.json").write_text(json.dumps({"run_id": run_dir.name, "argv": [str(python)]}))
+    live = subprocess.Popen(["sleep", "60"], env={"GIBLET_RUN_ID": run_dir.name})
+    try:
+        (tmp_path / opened).chmod(0o775)
+        assert [run.run_id for run in run_processes.all_runs(str(tmp_path))] == [run_dir.name]
+        listed = cleanup.holdings({"workdir": str(tmp_path)}, ignore)
+        assert [entry["kept"] for entry in listed["environments"]] == [f"{run_dir.name} is running in it"]
+        if opened == "runs":
+            with pytest.raises(AgentRefusal, match="can be written by others"):
+                cleanup.remove({"workdir": str(tmp_path), "environments": ["key"]}, ignore)
+    finally:
+        live.kill()
+        live.wait()
 
 
 def test_nothing_starts_below_an_open_directory(tmp_path):
