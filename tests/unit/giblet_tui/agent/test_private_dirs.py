@@ -155,6 +155,17 @@ def test_nothing_starts_below_an_open_directory(tmp_path):
     assert list((workdir / "runs").iterdir()) == []
 
 
+def test_a_link_to_the_working_directory_hides_nothing(tmp_path):
+    private_dirs.make(str(tmp_path / "giblet" / "envs"))
+    (tmp_path / "link").symlink_to("giblet")
+    python = str(tmp_path / "link" / "envs" / "key" / "bin" / "python")
+    assert private_dirs.problem(python, str(tmp_path / "link")) == ""
+    (tmp_path / "giblet" / "envs").chmod(0o777)
+    for workdir in (tmp_path / "link", tmp_path / "giblet"):
+        sentence = private_dirs.problem(str(workdir / "envs" / "key" / "bin" / "python"), str(workdir))
+        assert sentence == f"{tmp_path}/giblet/envs can be written by others (mode 0777)"
+
+
 def test_what_lies_outside_is_the_owners_choice(tmp_path):
     (tmp_path / "shared").mkdir(mode=0o777)
     (tmp_path / "shared").chmod(0o777)
