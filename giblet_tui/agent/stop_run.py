@@ -210,6 +210,8 @@ class _StopProcedure:
             self._signal([supervisor], signal.SIGQUIT)
             if self._wait(KILL_LIMIT_S):
                 return
+        if not self._at_work():  # it may have ended since the last look
+            return
         self._report("KILL", f"Killing {_pids(sorted(self._alive()))}.")
 
     def _signal(self, pids: list[int], number: int) -> None:
@@ -223,7 +225,10 @@ class _StopProcedure:
         return alive
 
     def _wait(self, limit_s: float, roots: Sequence[int] = ()) -> bool:
-        """Wait until nothing of the run is left. Returns False if the limit has passed, or all roots have ended."""
+        """Wait until nothing of the run is left, all roots have ended, or the limit has passed.
+
+        Returns True if nothing is left.
+        """
         began = time.monotonic()
         report_at = began + _FIRST_REPORT_S
         supervisor = None if self.adopted else self.run.supervisor()
@@ -232,7 +237,7 @@ class _StopProcedure:
             if (supervisor is None or self.run.supervisor() is None) and not self._at_work():
                 return True
             if roots and all(start_ticks(pid) != self.processes.get(pid) for pid in roots):
-                return False
+                break
             if time.monotonic() >= report_at:
                 report_at += _REPORT_EVERY_S
                 seconds = time.monotonic() - self.began
