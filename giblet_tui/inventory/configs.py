@@ -40,7 +40,7 @@ def ladder() -> Stages:
 def find(name: str) -> Path:
     """Return the file of a configuration, by name or path. Raises ConfigError with the nearest name."""
     if "/" in name or name.endswith((".yaml", ".yml")):
-        path = Path(name).expanduser()
+        path = _expanded(name)
         if path.is_dir():
             raise ConfigError(f"{name} is a folder, not a configuration.", f"Name a file in it: {name.rstrip('/')}/...")
         if not path.is_file():
@@ -66,7 +66,7 @@ def find(name: str) -> Path:
 def _refuse_other_path(name: str) -> None:
     """Raise ConfigError if the name is that of a folder or of a file that is no YAML file."""
     with contextlib.suppress(OSError):  # a name that is too long names neither
-        path = Path(name).expanduser()
+        path = _expanded(name)
         if path.is_dir():
             raise ConfigError(f"{name} is a folder, not a configuration.", f"Name a file in it: {name}/...")
         if path.is_file():
@@ -74,6 +74,14 @@ def _refuse_other_path(name: str) -> None:
                 f"{name} is not a configuration, for its name does not end in .yaml.",
                 "Name a YAML file; giblet init NODE FOLDER writes one for a folder with a film and scans.",
             )
+
+
+def _expanded(name: str) -> Path:
+    """Return the path with the home folder for ~; unchanged if this machine has no user of that name."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
 
 
 def read(name: str, settings: Sequence[str] = ()) -> Loaded:
