@@ -170,9 +170,10 @@ def check_name(name: str) -> None:
     """Raise ConfigError if a node cannot have that name."""
     if not re.fullmatch(HOST_PATTERN, name):
         remedy = "Use at most 63 letters, digits, _ . and -, not starting with . or -."
-        if parts := re.fullmatch(r"(?:\w+://)?(?:[^@/]+@)?([A-Za-z0-9_.-]+)(?::.*|/.*)?", name):
+        parts = re.fullmatch(r"(?:\w+://)?(?:[^@/]+@)?([A-Za-z0-9_.-]+)(?::.*|/.*)?", name)
+        if parts and parts[1] != name and re.fullmatch(HOST_PATTERN, parts[1]):
             remedy = (
-                f"Name it {parts[1]}; user and port belong into a Host block of the ssh config, and a folder into the "
+                f"Name it {parts[1]}; user and port belong in a Host block of the ssh config, and a folder in the "
                 "node's workdir."
             )
         raise ConfigError(f"{name!r} cannot name a node.", remedy)

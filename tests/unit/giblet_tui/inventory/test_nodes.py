@@ -116,6 +116,22 @@ def test_the_first_node_makes_the_file(own_files: Path, monkeypatch: pytest.Monk
     assert nodes.resolve("tensor01").host == "tensor01"
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("ada@tensor01:22", "Name it tensor01; user and port belong in a Host block"),
+        ("ssh://ada@tensor01/data", "Name it tensor01; "),
+        ("-tensor01", "Use at most 63 letters"),
+        ("ada@.hidden", "Use at most 63 letters"),
+        ("a" * 64, "Use at most 63 letters"),
+    ],
+)
+def test_the_advice_for_a_bad_name_is_a_name_that_can_be(name: str, remedy: str) -> None:
+    with pytest.raises(ConfigError, match="cannot name a node") as refusal:
+        nodes.check_name(name)
+    assert refusal.value.remedy.startswith(remedy)
+
+
 def test_a_name_is_added_once_and_removed_once(own_files: Path) -> None:
     nodes.add(Node(name="lab", host="lab"))
     with pytest.raises(ConfigError, match="already in"):
