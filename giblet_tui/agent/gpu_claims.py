@@ -96,30 +96,38 @@ def claim(run_id: str, uuids: Sequence[str]) -> GpuClaim:
 
 def conflicting(own: GpuClaim, spared_runs: Collection[str] = ()) -> list[dict[str, Any]]:
     """Return the other live claims of the GPUs of a claim, without those of the spared runs."""
-    uuids, name = set(own.record["gpus"]), os.path.basename(own.path)
+    uuids, file = set(own.record["gpus"]), _identity(os.fstat(own.fd))
     return [
         other
         for other in live_claims()
-        if other["file"] != name and other["run_id"] not in spared_runs and uuids & set(other["gpus"])
+        if other["file"] != file and other["run_id"] not in spared_runs and uuids & set(other["gpus"])
     ]
 
 
 def live_claims() -> list[dict[str, Any]]:
-    """Return {file, run_id, user, uid, gpus, pid, claimed_at} of each claim that counts, the oldest first."""
+    """Return {file, run_id, user, uid, gpus, pid, claimed_at} of each claim that counts, the oldest first.
+
+    `file` is its device and inode: anybody can give a file further names, which neither hide claims nor count again.
+    """
     try:
         folder = directory()
         names = sorted(name for name in os.listdir(folder) if name.startswith(PREFIX))
     except OSError:
         return []
     n_files: dict[int, int] = {}
-    claims = []
+    seen: set[tuple[int, int]] = set()
+    claims: list[dict[str, Any]] = []
     for name in names:
         path = os.path.join(folder, name)
         with contextlib.suppress(OSError):
-            owner = os.lstat(path).st_uid
+            status = os.lstat(path)
+            if _identity(status) in seen:
+                continue
+            seen.add(_identity(status))
+            owner = status.st_uid
             n_files[owner] = n_files.get(owner, 0) + 1
             if n_files[owner] <= MAX_FILES_PER_USER:
-                claims += [dict(entry, file=name) for entry in _read(path)]
+                claims += _read(path)
     return sorted(claims, key=lambda entry: (entry["claimed_at"], entry["run_id"]))
 
 
@@ -147,11 +155,15 @@ def _read(path: str) -> Iterator[dict[str, Any]]:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(fd)
-            # A second name of a file changes nothing, so nobody can hide a claim by giving it one.
             if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES and _locked(fd):
-                yield _checked(json.loads(os.read(fd, MAX_BYTES).decode("ascii")), status.st_uid)
+                entry = _checked(json.loads(os.read(fd, MAX_BYTES).decode("ascii")), status.st_uid)
+                yield dict(entry, file=_identity(status))
         finally:
             os.close(fd)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _checked(record: dict[str, Any], uid: int) -> dict[str, Any]:
