@@ -80,6 +80,8 @@ class StepHistory(Sequence[StepMetric]):
         return next(self._steps_at((range(len(self))[index],)))
 
     def __eq__(self, other: object) -> bool:
+        if self is other:  # snapshots are compared often, and most of them share it
+            return True
         if not isinstance(other, Sequence) or len(self) != len(other):
             return False
         return all(mine == theirs for mine, theirs in zip(self, other, strict=True))
@@ -120,16 +122,49 @@ def thinned(steps: Sequence[StepMetric], most: int) -> tuple[StepMetric, ...]:
     return tuple(items[::-1][::stride][::-1])
 
 
+class _StepFile:
+    """The file of all histories of this process: one, because a run each would use up the descriptors. It has no name.
+
+    It grows by the blocks put into it, and ends with the process.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def put(self, content: bytes) -> tuple[int, int] | bytes:
+        """Return the place of the content in the file: offset and size; the content itself if it cannot be written."""
+        with self._lock:
+            try:
+                if self._file is None:
+                    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+                    self._file = tempfile.TemporaryFile(buffering=0, dir=folder())  # noqa: SIM115
+                if os.pwrite(self._file.fileno(), content, self._size) < len(content):
+                    return content
+            except OSError:
+                return content
+            self._size += len(content)
+            return self._size - len(content), len(content)
+
+    def read(self, place: tuple[int, int]) -> bytes:
+        """Return the content at a place that `put` returned."""
+        assert self._file is not None, "a block that has a place is in the file"
+        offset, size = place
+        return os.pread(self._file.fileno(), size, offset)
+
+
+_STEP_FILE = _StepFile()
+
+
 class _Blocks:
-    """Compressed blocks of steps, in a file without a name that ends with this object.
+    """Compressed blocks of a run's steps, in the file of this process.
 
     A block that cannot be written, as on a full disk, stays in memory: a tenth of what its steps need there.
     """
 
     def __init__(self) -> None:
         self._places: list[tuple[int, int] | bytes] = []
-        self._file: IO[bytes] | None = None
-        self._size = 0
         self._lock = threading.Lock()
 
     def with_block(self, number: int, block: Sequence[StepMetric]) -> _Blocks:
@@ -137,7 +172,7 @@ class _Blocks:
         content = zlib.compress(_encode(block), 1)
         with self._lock:
             if number == len(self._places):
-                self._places.append(self._put(content))
+                self._places.append(_STEP_FILE.put(content))
                 return self
             is_same = self._content(number) == content
         return self if is_same else self._copy(number).with_block(number, block)
@@ -148,29 +183,12 @@ class _Blocks:
 
     def _copy(self, n_blocks: int) -> _Blocks:
         copy = _Blocks()
-        for number in range(n_blocks):
-            copy._places.append(copy._put(self._content(number)))
+        copy._places = self._places[:n_blocks]  # a place in the file never changes
         return copy
 
     def _content(self, number: int) -> bytes:
         place = self._places[number]
-        if isinstance(place, bytes):
-            return place
-        assert self._file is not None, "a block that has a place is in the file"
-        offset, size = place
-        return os.pread(self._file.fileno(), size, offset)
-
-    def _put(self, content: bytes) -> tuple[int, int] | bytes:
-        try:
-            if self._file is None:
-                folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._file = tempfile.TemporaryFile(buffering=0, dir=folder())  # noqa: SIM115
-            if os.pwrite(self._file.fileno(), content, self._size) < len(content):
-                return content
-        except OSError:
-            return content
-        self._size += len(content)
-        return self._size - len(content), len(content)
+        return place if isinstance(place, bytes) else _STEP_FILE.read(place)
 
 
 def folder() -> Path:

@@ -66,7 +66,17 @@ def test_an_earlier_history_stays_as_it_was() -> None:
     late, forked = early.extended(STEPS[2000:]), early.extended(others)
     again = early.extended(STEPS[2000:])
     assert early == STEPS[:2000] and late == STEPS and again == STEPS
-    assert forked == (*STEPS[:2000], *others) and late == STEPS, "the fork has a file of its own"
+    assert forked == (*STEPS[:2000], *others) and late == STEPS, "the fork has blocks of its own"
+
+
+def test_many_runs_share_one_open_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = history_of(STEPS[:1700], 1700)
+    n_open = len(os.listdir("/proc/self/fd"))
+    others = [history_of(STEPS[n : n + 1700], 1700) for n in range(10)]
+    assert len(os.listdir("/proc/self/fd")) == n_open
+    assert first == STEPS[:1700] and all(history == STEPS[n : n + 1700] for n, history in enumerate(others))
+    monkeypatch.setattr(StepHistory, "__iter__", None)
+    assert first == first, "nothing is read"  # noqa: PLR0124
 
 
 def test_a_full_disk_loses_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
