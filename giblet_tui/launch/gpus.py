@@ -66,8 +66,7 @@ def choose_gpus(request: LaunchRequest, facts: NodeProbe) -> list[Gpu]:
     if named:
         gpus = gpu_allocation.choose(named, len(named), [gpu["uuid"] for gpu in named], request.force)
         if len(gpus) < len(named):
-            busy = gpu_allocation.format_not_free(named)
-            raise PreflightRefused(f"Busy: {busy}.", "Choose other --gpus, or insist with --force.")
+            raise _not_free(named)
         return gpus
     present = gpu_allocation.for_run(facts.gpus, number_of_gpus(request))
     gpus = gpu_allocation.choose(present, number_of_gpus(request), force=request.force)
@@ -120,11 +119,34 @@ def _named_gpus(request: LaunchRequest, facts: NodeProbe) -> list[Gpu]:
     return [by_index[index] for index in dict.fromkeys(request.gpus)]
 
 
+def _not_free(named: Sequence[Gpu]) -> PreflightRefused:
+    """Return the refusal of GPUs that the request names. Not even --force makes up for a fault."""
+    reasons = gpu_allocation.format_not_free(named)
+    if any(gpu.get("n_slices") for gpu in named):
+        remedy = "Leave out --gpus, or give a number: runs get its slices."
+        return PreflightRefused(f"Not whole: {reasons}.", remedy)
+    if any(gpu.get("fault") for gpu in named):
+        return PreflightRefused(f"Not usable: {reasons}.", "Choose other --gpus, or another node.")
+    return PreflightRefused(f"Busy: {reasons}.", "Choose other --gpus, or insist with --force.")
+
+
 def _too_few(n_requested: int, present: Sequence[Gpu]) -> PreflightRefused:
     n_free = len(gpu_allocation.choose(present, len(present)))
     holders = gpu_allocation.format_not_free(present)
     requested = f"{n_requested} GPU{'s are' if n_requested > 1 else ' is'} requested"
     return PreflightRefused(
         f"{requested}, {n_free} of {len(present)} are free" + (f" ({holders})." if holders else "."),
-        "Ask for fewer with --gpus, wait with --when-free, choose another node, or insist with --force.",
+        _remedy_for_too_few(n_requested, present),
     )
+
+
+def _remedy_for_too_few(n_requested: int, present: Sequence[Gpu]) -> str:
+    """Return what helps. Where too many have a fault, neither waiting nor force does."""
+    n_usable = sum(not gpu.get("fault") for gpu in present)
+    if n_usable >= n_requested:
+        return "Ask for fewer with --gpus, wait with --when-free, choose another node, or insist with --force."
+    if n_usable:
+        return "Ask for fewer with --gpus, or choose another node."
+    if n_requested > 1 and any(gpu.get("slice") is not None for gpu in present):
+        return "Ask for one with --gpus 1: a run of one process gets a slice. Or choose another node."
+    return "Choose another node, or ask this one's administrator."

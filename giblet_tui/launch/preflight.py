@@ -238,7 +238,7 @@ def _gpus(probe: NodeProbe, needed: bool) -> list[Finding]:
             name=f"gpu {gpu_allocation.label(gpu)}",
             well=gpu.get("n_slices", 0) > 0 or not (gpu.get("fault") or gpu.get("damage")),
             sentence=_gpu(gpu),
-            remedy="giblet does not use it. Ask the node's administrator.",
+            remedy=_gpu_remedy(gpu),
         )
         for gpu in probe.gpus
     ]
@@ -246,6 +246,12 @@ def _gpus(probe: NodeProbe, needed: bool) -> list[Finding]:
         remedy = "The other values are used. Ask the node's administrator."
         findings.append(Finding(name="nvidia-smi", well=False, sentence=probe.gpu_warning, remedy=remedy))
     return findings
+
+
+def _gpu_remedy(gpu: Gpu) -> str:
+    """Return what to do about a GPU that is not well. A damaged one can be insisted on, one with a fault cannot."""
+    use = "does not use it" if gpu.get("fault") else "uses it only with --force"
+    return f"giblet {use}. Ask the node's administrator."
 
 
 def _gpu(gpu: Gpu) -> str:

@@ -132,6 +132,28 @@ def test_what_cannot_be_is_refused(node_facts, request_, error, sentence):
     assert refusal.value.remedy
 
 
+DIVIDED = {**gpu(0), "fault": "divided into 2 MIG slices", "n_slices": 2}
+LOST = {**gpu(0), "fault": "nvidia-smi reports [GPU is lost] for its memory"}
+SLICE = {**gpu(0), "uuid": "MIG-1", "slice": 0}
+
+
+@pytest.mark.parametrize(
+    ("node_facts", "gpus", "remedy"),
+    [
+        (facts(DIVIDED, SLICE), (0,), "Leave out --gpus, or give a number: runs get its slices."),
+        (facts(DIVIDED, SLICE), 2, "Ask for one with --gpus 1: a run of one process gets a slice."),
+        (facts(LOST), (0,), "Choose other --gpus, or another node."),
+        (facts(LOST), 1, "Choose another node, or ask this one's administrator."),
+        (facts(LOST, gpu(1)), 2, "Ask for fewer with --gpus, or choose another node."),
+    ],
+)
+def test_nobody_is_told_to_force_or_await_a_gpu_with_a_fault(node_facts, gpus, remedy):
+    for force in (False, True):
+        with pytest.raises(PreflightRefused) as refusal:
+            planned(node_facts, gpus=gpus, force=force)
+        assert refusal.value.remedy.startswith(remedy)
+
+
 def test_force_takes_busy_gpus_last_and_overrules_the_logout():
     node_facts = facts(gpu(0, 11), gpu(1), kill_user_processes=True)
     assert planned(node_facts, gpus=2, force=True).run.gpus == ("GPU-1", "GPU-0")
