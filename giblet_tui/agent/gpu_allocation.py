@@ -122,8 +122,9 @@ def _unsuitable(gpu: Gpu) -> str:
     return ""
 
 
-def _usage(gpu: Gpu) -> tuple[bool, float, float, int, int]:
-    """Return a sort key: no display, little memory in use, little load, the node's order; noise is rounded away."""
+def _usage(gpu: Gpu) -> tuple[bool, bool, float, float, int, int]:
+    """Return a sort key: no display, whole, little memory in use, little load, the node's order; noise is rounded."""
     load = round(gpu.get("utilisation") or 0.0, -1)
     used_gib = round(gpu["memory_used_gib"], 1)
-    return bool(gpu.get("display")), used_gib, load, gpu["index"], gpu.get("slice") or 0
+    is_slice = gpu.get("slice") is not None
+    return bool(gpu.get("display")), is_slice, used_gib, load, gpu["index"], gpu.get("slice") or 0

@@ -65,7 +65,7 @@ def test_busy_cards_need_force_and_faulty_ones_are_never_chosen() -> None:
 
 def test_a_mig_slice_serves_runs_of_one_process() -> None:
     gpus = [card(0, fault="divided into 2 MIG slices"), card(0, slice=1), card(0, slice=0), card(1)]
-    assert list(map(allocation.label, allocation.choose(allocation.for_run(gpus, 1), 4))) == ["0:0", "0:1", "1"]
+    assert list(map(allocation.label, allocation.choose(allocation.for_run(gpus, 1), 4))) == ["1", "0:0", "0:1"]
     assert list(map(allocation.label, allocation.choose(allocation.for_run(gpus, 2), 4))) == ["1"]
     reasons = allocation.format_not_free(allocation.for_run(gpus, 2))
     assert "GPU 0:1 (NVIDIA A100): a MIG slice, which serves a run of one process only" in reasons
