@@ -24,10 +24,13 @@ class CommandOptions(NamedTuple):
     env: tuple[str, ...] = ()
     log: str | None = None
 
-    def request(self, words: Sequence[str], gpus: str | None, common: Mapping[str, Any]) -> LaunchRequest:
+    def request(
+        self, words: Sequence[str], gpus: str | None, common: Mapping[str, Any], *, packs: bool = True
+    ) -> LaunchRequest:
         """Build the request for a command, with everything packed that is sent. Raises ConfigError, PreflightRefused.
 
-        gpus: the value of --gpus; `0` is no GPU. common: the options that every launch has.
+        gpus: the value of --gpus; `0` is no GPU. common: the options that every launch has. packs: False
+        leaves out the archive, for a request that is shown and not launched.
         """
         requested = build_command(
             words,
@@ -37,6 +40,7 @@ class CommandOptions(NamedTuple):
             pushed=self.push,
             with_untracked=self.untracked,
             log=self.log or "",
+            packs=packs,
         )
         uses_gpus = gpus != "0"
         config = command_config(requested, self.name, uses_gpus=uses_gpus)

@@ -115,7 +115,7 @@ class DashboardActions:
     def changes(self, choice: LaunchChoice) -> Sequence[str]:
         """Return what `giblet launch --dry-run` prints about the configuration; about a command, what is sent."""
         if choice.command:
-            return _sent_lines(_command_request(choice))
+            return _sent_lines(_command_request(choice, packs=False))  # asked at each key: packing takes too long
         return config_changes(catalog.read(choice.config, choice.settings))
 
     def dry_run(self, choice: LaunchChoice) -> Sequence[str]:
@@ -167,14 +167,17 @@ def _common(choice: LaunchChoice) -> dict[str, Any]:
     return {"note": choice.note, "session": session, "again": False, "force": False}
 
 
-def _command_request(choice: LaunchChoice) -> LaunchRequest:
-    """Build the request for the command of the form. Raises ConfigError, PreflightRefused."""
+def _command_request(choice: LaunchChoice, *, packs: bool = True) -> LaunchRequest:
+    """Build the request for the command of the form, with what is sent unless `packs` is False.
+
+    Raises ConfigError, PreflightRefused.
+    """
     if choice.config or choice.settings or choice.resume:
         raise ConfigError(
             "A command of your own has no configuration, preset, settings or run to resume.",
             "Clear these fields, or the command.",
         )
-    return CommandOptions(cwd=choice.folder or None).request(choice.command, choice.gpus, _common(choice))
+    return CommandOptions(cwd=choice.folder or None).request(choice.command, choice.gpus, _common(choice), packs=packs)
 
 
 def _sent_lines(request: LaunchRequest) -> list[str]:

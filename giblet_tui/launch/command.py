@@ -61,6 +61,7 @@ def build_command(
     pushed: Sequence[Path],
     with_untracked: bool,
     log: str,
+    packs: bool = True,
 ) -> CommandRequest:
     """Return the request, with everything packed that is sent.
 
@@ -68,6 +69,7 @@ def build_command(
         here: the directory that the user is in.
         cwd: a directory on the node; None: the git repository of `here` is sent, or nothing outside of one.
         environment: texts NAME=VALUE.
+        packs: False leaves out the archive, for a request that only says what would be sent.
 
     Raises ConfigError for what makes no sense, PreflightRefused if too much would be sent.
     """
@@ -97,7 +99,7 @@ def build_command(
         environment=parse_environment(environment),
         cwd=cwd or "",
         tree=tree,
-        archive=working_tree.pack(tree, pushed),
+        archive=working_tree.pack(tree, pushed) if packs else None,
         pushed=tuple(pushed),
         log=log,
     )

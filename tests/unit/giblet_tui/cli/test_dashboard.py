@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_tui.cli.dashboard import DashboardActions
 from giblet_tui.dashboard.model.interfaces import LaunchChoice
+from giblet_tui.launch import working_tree
 from giblet_tui.monitor import cache
 from tests import fleets
 from tests.marks import can_train
@@ -59,6 +61,14 @@ def test_a_command_of_the_form_is_checked_on_the_node_and_told_what_is_sent(
     assert there == [f"starts in {tmp_path / 'there'} on the node; nothing is sent"]
     with pytest.raises(GibletError, match="nosuchprogram"):
         DashboardActions().dry_run(replace(choice, command=("nosuchprogram",)))
+
+
+def test_what_would_be_sent_is_shown_without_packing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(working_tree, "pack", None)
+    lines = DashboardActions().changes(LaunchChoice("local", command=("true",), gpus="0"))
+    assert lines == [f"sends the git repository {tmp_path}, uncommitted changes included"]
 
 
 @pytest.mark.parametrize(
