@@ -221,6 +221,8 @@ def _gpu(cells: list[str]) -> dict[str, Any] | None:
 def _fault(gpu: dict[str, Any], visible: str | None) -> str:
     """Return why no run may use this GPU, not even with --force; empty when a run may."""
     if gpu.get("mig"):  # the driver reports no memory of the whole then, so this reason comes first
+        if not gpu["lists_slices"]:
+            return "its MIG slices cannot be listed"
         return "divided into %d MIG slices" % gpu["n_slices"] if gpu["n_slices"] else "in MIG mode, but without a slice"
     if gpu["fault"]:
         return str(gpu["fault"])
@@ -242,11 +244,13 @@ def _with_slices(gpus: list[dict[str, Any]], processes: list[dict[str, Any]], de
     """Return the GPUs, each that is divided into MIG slices followed by them."""
     if not any(gpu.get("mig") for gpu in gpus):
         return gpus
+    lists_slices = True
     commands = [[PROGRAM, *gpu_slices.LIST_OPTIONS], [PROGRAM, *gpu_slices.DETAIL_OPTIONS]]
     try:
         (_, listing), (_, details) = _run(commands, deadline)
     except (OSError, subprocess.TimeoutExpired):
         listing = details = ""
+        lists_slices = False
     all_gpus = []
     for gpu in gpus:
         slices = gpu_slices.slices_of(gpu, listing, details) if gpu.get("mig") else []
@@ -258,7 +262,7 @@ def _with_slices(gpus: list[dict[str, Any]], processes: list[dict[str, Any]], de
                 for process in processes
                 if process["uuid"] == part["uuid"] and process["pid"] not in own_pids
             ]
-        gpu["n_slices"] = len(slices)
+        gpu.update(n_slices=len(slices), lists_slices=lists_slices)
         all_gpus += [gpu, *slices]
     return all_gpus
 

@@ -12,6 +12,8 @@ from typing import Any
 
 _GPU_LINE = re.compile(r"GPU (\d+): ")
 _SLICE_LINE = re.compile(r"\s+MIG (.+?)\s+Device\s+(\d+): \(UUID: (MIG-[A-Za-z0-9/-]{1,80})\)")
+_PROCESS_NAME = re.compile(r"<process_name>.*?</process_name>", re.DOTALL)
+"""nvidia-smi does not escape it, so that one user's `a&b` would make the answer unreadable for all."""
 _MIB = re.compile(r"(\d+) MiB")
 _MIB_PER_GIB = 1024.0
 
@@ -63,7 +65,7 @@ def _listed(index: int, listing: str) -> list[tuple[int, str, str]]:
 def _details_of(uuid: str, details: str) -> tuple[dict[int, Any], list[tuple[Any, dict[str, Any]]]]:
     """Return number -> (GiB in use, GiB in total, instance) of a GPU's slices, and its processes by instance."""
     try:
-        root = ElementTree.fromstring(details.encode("utf-8", "replace"))
+        root = ElementTree.fromstring(_PROCESS_NAME.sub("", details).encode("utf-8", "replace"))
     except ElementTree.ParseError:
         return {}, []
     element = next((gpu for gpu in root.iter("gpu") if gpu.findtext("uuid", "").strip() == uuid), None)

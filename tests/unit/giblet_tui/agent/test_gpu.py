@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,31 @@ def test_slices_that_cannot_be_read_are_not_free(recorded: Path) -> None:
         slices = gpu_slices.slices_of(card, gpu_recordings.LISTING, details)
         assert [part["fault"] for part in slices] == ["nvidia-smi reports no memory for it"] * 2
     assert gpu_slices.slices_of(card, "No devices were found", gpu_recordings.DETAILS) == []
+
+
+def test_the_name_of_a_process_hides_no_slice() -> None:
+    card = {"index": 0, "uuid": gpu_recordings.DIVIDED, "name": "A100", "temperature": None}
+    details = gpu_recordings.DETAILS.replace(">python<", ">train a&b <run>\n<")
+    assert details != gpu_recordings.DETAILS
+    slices = gpu_slices.slices_of(card, gpu_recordings.LISTING, details)
+    assert slices == gpu_slices.slices_of(card, gpu_recordings.LISTING, gpu_recordings.DETAILS)
+    assert [part["fault"] for part in slices] == ["", ""]
+
+
+def test_slices_that_nvidia_smi_does_not_list_in_time_are_not_called_absent(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu_recordings.record(recorded.parent)
+    run = gpu._run
+
+    def slow(commands: list[list[str]], deadline: float) -> list[tuple[int, str]]:
+        if gpu_slices.LIST_OPTIONS[0] in commands[0]:
+            raise subprocess.TimeoutExpired(commands[0], 1.0)
+        return run(commands, deadline)
+
+    monkeypatch.setattr(gpu, "_run", slow)
+    first = gpu.query_gpus()["gpus"][0]
+    assert (first["fault"], first["n_slices"]) == ("its MIG slices cannot be listed", 0)
 
 
 def test_a_programs_own_xid_leaves_the_gpu_well() -> None:
