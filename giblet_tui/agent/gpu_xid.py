@@ -44,11 +44,16 @@ def parse_xids(log: str) -> dict[str, str]:
     reports = {}
     for address, number, _ in _XID.findall(log):
         if int(number) in HARDWARE_XIDS:
-            reports[pci_address(address)] = "Xid %s (%s) in the kernel log" % (number, HARDWARE_XIDS[int(number)])
+            meaning = HARDWARE_XIDS[int(number)]
+            phrase = "Xid %s (%s) in the kernel log since the machine started" % (number, meaning)
+            reports[pci_address(address)] = phrase
     return reports
 
 
 def pci_address(text: str) -> str:
     """Return domain, bus and device in one form: `00000000:3B:00.0` and `0000:3b:00` are the same device."""
     parts = text.strip().lower().partition(".")[0].split(":")
-    return ":".join(["%04x" % int(parts[0], 16), *parts[1:]]) if len(parts) == 3 else text.strip().lower()
+    try:
+        return ":".join(["%04x" % int(parts[0], 16), *parts[1:]]) if len(parts) == 3 else text.strip().lower()
+    except ValueError:  # the kernel log may be cut anywhere
+        return text.strip().lower()

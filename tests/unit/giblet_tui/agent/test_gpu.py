@@ -101,7 +101,7 @@ def test_slices_and_damage_are_seen_as_recorded(recorded: Path) -> None:
         "divided into 2 MIG slices",
         "? (pid 424242, 8.8 GiB)",
         "",
-        "Xid 79 (fallen off the bus) in the kernel log",
+        "Xid 79 (fallen off the bus) in the kernel log since the machine started",
         "nvidia-smi reports [GPU is lost] for its memory",
         "2 uncorrectable ECC errors",
     ]
@@ -147,6 +147,7 @@ def test_a_programs_own_xid_leaves_the_gpu_well() -> None:
     assert gpu_xid.parse_xids(gpu_recordings.KERNEL_LOG).keys() == {gpu_xid.pci_address("00000000:3B:00.0")}
     assert gpu_xid.parse_xids("dmesg: read kernel buffer failed: Operation not permitted") == {}
     assert gpu_xid.pci_address("[N/A]") == "[n/a]"
+    assert list(gpu_xid.parse_xids("NVRM: Xid (PCI::3b:00): 79, cut off")) == [":3b:00"]
 
 
 @pytest.mark.parametrize(
