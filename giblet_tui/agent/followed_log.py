@@ -18,8 +18,8 @@ from giblet_train.diagnosis.log_reader.reader import LogReader, TrainingLog
 from giblet_tui.agent.records import open_regular
 
 SETTLE_S = 2.0
-MOST_PARTS = 12
 """Seconds without a new line after which the epoch being read counts as complete."""
+MOST_PARTS = 12
 LINE_BYTES = 64 * 1024
 _PIECE_BYTES = 1024 * 1024
 _GROWTHS_FOR_A_PACE = 5

@@ -26,9 +26,9 @@ from giblet_tui.monitor.snapshots import RunSnapshot
 
 PREFLIGHT_LIMIT_S = 150.0
 DISK_WANTED_GIB = 20.0
+"""Free disk space, in GiB, that a store and its checkpoints usually need."""
 FILES_WANTED = 1000
 """A run has about a hundred files, an environment tens of thousands."""
-"""Free disk space, in GiB, that a store and its checkpoints usually need."""
 SKEW_LIMIT_S = 2.0
 """Largest difference in seconds between the clocks of node and laptop that is not reported."""
 FORCEABLE = ("logout", "memory", "processes")
