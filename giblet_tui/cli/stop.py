@@ -154,7 +154,7 @@ def _confirm_production(run: RunSnapshot, yes: bool) -> None:
 def find_stale_runs(names: Sequence[str], report: Callable[[str], None]) -> list[tuple[Node, StaleRun]]:
     """Return the stale runs of these nodes, of all nodes if none is named.
 
-    Calls `say` for what else holds GPUs, and for nodes that cannot be reached. Raises Unreachable if nothing is stale
+    Calls `report` for what else holds GPUs, and for nodes that cannot be reached. Raises Unreachable if nothing is stale
     but a node could not be asked.
     """
     stale_runs: list[tuple[Node, StaleRun]] = []
