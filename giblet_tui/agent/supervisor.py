@@ -81,7 +81,7 @@ class Supervisor:
         self._install_signal_handlers()
         if self.n_restarts and not self._prepare_restart():
             return 0
-        logger = ExitRecorder(self.run_dir, self.run_id)
+        exit_recorder = ExitRecorder(self.run_dir, self.run_id)
         if self.gpus:  # before the start record: until that is there, the start itself holds a claim
             self.claim = gpu_claims.claim(self.run_id, self.gpus)
         write_record(self._path(layout.SUPERVISOR), self._record(), exclusive=not self.n_restarts)
@@ -101,13 +101,13 @@ class Supervisor:
             self.watcher = self._start(self.watcher_argv, log, holds_term=holds_term) if self.watcher_argv else None
             self._wait_for_end(child)
             self._reap()
-            by_itself = child in self.statuses or logger.has_failed()
+            by_itself = child in self.statuses or exit_recorder.has_failed()
             self._record_end_of_command(child)
             survivors = self._kill_tree(child)
             code, by_signal = split_status(self.statuses.get(child))
         if self.claim is not None:
             self.claim.release()
-        logger.write(code, by_signal, self.killed, survivors, signal.SIGINT in self.received, by_itself)
+        exit_recorder.write(code, by_signal, self.killed, survivors, signal.SIGINT in self.received, by_itself)
         self.process_list.remove()
         ended.set()
         copier.join(timeout=1.0)

@@ -90,7 +90,7 @@ def mlflow_files(run: RunSnapshot, folder: Path) -> dict[Path, str]:
     last = max([run.run.launched_at, *(step.at for step in run.steps[-1:]), *(e.at for e in run.epochs[-1:])])
     ended_ms = int((run.exit.ended_at if run.exit else last) * 1000)
     live = run.health.live
-    setup: dict[str, object] = {
+    experiment: dict[str, object] = {
         "artifact_location": str(folder.absolute() / EXPERIMENT_ID),
         "creation_time": started_ms,
         "experiment_id": EXPERIMENT_ID,
@@ -115,7 +115,7 @@ def mlflow_files(run: RunSnapshot, folder: Path) -> dict[Path, str]:
         "tags": [],
         "user_id": "",
     }
-    files = {folder / EXPERIMENT_ID / "meta.yaml": _yaml(setup), base / "meta.yaml": _yaml(meta)}
+    files = {folder / EXPERIMENT_ID / "meta.yaml": _yaml(experiment), base / "meta.yaml": _yaml(meta)}
     files[base / "tags" / "mlflow.runName"] = run.run.run_id
     files[base / "artifacts" / ".keep"] = ""
     files |= {base / "params" / name: value for name, value in parameters_of(run).items()}
