@@ -91,10 +91,15 @@ def _check_private() -> None:
         status = folder().stat()
     except FileNotFoundError:
         return
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+    if status.st_uid != os.getuid():
+        raise ConfigError(
+            f"{folder()} belongs to another user, so a request in it may be theirs.",
+            "Set XDG_STATE_HOME to a folder of your own.",
+        )
+    if status.st_mode & 0o022:
         raise ConfigError(
             f"{folder()} can be written by others, so a request in it may be theirs.",
-            f"Close it, and delete what you do not know: chmod go-w {folder()}",
+            f"Remove others' write permission, and delete what you do not know: chmod go-w {folder()}",
         )
 
 

@@ -208,6 +208,17 @@ def test_a_folder_that_others_can_write_has_no_requests(monkeypatch: pytest.Monk
     assert change_requests.find(request.request_id) == request
 
 
+def test_a_folder_of_another_user_is_not_to_be_closed_but_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    request = change_requests.ask(("stop", "demo"), "it is over", "a program")
+    monkeypatch.setattr(os, "getuid", lambda: 65534)
+    with pytest.raises(ConfigError, match="belongs to another user") as refused:
+        change_requests.find(request.request_id)
+    assert refused.value.remedy == "Set XDG_STATE_HOME to a folder of your own."
+
+
 @pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="the client of the mcp package is not installed")
 async def test_the_client_of_the_mcp_package_understands_it(environment: dict[str, str], run_id: str) -> None:
     from mcp import ClientSession, StdioServerParameters, stdio_client
