@@ -92,9 +92,11 @@ def _copies(
         yield from pulling.record_files(connection, node, run, target, print_status)
         for record in checkpoints:
             yield pulling.weights(connection, node, run, record, target, print_status)
+    except (ConnectionError, TimeoutError):  # they are of the network, not of a file
+        raise
     except OSError as error:
         raise ConfigError(
-            f"{error.filename or target} cannot be written: {error.strerror}.",
+            f"{error.filename or target} cannot be written: {error.strerror or error}.",
             "Make room and repeat the command: it continues. Or choose another --to.",
         ) from None
 
