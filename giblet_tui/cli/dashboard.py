@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 from msgspec.structs import replace
 
-from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_tui.cli.alerts import answer_all
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import OptionalNodes
@@ -128,9 +128,21 @@ class DashboardActions:
         return [*plan.notes, *members, shlex.join(plan.run.argv), *check_lines(plan), *changes]
 
     def launch(self, choice: LaunchChoice, report: Callable[[str], None]) -> str:
-        """Launch the run or the members of an ensemble, without waiting for first steps."""
+        """Launch the run or the members of an ensemble, without waiting for first steps.
+
+        The error of a member that is refused names those that were started before it.
+        """
         node, requests = self._requests(choice)
-        return ", ".join(run_launch([node], request, report) for request in requests)
+        run_ids: list[str] = []
+        for request in requests:
+            try:
+                run_ids.append(run_launch([node], request, report))
+            except GibletError as error:
+                if not run_ids:
+                    raise
+                started = f"{', '.join(run_ids)} started; the other members did not"
+                raise GibletError(f"{started}: {error.message}", error.remedy) from None
+        return ", ".join(run_ids)
 
     def _requests(self, choice: LaunchChoice) -> tuple[Node, Sequence[LaunchRequest]]:
         """Return the node and a request for each run. Raises GibletError for values that exclude each other."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.schema.errors import ConfigError, GibletError
+from giblet_train.schema.errors import ConfigError, GibletError, PreflightRefused
 from giblet_tui.cli.dashboard import DashboardActions
 from giblet_tui.dashboard.model.interfaces import LaunchChoice
 from giblet_tui.launch import working_tree
@@ -61,6 +61,26 @@ def test_a_command_of_the_form_is_checked_on_the_node_and_told_what_is_sent(
     assert there == [f"starts in {tmp_path / 'there'} on the node; nothing is sent"]
     with pytest.raises(GibletError, match="nosuchprogram"):
         DashboardActions().dry_run(replace(choice, command=("nosuchprogram",)))
+
+
+def test_members_that_were_started_are_named_when_a_later_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["demo-20260101-120000-aaaa", "demo-20260101-120000-bbbb"])
+
+    def launch(*_: object) -> str:
+        if run_id := next(answers, ""):
+            return run_id
+        raise PreflightRefused("No GPU is free.", "Wait with --when-free.")
+
+    monkeypatch.setattr("giblet_tui.cli.dashboard.run_launch", launch)
+    choice = LaunchChoice("local", "demo", members="3")
+    with pytest.raises(GibletError) as refused:
+        DashboardActions().launch(choice, print)
+    assert refused.value.message == (
+        "demo-20260101-120000-aaaa, demo-20260101-120000-bbbb started; the other members did not: No GPU is free."
+    )
+    assert refused.value.remedy == "Wait with --when-free."
+    with pytest.raises(PreflightRefused):
+        DashboardActions().launch(choice, print)
 
 
 def test_what_would_be_sent_is_shown_without_packing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
