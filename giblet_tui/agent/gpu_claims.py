@@ -115,15 +115,15 @@ def live_claims() -> list[dict[str, Any]]:
     except OSError:
         return []
     n_files: dict[int, int] = {}
-    seen: set[tuple[int, int]] = set()
+    files: set[tuple[int, int]] = set()
     claims: list[dict[str, Any]] = []
     for name in names:
         path = os.path.join(folder, name)
         with contextlib.suppress(OSError):
             status = os.lstat(path)
-            if _identity(status) in seen:
+            if _identity(status) in files:
                 continue
-            seen.add(_identity(status))
+            files.add(_identity(status))
             owner = status.st_uid
             n_files[owner] = n_files.get(owner, 0) + 1
             if n_files[owner] <= MAX_FILES_PER_USER:

@@ -154,8 +154,8 @@ def _confirm_production(run: RunSnapshot, yes: bool) -> None:
 def find_stale_runs(names: Sequence[str], report: Callable[[str], None]) -> list[tuple[Node, StaleRun]]:
     """Return the stale runs of these nodes, of all nodes if none is named.
 
-    Calls `report` for what else holds GPUs, and for nodes that cannot be reached. Raises Unreachable if nothing is stale
-    but a node could not be asked.
+    Calls `report` for what else holds GPUs, and for nodes that cannot be reached. Raises Unreachable if nothing is
+    stale but a node could not be asked.
     """
     stale_runs: list[tuple[Node, StaleRun]] = []
     unreachable: list[str] = []

@@ -76,7 +76,7 @@ def test_many_runs_share_one_open_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(os.listdir("/proc/self/fd")) == n_open
     assert first == STEPS[:1700] and all(history == STEPS[n : n + 1700] for n, history in enumerate(others))
     monkeypatch.setattr(StepHistory, "__iter__", None)
-    assert first == first, "nothing is read"  # noqa: PLR0124
+    assert first == first, "nothing is read"
 
 
 def test_a_full_disk_loses_no_step(monkeypatch: pytest.MonkeyPatch) -> None:

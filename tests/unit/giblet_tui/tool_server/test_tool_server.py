@@ -208,9 +208,7 @@ def test_a_folder_that_others_can_write_has_no_requests(monkeypatch: pytest.Monk
     assert change_requests.find(request.request_id) == request
 
 
-def test_a_folder_of_another_user_is_not_to_be_closed_but_left(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_folder_of_another_user_is_not_to_be_closed_but_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     request = change_requests.ask(("stop", "demo"), "it is over", "a program")
     monkeypatch.setattr(os, "getuid", lambda: 65534)
