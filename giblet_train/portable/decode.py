@@ -246,7 +246,7 @@ def _picture_places(decoded: Decoded) -> NDArray[np.intp]:
 
 
 def _head(subject: str) -> str:
-    """Return the head of a subject in words; `average` is the subject that stands for all."""
+    """Return the head of a subject in words; `average` names the average subject."""
     return "the head of the average subject" if subject == AVERAGE else f"the head of {subject}"
 
 

@@ -103,8 +103,7 @@ def health_of(signals: Signals, watch: WatchConfig) -> Health:
     limit = stall_after_s(heartbeat.step_s, watch)
     if heartbeat.state in ("finished", "stopped", "ended", "failed"):
         return Health(state="running", sentence=f"{heartbeat.state}; its processes are ending")
-    # A heartbeat that names a phase begins work whose duration the pace of steps does not tell: the last fit, the
-    # evaluation, the report.
+    # A heartbeat that names a phase begins work that takes longer than a step: the last fit, evaluation, report.
     has_own_pace = heartbeat.state == "saving" or (heartbeat.state == "validating" and heartbeat.phase)
     if has_own_pace:
         limit = max(limit, PHASE_LIMIT_S)

@@ -25,7 +25,7 @@ def find_delimiter(lines: Sequence[str]) -> str:
 
 def split_line(line: str, delimiter: str) -> list[str] | None:
     """Return the cells of a line; None if a quotation mark opens a cell that does not end in the line."""
-    # An open cell goes on with the second line.
+    # An open cell takes in the second line.
     row, *others = csv.reader([line, "end"], delimiter=delimiter)
     return row if others else None
 

@@ -250,7 +250,7 @@ class LogReader:
         self._rounded_rate = match[1] if match else self._rounded_rate
 
     def _note_fold(self, text: str) -> None:
-        """Hold a heading with another fold than the last one: the next epoch tells whether another training begins."""
+        """Hold a heading with another fold than the last one: the next epoch decides whether a training begins."""
         match = _FOLD.match(text) if len(text) < 120 else None
         if match is None or _RESULT.match(text, match.end()):
             return

@@ -65,10 +65,10 @@ def hiding_part(case: RunHistory, least_ratio: float, most_ratio: float = math.i
         least_ratio: smallest ratio of the first values that counts.
         most_ratio: ratio from which another rule reports it.
     """
-    learnt = {name: values for name, values in _courses(case).items() if not _is_regulariser(name)}
-    if any(min(values) <= 0 for values in learnt.values()):
+    main_parts = {name: values for name, values in _courses(case).items() if not _is_regulariser(name)}
+    if any(min(values) <= 0 for values in main_parts.values()):
         return None
-    courses = _without_constants(learnt, case.watch.unit_free_total)
+    courses = _without_constants(main_parts, case.watch.unit_free_total)
     if len(courses) < 2:
         return None
     starts = {name: median(values[:3]) for name, values in courses.items()}
