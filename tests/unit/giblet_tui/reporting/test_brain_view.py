@@ -71,10 +71,10 @@ def test_a_map_without_a_value_says_so_instead_of_a_scale():
     grid = CoarseGrid(data)
     for n_significant, words in ((0, "no voxel has a value"), (1, "0 " + "█" * 24 + " 0.3")):
         r_V = np.where(np.arange(mask.size) < n_significant, 0.3, 0.0)
-        made = grid.record(1, {"r": grid.values("held-out r, significant voxels", r_V)}, held_out=True)
-        [key] = key_cells(decode_map(made, "r"))
+        brain_record = grid.record(1, {"r": grid.values("held-out r, significant voxels", r_V)}, held_out=True)
+        [key] = key_cells(decode_map(brain_record, "r"))
         assert "".join(cell.glyph for cell in key) == words
-        assert decode_map(made, "r").has_values == bool(n_significant)
+        assert decode_map(brain_record, "r").has_values == bool(n_significant)
 
 
 def test_views_are_named_below_their_middle():
