@@ -98,7 +98,7 @@ def traceback(error: str, *frames: tuple[str, int, str, str], prefix: str = "") 
     return [prefix + line for line in (*lines, *error.split("\n"))]
 
 
-SITE = "/home/user/miniconda3/envs/train/lib/python3.10/site-packages"
+SITE = "envs/train/lib/python3.10/site-packages"
 BACKWARD = (f"{SITE}/torch/_tensor.py", 522, "backward", "torch.autograd.backward(")
 
 
@@ -119,10 +119,10 @@ def torchrun_failure(script: str, rank: int, code: int, names: str = "") -> list
     when = stamp(7201, "%Y-%m-%d %H:%M:%S")
     return [
         f"[{when},104] torch.distributed.elastic.multiprocessing.api: [WARNING] Sending process 31770 closing signal SIGTERM",
-        f"[{when},883] torch.distributed.elastic.multiprocessing.api: [ERROR] failed (exitcode: {code}) local_rank: {rank} (pid: 31771) of binary: /home/user/miniconda3/envs/train/bin/python",
+        f"[{when},883] torch.distributed.elastic.multiprocessing.api: [ERROR] failed (exitcode: {code}) local_rank: {rank} (pid: 31771) of binary: envs/train/bin/python",
         *traceback(
             "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: ",
-            ("/home/user/miniconda3/envs/train/bin/torchrun", 8, "<module>", "sys.exit(main())"),
+            ("envs/train/bin/torchrun", 8, "<module>", "sys.exit(main())"),
             (f"{SITE}/torch/distributed/run.py", 806, "main", "run(args)"),
         ),
         "============================================================",

@@ -105,8 +105,8 @@ def detectron2_infinite(rng: Random) -> Lines:
         + ["[03/04 21:11:59 d2.engine.train_loop]: Exception during training:"]
         + traceback(
             "FloatingPointError: Loss became infinite or NaN at iteration=1043!\nloss_dict = {'loss_cls': nan, 'loss_box_reg': nan, 'loss_rpn_cls': 4129.5, 'loss_rpn_loc': inf}",
-            ("/work/detectron2/engine/train_loop.py", 155, "train", "self.run_step()"),
-            ("/work/detectron2/engine/train_loop.py", 509, "_write_metrics", "raise FloatingPointError("),
+            ("detectron2/engine/train_loop.py", 155, "train", "self.run_step()"),
+            ("detectron2/engine/train_loop.py", 509, "_write_metrics", "raise FloatingPointError("),
         )
     )
 

@@ -315,8 +315,8 @@ def mindeye_check_loss(rng: Random) -> Lines:
         bars,
         *traceback(
             "ValueError: NaN loss",
-            ("/home/user/MindEyeV2/src/Train.py", 834, "<module>", "utils.check_loss(loss)"),
-            ("/home/user/MindEyeV2/src/utils.py", 208, "check_loss", "raise ValueError('NaN loss')"),
+            ("MindEyeV2/src/Train.py", 834, "<module>", "utils.check_loss(loss)"),
+            ("MindEyeV2/src/utils.py", 208, "check_loss", "raise ValueError('NaN loss')"),
         ),
     ]
 
@@ -606,7 +606,7 @@ def torch_file_in_shared_memory(rng: Random) -> Lines:
 @case("disk_full")
 def quota_of_home(rng: Random) -> Lines:
     return keras(rng, falling(rng, 9, 1.9, 1.1), None, 50) + traceback(
-        "OSError: [Errno 122] Disk quota exceeded: '/home/user/.keras/checkpoints/weights.09.h5'",
+        "OSError: [Errno 122] Disk quota exceeded: '.keras/checkpoints/weights.09.h5'",
         ("fit.py", 61, "<module>", "model.fit(x, y, callbacks=[checkpoint])"),
     )
 
@@ -657,7 +657,7 @@ def torchrun_loses_terminal(rng: Random) -> Lines:
         ]
         + traceback(
             "torch.distributed.elastic.multiprocessing.api.SignalException: Process 31770 got signal: 1",
-            ("/home/user/miniconda3/envs/train/bin/torchrun", 8, "<module>", "sys.exit(main())"),
+            ("envs/train/bin/torchrun", 8, "<module>", "sys.exit(main())"),
         )
     )
 
@@ -1024,7 +1024,7 @@ def worker_crash_survived(rng: Random) -> Lines:
 @case(HEALTHY)
 def constant_voxels_have_no_correlation(rng: Random) -> Lines:
     train = falling(rng, 40, 1.0, 0.84, 0.002)
-    warning = "/home/user/enc/metrics.py:18: RuntimeWarning: invalid value encountered in true_divide"
+    warning = "enc/metrics.py:18: RuntimeWarning: invalid value encountered in true_divide"
     return [
         line
         for e, t in enumerate(train)

@@ -156,7 +156,7 @@ def scvi(rng: Random, loss: Curve, total: int) -> Lines:
 def rich(error: str, width: int = 100) -> Lines:
     """Return a traceback in the frame that the package rich draws."""
     rows = [
-        "/home/user/enc/train.py:88 in main",
+        "enc/train.py:88 in main",
         "",
         "   85     trainer = Trainer(**cfg.trainer)",
         "   86     model = Encoder(cfg)",
