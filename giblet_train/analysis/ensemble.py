@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.analysis.align_members import Mean, to_features_of, to_voxels_of
-from giblet_train.analysis.load_run import ProgressCallback, load_run
+from giblet_train.analysis.load_run import load_run
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import ridge_of
 from giblet_train.evaluation.encoding import CorrelationAccumulator, Floats
@@ -24,6 +24,7 @@ from giblet_train.evaluation.intervals import interval_of_sum
 from giblet_train.schema.config import diff
 from giblet_train.schema.ensemble_configs import FREE_KEYS, PLACE_KEYS
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.progress import ProgressCallback
 from giblet_train.schema.run_dir import RunDir
 from giblet_train.training.process import DataLoaderFn
 

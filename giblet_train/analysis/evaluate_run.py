@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from giblet_train.analysis.held_out_maps import HeldOutMaps
-from giblet_train.analysis.load_run import LoadedRun, ProgressCallback
+from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.evaluation.evaluator import RIDGE_DECODER
 from giblet_train.evaluation.repeats import repeat_reliability, repeated_rows
+from giblet_train.schema.progress import ProgressCallback
 from giblet_train.schema.records import SCHEMA, EvaluationMetric, encode
 
 CHANCE_P = 0.01

@@ -14,7 +14,7 @@ from giblet_train.analysis.evaluate_run import evaluate_checkpoint, evaluation_l
 from giblet_train.analysis.film_clip import film_clip
 from giblet_train.analysis.held_out_maps import HeldOutMaps, held_out_maps
 from giblet_train.analysis.lesions import LesionContext, lesion_lines, lesion_study
-from giblet_train.analysis.load_run import LoadedRun, ProgressCallback
+from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.analysis.results import write_results
 from giblet_train.analysis.run_report import ReportParts, report_page
 from giblet_train.components.loss_terms import SOURCES
@@ -26,6 +26,7 @@ from giblet_train.monitoring.run_end import recorded_end
 from giblet_train.pages.page import write_page
 from giblet_train.schema.health import Health
 from giblet_train.schema.history import read_history
+from giblet_train.schema.progress import ProgressCallback
 
 PAGE = "report.html"
 MOST_LESIONS = 100

@@ -16,10 +16,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.analysis.load_run import LoadedRun, ProgressCallback
+from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.analysis.reconstruct import Film, argmax_codes, decoded_sounds, has_pictures, pictures_at
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.pages.film import add_sound, encode_sound
+from giblet_train.schema.progress import ProgressCallback
 
 CLIP_S = 30.0
 PANEL_PIXELS = 256

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from giblet_train.analysis.load_run import LoadedRun, ProgressCallback
+from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.data.preprocessing.parcels import Parcel
 from giblet_train.evaluation.metrics import reconstruction
 from giblet_train.model.lesion import Mode, VoxelReadout
 from giblet_train.model.network import BrainModel
 from giblet_train.schema.config import ordered_spaces
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.progress import ProgressCallback
 from giblet_train.schema.records import SCHEMA
 
 FIGURES = ("skill", "r", "two_way", "top_1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +28,11 @@ from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.model.network import Network
 from giblet_train.schema.config import Config, DataConfig
 from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.progress import ProgressCallback
 from giblet_train.schema.records import CheckpointRecord
 from giblet_train.schema.run_dir import RunDir
 from giblet_train.training import checkpoint_files
 from giblet_train.training.process import DataLoaderFn
-
-ProgressCallback = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.analysis.lesions import LesionContext
-from giblet_train.analysis.load_run import LoadedRun, ProgressCallback
+from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.components.loss_terms import SOURCES
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.stimulus import encodec
@@ -28,6 +28,7 @@ from giblet_train.pages.film import film_time, moments, player
 from giblet_train.pages.page import figure, html_page, paragraph, table
 from giblet_train.pages.png import png_bytes
 from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.progress import ProgressCallback
 from giblet_train.schema.records import SCHEMA
 
 N_PICTURES = 12

@@ -17,7 +17,6 @@ from giblet_train.components.train_step import StepResult
 from giblet_train.data.checks.findings import Finding, by_severity
 from giblet_train.data.checks.report import report_lines, to_json
 from giblet_train.data.checks.run_checks import DataReport, check_study
-from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.store.prepare import DataRequest
 from giblet_train.diagnosis import sanity_checks
 from giblet_train.distributed.process_group import ProcessGroup, device_of, set_threads
@@ -25,6 +24,7 @@ from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.monitoring.run_logger import resident_gib
 from giblet_train.schema.config import Config, LossConfig
 from giblet_train.schema.errors import GibletError
+from giblet_train.schema.progress import ProgressCallback
 from giblet_train.schema.records import ModalityFacts
 from giblet_train.schema.schedule import LrSchedule, lr_at
 from giblet_train.training.process import DataLoaderFn
@@ -65,7 +65,7 @@ class TrialSteps:
 
 
 def diagnose(
-    request: DataRequest, load: DataLoaderFn, n_steps: int, progress: Progress, *, as_json: bool
+    request: DataRequest, load: DataLoaderFn, n_steps: int, progress: ProgressCallback, *, as_json: bool
 ) -> tuple[bool, str]:
     """Return whether an error was found, and the report. Raises DataError or ConfigError if a file is missing."""
     report = check_study(request, progress)

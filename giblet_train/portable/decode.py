@@ -6,7 +6,7 @@ T rows of the model, F features, H W C rows, columns and colours of a picture, L
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -32,9 +32,9 @@ from giblet_train.portable.model_file import AVERAGE, ModelFile
 from giblet_train.portable.option_words import options_for_keys
 from giblet_train.portable.resample import resample
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.progress import ProgressCallback
 
 Singles = NDArray[np.float32]
-ProgressCallback = Callable[[str, float], None]
 FEWEST_TRS = 10
 LOUDNESS, LOUD_SHARE = 0.5, 0.999
 NOT_HELD_OUT = "If the model was trained on this film, these figures are not held out."

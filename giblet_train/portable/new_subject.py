@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +26,10 @@ from giblet_train.portable.model_file import AVERAGE, HeadFigures, ModelFile
 from giblet_train.portable.predict import FilmLatents
 from giblet_train.portable.resample import resample
 from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.progress import ProgressCallback
 
 Singles = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-ProgressCallback = Callable[[str, float], None]
 TRAIN_SHARE, VALIDATION_SHARE = 0.6, 0.15
 FEWEST_TRAIN, FEWEST_VALIDATION, FEWEST_TEST = 40, 10, 20
 LABEL_PATTERN = r"sub-[A-Za-z0-9]+"

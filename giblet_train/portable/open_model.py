@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
-from giblet_train.analysis.load_run import ProgressCallback, load_run
+from giblet_train.analysis.load_run import load_run
 from giblet_train.analysis.results import output_dir
 from giblet_train.portable.model_file import SUFFIX, ModelFile, read_model, write_model
 from giblet_train.portable.publish import evaluated, model_card, publish
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.progress import ProgressCallback
 from giblet_train.training.load_split import load_split
 
 BEST = "best"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from giblet_train.portable.model_file import ModelFile, default_subject
 from giblet_train.portable.resample import n_rows, resample_parts
 from giblet_train.portable.series_file import series_file, stem_suffix
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.progress import ProgressCallback
 
 Singles = NDArray[np.float32]
-ProgressCallback = Callable[[str, float], None]
 SHORTEST_TR_S, LONGEST_TR_S = 0.1, 20.0
 
 

@@ -23,9 +23,10 @@ from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.diagnosis.fault_catalog import EVENT, FAULTS, Fault
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.progress import ProgressCallback
 from giblet_train.schema.schedule import lr_at
 from giblet_train.training.hooks import TrainerHook
-from giblet_train.training.process import DataLoaderFn, Progress, train_with_error_file
+from giblet_train.training.process import DataLoaderFn, train_with_error_file
 
 if TYPE_CHECKING:
     from giblet_train.components.train_step import StepResult
@@ -47,7 +48,7 @@ def train_with_fault(name: str, path: Path, load: DataLoaderFn) -> int:
         raise ConfigError(f"There is no drill {name!r}.", f"Drills: {', '.join(FAULTS)}.")
     change = DATA_FAULTS.get(name)
 
-    def load_changed(config: Config, workdir: Path, progress: Progress) -> PreparedSplit:
+    def load_changed(config: Config, workdir: Path, progress: ProgressCallback) -> PreparedSplit:
         data = load(config, workdir, progress)
         return change(data) if change else data
 

@@ -18,13 +18,13 @@ from giblet_train.distributed.process_group import ProcessGroup, ranks_of
 from giblet_train.monitoring.run_logger import RunLogger
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import DataError, GibletError, Preempted
+from giblet_train.schema.progress import ProgressCallback
 from giblet_train.schema.run_dir import RunDir
 from giblet_train.training.hooks import TrainerHook
 from giblet_train.training.stop_signals import StopSignals
 from giblet_train.training.trainer import Trainer
 
-Progress = Callable[[str, float], None]
-DataLoaderFn = Callable[[Config, Path, Progress], PreparedSplit]
+DataLoaderFn = Callable[[Config, Path, ProgressCallback], PreparedSplit]
 
 
 def train(path: Path, load: DataLoaderFn, hook: TrainerHook | None = None) -> int:

@@ -17,10 +17,10 @@ from giblet_train.data.checks.findings import Finding
 from giblet_train.data.geometry import check_same_kind
 from giblet_train.data.readers.headers import read_headers
 from giblet_train.data.readers.maps import read_mask
-from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.readers.volumes import Volumes, check_same_geometry, check_same_tr, nonzero_voxels, stream
 from giblet_train.schema.config import DataConfig
 from giblet_train.schema.errors import DataError
+from giblet_train.schema.progress import ProgressCallback
 
 SPIKE_MADS = 12.0
 DRIFT_SHARE = 0.05
@@ -53,7 +53,7 @@ class FileFacts:
 
 
 def check_files(
-    bold: Mapping[str, Sequence[Path]], data: DataConfig, mask: Path | None, progress: Progress
+    bold: Mapping[str, Sequence[Path]], data: DataConfig, mask: Path | None, progress: ProgressCallback
 ) -> tuple[dict[str, Volumes], dict[str, FileFacts], list[Finding]]:
     """Return headers and facts of the subjects with usable files, and what is wrong with theirs and others' files."""
     findings: list[Finding] = []

@@ -12,11 +12,11 @@ from giblet_train.data.checks.clock import check_clock
 from giblet_train.data.checks.findings import Finding, by_severity, count_severities, format_number
 from giblet_train.data.checks.html_report import write_data_page
 from giblet_train.data.checks.run_checks import DataReport, check_study
-from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.statistics.lag import LagEstimate, LagRow, lag_table
 from giblet_train.data.statistics.run_lags import run_lag_table
 from giblet_train.data.store.prepare import DataRequest
 from giblet_train.data.store.store import build_store, open_store
+from giblet_train.schema.progress import ProgressCallback
 
 SCHEMA = 1
 SCANS_TITLE = "scans, in the units of the files"
@@ -25,7 +25,7 @@ LAG_TITLE = "delay of the brain behind the film, in TRs; no answer: not above ch
 MARKS = {"error": "✖", "warning": "!", "info": "·"}
 
 
-def lag_report(request: DataRequest, progress: Progress, *, as_json: bool = False) -> tuple[bool, str]:
+def lag_report(request: DataRequest, progress: ProgressCallback, *, as_json: bool = False) -> tuple[bool, str]:
     """Return True if any clock is wrong, and the table of subjects and runs with what is wrong in it; or as JSON."""
     study = open_store(build_store(request.config, request.data_dir, request.workdir, progress))
     rows = lag_table(study)
@@ -40,7 +40,7 @@ def lag_report(request: DataRequest, progress: Progress, *, as_json: bool = Fals
 
 
 def check_report(
-    request: DataRequest, progress: Progress, *, as_json: bool, html: Path | None = None
+    request: DataRequest, progress: ProgressCallback, *, as_json: bool, html: Path | None = None
 ) -> tuple[bool, str]:
     """Return True if there was an error, and the report.
 

@@ -21,7 +21,7 @@ from giblet_train.data.checks.study import check_annotations, check_features, ch
 from giblet_train.data.manifest import Manifest, read_manifest
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
-from giblet_train.data.readers.study_files import Progress, Sources, find_sources
+from giblet_train.data.readers.study_files import Sources, find_sources
 from giblet_train.data.readers.volumes import Volumes
 from giblet_train.data.statistics.lag import LagRow, lag_table
 from giblet_train.data.statistics.run_lags import run_lag_table
@@ -31,6 +31,7 @@ from giblet_train.data.store.store import build_store, open_store, study_folder
 from giblet_train.data.study import Study
 from giblet_train.schema.config import Config, content_hash
 from giblet_train.schema.errors import DataError
+from giblet_train.schema.progress import ProgressCallback
 from giblet_train.schema.records import ModalityFacts
 
 
@@ -56,7 +57,7 @@ class DataReport:
         return any(f.severity == "error" for f in self.findings)
 
 
-def check_study(request: DataRequest, progress: Progress) -> DataReport:
+def check_study(request: DataRequest, progress: ProgressCallback) -> DataReport:
     """Look at the files, then at the study they make. Raises DataError or ConfigError when a file is not there."""
     folder, config = study_folder(request.config, request.data_dir, request.workdir, progress)
     sources = find_sources(config, folder)

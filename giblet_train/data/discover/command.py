@@ -6,14 +6,20 @@ from pathlib import Path
 
 from giblet_train.data.discover.proposal import discover
 from giblet_train.data.discover.report import report_lines, to_config, to_json
-from giblet_train.data.readers.study_files import Progress
 from giblet_train.schema.config import name_from
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.progress import ProgressCallback
 from giblet_train.schema.run_dir import replace_file
 
 
 def discover_text(
-    folder: Path, write: Path | None, name: str | None, progress: Progress, *, as_json: bool, tr_s: float | None = None
+    folder: Path,
+    write: Path | None,
+    name: str | None,
+    progress: ProgressCallback,
+    *,
+    as_json: bool,
+    tr_s: float | None = None,
 ) -> tuple[bool, str]:
     """Return True if a file had to be left out, and the report. Writes the configuration if it is asked for.
 

@@ -31,9 +31,9 @@ from giblet_train.data.discover.responses import Scan, Scans, read_scans
 from giblet_train.data.discover.stimuli import Candidate, candidates, read_stimuli
 from giblet_train.data.readers.folder import require_folder
 from giblet_train.data.readers.runs_table import RunEntry
-from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.statistics.alignment import NO_PEAK
 from giblet_train.schema.errors import DataError
+from giblet_train.schema.progress import ProgressCallback, subrange
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Proposal:
         return any(finding.severity == "error" for finding in self.findings)
 
 
-def discover(folder: Path, progress: Progress, tr_s: float | None = None) -> Proposal:
+def discover(folder: Path, progress: ProgressCallback, tr_s: float | None = None) -> Proposal:
     """Propose the table of runs of a folder.
 
     Raises ConfigError if there is no folder, DataError if it has no readable scan or stimulus.
@@ -83,12 +83,12 @@ def discover(folder: Path, progress: Progress, tr_s: float | None = None) -> Pro
     _check_complete(folder, inventory)
     stimuli = candidates(inventory.media)
     scans = read_scans(
-        inventory.scans, borders_in_files(inventory.texts, inventory.media), tr_s, _part(progress, 0.0, 0.5)
+        inventory.scans, borders_in_files(inventory.texts, inventory.media), tr_s, subrange(progress, 0.0, 0.5)
     )
     copies = duplicates(scans.scans)
     usable = [scan for scan in scans.scans if scan.name.path not in {copy.copied for copy in copies}]
     usable, brain_findings = with_own_brains(usable)
-    media = read_stimuli(stimuli, scans.tr_s, _part(progress, 0.5, 0.9))
+    media = read_stimuli(stimuli, scans.tr_s, subrange(progress, 0.5, 0.9))
     stimuli = [s for s in stimuli if s.name in media.series]
     if not stimuli:
         raise DataError(media.problems[0][1].message, media.problems[0][1].remedy)
@@ -140,10 +140,6 @@ def _check_complete(folder: Path, inventory: Inventory) -> None:
     if not inventory.media:
         first = f" {inventory.problems[0].message}" if inventory.problems else ""
         raise DataError(f"{folder} has no readable film or sound.{first}", "Put the films next to the scans.")
-
-
-def _part(progress: Progress, start: float, end: float) -> Progress:
-    return lambda sentence, share: progress(sentence, start + (end - start) * share)
 
 
 def _alone(scan: Scan) -> Group:

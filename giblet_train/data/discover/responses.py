@@ -19,10 +19,10 @@ from giblet_train.data.readers.image_files import UNREADABLE, check_present
 from giblet_train.data.readers.repetition_time import header_seconds
 from giblet_train.data.readers.series_path import SEPARATOR, split_dataset
 from giblet_train.data.readers.sidecar import read_sidecar
-from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.readers.volumes import Volumes, check_same_geometry, nonzero_voxels, stream
 from giblet_train.data.statistics.alignment import comparable
 from giblet_train.schema.errors import DataError
+from giblet_train.schema.progress import ProgressCallback
 
 MAX_VOXELS = 600
 FEWEST_TRS = 20
@@ -68,7 +68,7 @@ def read_scans(
     names: Sequence[ScanName],
     borders_of: Callable[[int, float], tuple[int, ...]],
     tr_s: float | None,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> Scans:
     """Read all scans. Raises DataError if none can be read or none states its TR.
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from giblet_train.data.checks.annotation_timing import picture_change, sound_change
 from giblet_train.data.discover.inventory import Medium
 from giblet_train.data.discover.names import stem, tokens
-from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.statistics.hrf import convolve_causal, glover
 from giblet_train.data.statistics.lag import FAST_S, highpass
 from giblet_train.data.stimulus.audio import has_sound, read_log_mel
 from giblet_train.data.stimulus.video import read_frames, video_features
 from giblet_train.schema.errors import DataError
+from giblet_train.schema.progress import ProgressCallback
 
 FRAMES_HZ, HEIGHT, WIDTH, MEL_BANDS = 2.0, 18, 32, 24
 COMPONENTS = 12
@@ -94,7 +94,7 @@ class ReadStimuli:
     """Stimuli that cannot be read."""
 
 
-def read_stimuli(stimuli: Sequence[Candidate], tr_s: float, progress: Progress) -> ReadStimuli:
+def read_stimuli(stimuli: Sequence[Candidate], tr_s: float, progress: ProgressCallback) -> ReadStimuli:
     """Read all stimuli.
 
     Features are components of pictures and sound over all stimuli, convolved with the haemodynamic response, so that

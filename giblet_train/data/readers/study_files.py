@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,10 +20,8 @@ from giblet_train.data.readers.runs_table import RunEntry, read_runs_table
 from giblet_train.data.readers.series_path import SEPARATOR, files_of, split_dataset
 from giblet_train.schema.config import Config, DataConfig, FeatureSource, StimulusConfig, nearest
 from giblet_train.schema.errors import ConfigError, DataError, GibletError
+from giblet_train.schema.progress import ProgressCallback
 from giblet_train.schema.run_dir import replace_file
-
-Progress = Callable[[str, float], None]
-"""Called with the current activity and the finished share, 0 to 1."""
 
 _missing: ContextVar[list[GibletError] | None] = ContextVar("missing", default=None)
 
@@ -371,7 +369,7 @@ def _all_subjects(folder: Path, pattern: str) -> dict[str, Path]:
     return files
 
 
-def digests(sources: Sources, cache: Path, progress: Progress) -> dict[str, str]:
+def digests(sources: Sources, cache: Path, progress: ProgressCallback) -> dict[str, str]:
     """Return role -> SHA-256 of the file's bytes, so that the store's key does not depend on paths.
 
     Args:

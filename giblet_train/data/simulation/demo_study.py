@@ -8,7 +8,7 @@ Shapes: T TRs, F features, V brain voxels, R responsive voxels, S subjects, X Y 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,7 @@ from giblet_train.data.simulation.regions import COARSE, FINE, REGIONS, Grid, Ma
 from giblet_train.data.simulation.scanner import write_atlas
 from giblet_train.data.simulation.stimulus import FilmFacts, SimulatedStimulus, prepare_stimulus
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.progress import ProgressCallback
 
 TR_S = 1.5
 ATLAS = "atlas.nii.gz"
@@ -32,7 +33,6 @@ MAKER = 2
 """Raised whenever the same seed gives other bytes."""
 
 SizeName = Literal["tiny", "small", "full", "scale", "sherlock"]
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def simulate_study(
     seed: int = 0,
     film: Path | None = None,
     n_subjects: int | None = None,
-    progress: Progress = lambda sentence, fraction: None,
+    progress: ProgressCallback = lambda sentence, fraction: None,
 ) -> StudyFacts:
     """Make the demo study at `out`; leave a finished one of the same request unchanged.
 
@@ -144,7 +144,7 @@ def _check_same_request(
 
 
 def _build(
-    folder: Path, name: SizeName, seed: int, film: Path | None, n_subjects: int, progress: Progress
+    folder: Path, name: SizeName, seed: int, film: Path | None, n_subjects: int, progress: ProgressCallback
 ) -> StudyFacts:
     size = SIZES[name]
     film_facts, features_TF = prepare_stimulus(folder, film, size.showing(seed), progress)

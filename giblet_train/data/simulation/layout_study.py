@@ -8,7 +8,7 @@ responsive voxels, X Y Z the grid.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, floor
 from pathlib import Path
@@ -34,6 +34,7 @@ from giblet_train.data.statistics import hrf
 from giblet_train.data.stimulus.audio import read_log_mel
 from giblet_train.data.stimulus.video import read_frames
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.progress import ProgressCallback
 
 STUDY, TABLE, TRUTH = "study", "truth.tsv", "truth.json"
 GRID = Grid((11, 13, 11), 18.0)
@@ -45,7 +46,6 @@ NO_TEXT = 4
 Clock = tuple[str, float]
 """Stimulus, and its second at which row 0 begins, less than a TR."""
 Features = Mapping[str, NDArray[np.float64]]
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class Response:
     """Signal and noise in percent of each voxel's mean."""
 
 
-def simulate_layout(out: Path, name: str, *, seed: int = 0, progress: Progress = lambda _sentence, _share: None) -> str:
+def simulate_layout(
+    out: Path, name: str, *, seed: int = 0, progress: ProgressCallback = lambda _sentence, _share: None
+) -> str:
     """Write the study of a layout at `out`; the same seed gives the same study. Returns its true table of runs.
 
     Raises ConfigError for an unknown layout and for a folder that is not empty.
@@ -80,7 +82,7 @@ def describe_layouts() -> str:
     return "".join(f"{name:14}{make().imitates}\n" for name, make in LAYOUTS.items())
 
 
-def _write(folder: Path, layout: StudyLayout, seed: int, progress: Progress) -> str:
+def _write(folder: Path, layout: StudyLayout, seed: int, progress: ProgressCallback) -> str:
     study = folder / STUDY
     study.mkdir()
     progress("drawing the films", 0.0)

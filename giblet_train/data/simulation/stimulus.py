@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,8 +34,7 @@ from giblet_train.data.stimulus.audio import read_log_mel
 from giblet_train.data.stimulus.text import embed_timeline
 from giblet_train.data.stimulus.video import film_seconds, read_frames
 from giblet_train.schema.errors import DataError
-
-Progress = Callable[[str, float], None]
+from giblet_train.schema.progress import ProgressCallback
 
 FILM, ANNOTATIONS = "film.mp4", "annotations.xlsx"
 CREDIT = "Big Buck Bunny, © 2008 Blender Foundation, www.bigbuckbunny.org, CC BY 3.0"
@@ -83,7 +82,7 @@ class SimulatedStimulus:
 
 
 def prepare_stimulus(
-    folder: Path, user_film_path: Path | None, showing: SimulatedStimulus, progress: Progress
+    folder: Path, user_film_path: Path | None, showing: SimulatedStimulus, progress: ProgressCallback
 ) -> tuple[FilmFacts, dict[str, NDArray[np.float64]]]:
     """Put film and annotations into `folder`. Returns what was shown, and the true features (T, F) of what it holds.
 
@@ -105,7 +104,9 @@ def prepare_stimulus(
     return facts, _read_back(folder, showing, progress)
 
 
-def _pick_film(folder: Path, user_film_path: Path | None, showing: SimulatedStimulus, progress: Progress) -> Film:
+def _pick_film(
+    folder: Path, user_film_path: Path | None, showing: SimulatedStimulus, progress: ProgressCallback
+) -> Film:
     if user_film_path is not None:
         return _with_shots(user_film(user_film_path), showing.tr_s)
     own, seconds = folder / FILM, showing.seconds + SPARE_S
@@ -177,7 +178,7 @@ def _repeated(shots: Sequence[Segment], period_s: float, runs: int, seconds: flo
     return [shot for shot in shifted if shot.start_s < seconds]
 
 
-def _read_back(folder: Path, showing: SimulatedStimulus, progress: Progress) -> dict[str, NDArray[np.float64]]:
+def _read_back(folder: Path, showing: SimulatedStimulus, progress: ProgressCallback) -> dict[str, NDArray[np.float64]]:
     """Compute the true features from the written files, as any reader sees them."""
     film, tr_s, n_trs = folder / FILM, showing.tr_s, showing.n_trs
     progress("reading the film's pictures", 0.05)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.readers.row_plan import Span
-from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.stimulus.audio import has_sound, read_log_mel
 from giblet_train.data.stimulus.external import external_features
 from giblet_train.data.stimulus.feature_cache import FeatureCache
@@ -26,6 +25,7 @@ from giblet_train.data.stimulus.text import embed_timeline
 from giblet_train.data.stimulus.video import film_seconds, has_pictures, read_frames, video_features
 from giblet_train.schema.config import Config, FeatureSource, ordered_spaces
 from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.progress import ProgressCallback
 
 SHORTEST_S = 1e-6
 """Time that an annotation must share with a TR; less is rounding."""
@@ -86,7 +86,7 @@ def read_stimuli(
     n_trs: int,
     tr_s: float,
     config: Config,
-    progress: Progress,
+    progress: ProgressCallback,
     cache: FeatureCache | None = None,
 ) -> Stimulus:
     """Read every span of every stimulus. Raises DataError for a film that cannot be read or is too short.
@@ -151,7 +151,7 @@ class _Rows:
         self.filled_T[where] = True
 
 
-def _step_of(progress: Progress, film: str, n: int, n_spans: int) -> Callable[[str, float], None]:
+def _step_of(progress: ProgressCallback, film: str, n: int, n_spans: int) -> Callable[[str, float], None]:
     """Return a function that reports a step of reading one span: what is read of it, and the share of it done."""
     return lambda sentence, share: progress(sentence.format(film=film), (n + share) / n_spans)
 

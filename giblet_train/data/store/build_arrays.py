@@ -17,7 +17,7 @@ from giblet_train.data.geometry import Geometry
 from giblet_train.data.preprocessing.confounds import ConfoundRows, read_run_confounds
 from giblet_train.data.readers.atlas import parcel_names, read_parcels
 from giblet_train.data.readers.maps import Map, read_mask
-from giblet_train.data.readers.study_files import Progress, Sources
+from giblet_train.data.readers.study_files import Sources
 from giblet_train.data.readers.volumes import Volumes, nonzero_voxels
 from giblet_train.data.statistics.lag import average_lag, offset_from_lag
 from giblet_train.data.stimulus.feature_cache import FeatureCache
@@ -27,6 +27,7 @@ from giblet_train.data.store.layout import Layout, layout_of_files, layout_of_ta
 from giblet_train.data.store.parcel_means import with_parcel_means
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import DataError, PreflightRefused
+from giblet_train.schema.progress import ProgressCallback, subrange
 
 FEATURES, SHOWN = "features", "shown"
 """Folders of a store: the features of each space, and the rows that have it."""
@@ -49,7 +50,7 @@ class BuiltArrays:
 
 
 def build_arrays(
-    folder: Path, sources: Sources, config: Config, progress: Progress, cache: FeatureCache
+    folder: Path, sources: Sources, config: Config, progress: ProgressCallback, cache: FeatureCache
 ) -> BuiltArrays:
     """Write every array of the store into `folder`.
 
@@ -76,7 +77,7 @@ def build_arrays(
         timed = layout_of_files(sources, config, offset_s)
         notes = (*timed.notes, _offset_note(offset_s, timed.tr_s))
         layout = replace(timed, volumes=layout.volumes, notes=notes)
-    stimulus = _read_stimulus(layout, config, _subrange(progress, BRAINS_SHARE, 1.0), cache)
+    stimulus = _read_stimulus(layout, config, subrange(progress, BRAINS_SHARE, 1.0), cache)
     _write_stimulus(folder, stimulus)
     return BuiltArrays(
         layout=layout,
@@ -96,7 +97,7 @@ def build_arrays(
     )
 
 
-def _read_stimulus(layout: Layout, config: Config, progress: Progress, cache: FeatureCache) -> Stimulus:
+def _read_stimulus(layout: Layout, config: Config, progress: ProgressCallback, cache: FeatureCache) -> Stimulus:
     return read_stimuli(layout.stimuli, layout.spans, layout.n_trs, layout.tr_s, config, progress, cache)
 
 
@@ -113,7 +114,7 @@ def _codes(layout: Layout) -> dict[str, int]:
 
 
 def _common_voxels(
-    volumes: Mapping[str, Volumes], brain_masks: Mapping[str, Sequence[Path]], progress: Progress
+    volumes: Mapping[str, Volumes], brain_masks: Mapping[str, Sequence[Path]], progress: ProgressCallback
 ) -> NDArray[np.bool_]:
     """Return the voxels that are non-zero in every run of every subject and inside every brain mask."""
     progress("finding the voxels that all subjects have", 0.0)
@@ -126,7 +127,7 @@ def _common_voxels(
     return np.asarray(common)
 
 
-def _write_bold_arrays(folder: Path, layout: Layout, mask: NDArray[np.bool_], progress: Progress) -> None:
+def _write_bold_arrays(folder: Path, layout: Layout, mask: NDArray[np.bool_], progress: ProgressCallback) -> None:
     (folder / "bold").mkdir()
     (folder / "reference").mkdir()
     mask_file = folder / "given_mask.npy"
@@ -234,7 +235,3 @@ def _check_space(folder: Path, layout: Layout, mask: NDArray[np.bool_]) -> None:
             f"The store needs {needed / 2**30:.1f} GiB, {folder.parent} has {free / 2**30:.1f} GiB free.",
             "Free some space or choose another workdir.",
         )
-
-
-def _subrange(progress: Progress, start: float, end: float) -> Progress:
-    return lambda sentence, share: progress(sentence, start + (end - start) * share)

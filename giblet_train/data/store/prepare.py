@@ -10,11 +10,12 @@ from pathlib import Path
 from giblet_train.data.manifest import Manifest, read_manifest
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.readers.row_plan import Span
-from giblet_train.data.readers.study_files import Progress, study_dir
+from giblet_train.data.readers.study_files import study_dir
 from giblet_train.data.store.store import build_store
 from giblet_train.schema.config import Config
 from giblet_train.schema.config_loader import from_mapping, load
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.progress import ProgressCallback
 from giblet_train.schema.run_dir import RunDir
 from giblet_train.schema.yaml_io import load_text
 
@@ -62,7 +63,7 @@ def workdir_of(run: RunDir, workdir: Path | None) -> Path:
     return (workdir or run.workdir or DEFAULT_WORKDIR).expanduser().absolute()
 
 
-def prepare(request: DataRequest, progress: Progress) -> str:
+def prepare(request: DataRequest, progress: ProgressCallback) -> str:
     """Build the store and check that the configured split fits it; returns a description for people.
 
     Raises DataError, ConfigError, PreflightRefused.

@@ -8,14 +8,15 @@ from typing import Any
 import msgspec
 
 from giblet_train.data.readers.runs_table import Presentation, RunEntry, format_runs_table
-from giblet_train.data.readers.study_files import FILM, Progress, Sources, find_sources
+from giblet_train.data.readers.study_files import FILM, Sources, find_sources
 from giblet_train.data.readers.volumes import Volumes
 from giblet_train.data.store.layout import Layout, layout_of_files, layout_of_table
 from giblet_train.data.store.prepare import DataRequest
 from giblet_train.data.store.store import study_folder
+from giblet_train.schema.progress import ProgressCallback
 
 
-def show_table(request: DataRequest, progress: Progress, *, as_json: bool = False) -> str:
+def show_table(request: DataRequest, progress: ProgressCallback, *, as_json: bool = False) -> str:
     """Return the table of runs as tab-separated text; lines with `#` describe stimuli, rows and notes.
 
     The text is itself a table for `data.runs`. as_json: the same as one JSON object. Raises DataError, ConfigError.

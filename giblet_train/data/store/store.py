@@ -22,7 +22,7 @@ from giblet_train.data.manifest import FILE, Manifest, read_manifest
 from giblet_train.data.readers.row_plan import Span
 from giblet_train.data.readers.runs_table import runs_identity
 from giblet_train.data.readers.series_path import split_dataset
-from giblet_train.data.readers.study_files import Progress, Sources, digests, find_sources
+from giblet_train.data.readers.study_files import Sources, digests, find_sources
 from giblet_train.data.rows import PartialRows
 from giblet_train.data.simulation.demo_study import ATLAS, MAKER, simulate_study
 from giblet_train.data.stimulus.external import identity
@@ -30,6 +30,7 @@ from giblet_train.data.stimulus.feature_cache import FeatureCache
 from giblet_train.data.store.build_arrays import FEATURES, SHOWN, BuiltArrays, build_arrays
 from giblet_train.data.study import Study
 from giblet_train.schema.config import Config, ordered_spaces
+from giblet_train.schema.progress import ProgressCallback
 
 STUDY_SEED = 0
 CODE = (
@@ -81,7 +82,7 @@ CODE = (
 """The modules whose text is part of the key: another version of any of them makes another store."""
 
 
-def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progress) -> Path:
+def build_store(config: Config, data_dir: Path, workdir: Path, progress: ProgressCallback) -> Path:
     """Return the folder of the store that this configuration needs; build it if it does not exist.
 
     Safe under concurrent processes and an end at any moment. Raises DataError, ConfigError, PreflightRefused.
@@ -148,7 +149,7 @@ def open_store(path: Path) -> Study:
     )
 
 
-def study_folder(config: Config, data_dir: Path, workdir: Path, progress: Progress) -> tuple[Path, Config]:
+def study_folder(config: Config, data_dir: Path, workdir: Path, progress: ProgressCallback) -> tuple[Path, Config]:
     """Return the folder of the study's files and its configuration; a simulated study sets its own names."""
     size = config.data.simulate
     if size is None:
