@@ -102,6 +102,27 @@ def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Lapto
     again = laptop.giblet("predict", *there)
     assert again.returncode == 2 and "predicted" in again.stderr
 
+    series = min(workdir.glob("studies/*/bold/*.nii.gz")).relative_to(workdir)
+    person = (
+        "m.giblet",
+        "--bold",
+        str(series),
+        "--film",
+        there[1],
+        "--without",
+        "text",
+        "--node",
+        "tensor01",
+        "--json",
+    )
+    too_short = laptop.giblet("new-subject", *person, "--name", "07", "-o", "07.giblet")
+    assert too_short.returncode == 2 and "a head needs at least" in too_short.stderr
+    assert not (workdir / "07.giblet").exists()
+    decoded = laptop.giblet("decode", *person, "-o", "decoded")
+    assert decoded.returncode == 0, decoded.stderr
+    assert {"index.html", "frames.png", "sound.wav"} <= {path.name for path in (workdir / "decoded").iterdir()}
+    assert set(json.loads(decoded.stdout)["figures"]) == {"video", "audio"}
+
     inspections = workdir / "inspections" / trained
     assert inspections.is_dir()
     assert laptop.giblet("rm", trained, "--yes").returncode == 0
