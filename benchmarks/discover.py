@@ -50,12 +50,12 @@ reported" are warnings and errors about anything else.
 
 @dataclass(frozen=True)
 class Planted:
-    """What must be said of a fault."""
+    """Findings that a planted fault must cause."""
 
     expected: Findings
     """Finding and subject."""
     companions: Findings = frozenset()
-    """What may be said in addition."""
+    """Findings that may come in addition."""
 
 
 class NotPossibleError(Exception):

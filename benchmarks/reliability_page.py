@@ -12,11 +12,11 @@ from msgspec import json as msgspec_json
 Numbers = dict[str, list[float]]
 """Name of what is counted or measured -> a number for each time. Parts are added up by joining the lists."""
 Outcome = tuple[str, bool]
-"""What was reached, and whether that keeps the promise."""
+"""Result in words, and whether it keeps the promise."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """What one start of a row measured."""
+    """Measurements of one start of a row."""
 
     name: str
     """Of the row, as the command takes it."""
@@ -37,7 +37,7 @@ class Promise(NamedTuple):
     """With {n} for how often."""
     promised: str
     n_times: int
-    """How often it is done without `--count`."""
+    """Number of repetitions without `--count`."""
     judge: Callable[[Numbers], Outcome]
     is_summed: bool = True
     """Parts add up; else the newest part is the row."""

@@ -23,7 +23,7 @@ from giblet_train.components.loss_terms import SOURCES
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.stimulus import encodec
 from giblet_train.data.stimulus.audio import SAMPLE_HZ, steps_per_tr
-from giblet_train.data.stimulus.griffin_lim import wave_of_mel, write_wav
+from giblet_train.data.stimulus.griffin_lim import loudness_scale, wave_of_mel, write_wav
 from giblet_train.pages.film import film_time, moments, player
 from giblet_train.pages.page import figure, html_page, paragraph, table
 from giblet_train.pages.png import png_bytes
@@ -34,7 +34,6 @@ from giblet_train.schema.records import SCHEMA
 N_PICTURES = 12
 ENLARGED = 3
 GAP_PIXELS = 4
-LOUD, LOUD_SHARE = 0.5, 0.999
 SOUNDS = {
     "film": "the film's own audio features",
     "predicted": "from predicted brains",
@@ -225,8 +224,7 @@ def decoded_sounds(
     else:
         report_progress("no sound: only giblet's own audio features and extractor: encodec can be decoded", 0.5)
         return {}, rate_hz
-    # A quantile instead of the maximum: inconsistent phases produce single loud samples.
-    scale = np.float32(LOUD / max(float(np.quantile(np.abs(waves["film"]), LOUD_SHARE)), 1e-9))
+    scale = loudness_scale(waves["film"])
     return {name: wave_S * scale for name, wave_S in waves.items()}, rate_hz
 
 

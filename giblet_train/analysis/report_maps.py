@@ -32,7 +32,7 @@ class MapSection:
     data: PreparedSplit
     maps: HeldOutMaps
     posterior: VoxelPosterior | None
-    """What the ridge start concludes about each position; None without one."""
+    """Posterior of the ridge initialisation at each position; None without one."""
 
     def html(self) -> str:
         """Return the section; a sentence if the brains of the study cannot be drawn."""

@@ -29,7 +29,7 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class View:
-    """What is seen of a hemisphere from one side."""
+    """A hemisphere seen from one side, as pixels."""
 
     inside_HW: NDArray[np.bool_]
     corner_HW3: NDArray[np.intp]

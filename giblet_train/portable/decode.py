@@ -19,7 +19,7 @@ from giblet_train.analysis.reconstruct import N_PICTURES, picture_sheet
 from giblet_train.data.atomic_dir import atomic_directory
 from giblet_train.data.readers.annotations import read_annotations
 from giblet_train.data.stimulus.audio import SAMPLE_HZ, steps_per_tr
-from giblet_train.data.stimulus.griffin_lim import wave_of_mel, write_wav
+from giblet_train.data.stimulus.griffin_lim import loudness_scale, wave_of_mel, write_wav
 from giblet_train.data.stimulus.text import embed
 from giblet_train.evaluation.metrics import SEGMENT_TRS, reconstruction
 from giblet_train.pages.film import film_time, moments, player
@@ -36,7 +36,6 @@ from giblet_train.schema.progress import ProgressCallback
 
 Singles = NDArray[np.float32]
 FEWEST_TRS = 10
-LOUDNESS, LOUD_SHARE = 0.5, 0.999
 NOT_HELD_OUT = "If the model was trained on this film, these figures are not held out."
 
 
@@ -145,7 +144,7 @@ def write_decoded(
         if decoded.mel_IM is not None:
             report_progress("finding phases for the sound", 0.5)
             wave_S = wave_of_mel(decoded.mel_IM, decoded.tr_s / steps_per_tr(decoded.tr_s))
-            wave_S *= np.float32(LOUDNESS / max(float(np.quantile(np.abs(wave_S), LOUD_SHARE)), 1e-9))
+            wave_S *= loudness_scale(wave_S)
             write_wav(folder / "sound.wav", wave_S, SAMPLE_HZ)
         facts = decoded_facts(decoded)
         (folder / "decoded.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

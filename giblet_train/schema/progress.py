@@ -8,5 +8,5 @@ ProgressCallback = Callable[[str, float], None]
 
 
 def subrange(progress: ProgressCallback, start: float, end: float) -> ProgressCallback:
-    """Return a callback for a part of the work, whose fractions lie between `start` and `end` of the whole."""
+    """Return a callback for a part of the work, from the fraction `start` of the whole to `end`."""
     return lambda sentence, fraction: progress(sentence, start + (end - start) * fraction)

@@ -1,4 +1,4 @@
-"""The options of a launch that are for a command of the user's, on the command line and in the launch form."""
+"""Options of `giblet launch NODE -- COMMAND`, on the command line and in the launch form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from giblet_tui.launch.request import LaunchRequest
 
 
 class CommandOptions(NamedTuple):
-    """The options of a launch that are for a command of the user's."""
+    """Values of these options."""
 
     name: str | None = None
     cwd: str | None = None

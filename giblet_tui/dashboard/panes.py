@@ -39,7 +39,7 @@ class PaneSpec:
     create: Callable[[Clock], Widget]
     """Makes the widget; its id is `id`."""
     about: str
-    """What it shows, in help."""
+    """Description of its content in help."""
     area: Area
     """Column of the overview; `full` for a pane that is only shown alone."""
     min_size: tuple[int, int]

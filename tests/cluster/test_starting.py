@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -165,38 +166,38 @@ def test_a_session_name_that_is_taken_is_refused(ground):
     assert sessions.kill_session(record["session"]) == ["screen"]
 
 
-def test_a_full_disk_starts_nothing(ground):
+@contextlib.contextmanager
+def file_system(ground, options):
+    """Use a small tmpfs as the working directory while entered; needs root."""
     if os.geteuid() != 0:
         pytest.skip("needs root to mount a small file system")
     ground.workdir.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", str(ground.workdir)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"{options},mode=0700", "tmpfs", str(ground.workdir)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("may not mount here")
     try:
-        (ground.workdir / "fill").write_bytes(b"x" * 60_000)
-        with pytest.raises(AgentRefusal, match="No space left on device; nothing was started") as refusal:
-            ground.start(SLEEPS, "process")
-        assert refusal.value.exit_code == 5
-        assert ground.runs() == []
+        yield
     finally:
         subprocess.run(["umount", "-l", str(ground.workdir)], check=True)
+
+
+def assert_no_room(ground):
+    with pytest.raises(AgentRefusal, match="No space left on device; nothing was started") as refusal:
+        ground.start(SLEEPS, "process")
+    assert refusal.value.exit_code == 5 and ground.runs() == []
+
+
+def test_a_full_disk_starts_nothing(ground):
+    with file_system(ground, "size=64k"):
+        (ground.workdir / "fill").write_bytes(b"x" * 60_000)
+        assert_no_room(ground)
 
 
 def test_a_file_system_without_inodes_is_named(ground):
     """The supervisor is there, but can write neither its record nor the log that would say why."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a small file system")
-    ground.workdir.mkdir()
     # One each for its root, the lock, runs/, the run and its five files.
-    mount = ["mount", "-t", "tmpfs", "-o", "size=10m,nr_inodes=8,mode=0700", "tmpfs", str(ground.workdir)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("may not mount here")
-    try:
-        with pytest.raises(AgentRefusal, match="No space left on device; nothing was started") as refused:
-            ground.start(SLEEPS, "process")
-        assert refused.value.exit_code == 5 and ground.runs() == []
-    finally:
-        subprocess.run(["umount", "-l", str(ground.workdir)], check=True)
+    with file_system(ground, "size=10m,nr_inodes=8"):
+        assert_no_room(ground)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ WINDOW_S = 60.0
 
 @dataclass(frozen=True)
 class OnsetFit:
-    """How well annotations begin at changes of a film."""
+    """Agreement of the onsets of annotations with changes of a film."""
 
     height: float
     """Standard deviations by which the film changes more where annotations begin than at other times."""

@@ -56,7 +56,7 @@ class Scans:
 
 @dataclass(frozen=True)
 class Stimulus:
-    """What a folder has of the stimulus."""
+    """Film, sound and annotations that a folder contains."""
 
     kind: str
     """film, sound or none."""

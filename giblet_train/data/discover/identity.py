@@ -32,7 +32,7 @@ Key = tuple[str, GroupKey]
 
 @dataclass(frozen=True)
 class Likeness:
-    """How much the mean volume of a scan resembles those of the other runs of each subject."""
+    """Correlation of a scan's mean volume with those of the other runs of each subject."""
 
     own: float
     best: float

@@ -82,10 +82,10 @@ def _unique(text: str, names: set[str]) -> str:
 
 @dataclass(frozen=True)
 class ReadStimuli:
-    """What a brain and an annotator would see and hear of the stimuli that can be read."""
+    """Expected responses and scene changes of the stimuli that can be read."""
 
     series: Mapping[str, NDArray[np.float64]]
-    """Name -> (U, F), what a brain would follow."""
+    """Name -> (U, F), features of picture and sound, delayed and smoothed as responses are."""
     changes: Mapping[str, NDArray[np.float64]]
     """Name -> (S, N), how much each signal changes at a moment."""
     per_tr: int

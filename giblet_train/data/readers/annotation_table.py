@@ -124,7 +124,7 @@ def read_rows(path: Path) -> list[Row]:
 
 @dataclass(frozen=True)
 class _Column:
-    """Where the values of a field are."""
+    """Position and unit of the column that holds a field."""
 
     place: int
     name: str

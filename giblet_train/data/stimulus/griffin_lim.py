@@ -18,6 +18,8 @@ from giblet_train.data.stimulus.audio import SAMPLE_HZ, WINDOW, mel_filters
 
 HOP = WINDOW // 4
 N_SPREADS = 20
+LOUD, LOUD_SHARE = 0.5, 0.999
+"""Amplitude to which this quantile of the absolute samples is scaled."""
 N_ROUNDS = 32
 MOMENTUM = np.float32(0.99)
 SMALLEST_WEIGHT = np.float32(1e-3)
@@ -33,6 +35,12 @@ def wave_of_mel(mel_IM: NDArray[np.floating], step_s: float) -> NDArray[np.float
     fine_NM = np.stack([np.interp(frames_s, centres_s, band_I) for band_I in mel_IM.T], axis=1)
     size_NQ = np.sqrt(_spread((10.0 ** (fine_NM / 10.0)).astype(np.float32)))
     return _with_phases(size_NQ, n_samples)
+
+
+def loudness_scale(wave_S: NDArray[np.floating]) -> np.float32:
+    """Return the factor that brings the loud parts of a sound to half of full scale."""
+    # A quantile instead of the maximum: inconsistent phases produce single loud samples.
+    return np.float32(LOUD / max(float(np.quantile(np.abs(wave_S), LOUD_SHARE)), 1e-9))
 
 
 def write_wav(path: Path, wave_S: NDArray[np.float32], rate_hz: int = SAMPLE_HZ) -> None:

@@ -59,7 +59,7 @@ IN_TIME = ("conv_stride", "max_source_positions", "feature_projection_input_dim"
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What one input of a model is."""
+    """One input of a pretrained model."""
 
     reads: Reads
     clip_frames: int | None

@@ -26,7 +26,7 @@ LOST = 4.0
 NO_FALL = 0.85
 """Share of its first loss down to which a generator's loss has not fallen, but for noise."""
 NEVER_REAL = 0.02
-"""The same as a mean verdict of the discriminator on generated samples."""
+"""Mean verdict of the discriminator on generated samples below which it takes none of them for real."""
 
 
 @rule(group="curve", level="warning")

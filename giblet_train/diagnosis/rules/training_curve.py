@@ -77,7 +77,7 @@ PREDICTS = 0.1
 MOST_DOUBT = 0.01
 """Largest relative error of the level of a log's loss at which its decrease is judged with certainty."""
 UNKNOWN_DOUBT = 0.02
-"""The same at which it is not judged at all."""
+"""Relative error of the level from which the decrease is not judged at all."""
 
 
 @rule(
