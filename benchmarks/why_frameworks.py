@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from giblet_train.diagnosis.log_parser import read_log
 from giblet_train.schema.records import EpochMetric
-from giblet_tui.cli.app import app
+from giblet_tui.cli.parser import program
 from tests.collection.frameworks import BATCHES, HEALTHY, UNKNOWN, Log
 
 ACCUSED = 0.5
@@ -71,7 +71,7 @@ def judge_beginning(log: Log, share: float, folder: Path) -> Verdict:
 
 
 def _judge(log: Log, seed: int, path: Path) -> Verdict:
-    result = CliRunner().invoke(app, ["why", str(path), "--json"])
+    result = CliRunner().invoke(program, ["why", str(path), "--json"])
     if result.exit_code not in (0, 1, 2) or (result.exception and not isinstance(result.exception, SystemExit)):
         return Verdict(log, seed, repr(result.exception), "error")
     causes = json.loads(result.stdout)["causes"]

@@ -7,8 +7,8 @@ from typing import Any
 
 from typer.main import get_command
 
-from giblet_tui.cli.app import app
 from giblet_tui.cli.commands import COMMANDS
+from giblet_tui.cli.parser import program
 
 HEAD = """\
 # Command line
@@ -54,7 +54,7 @@ the names of nodes, configurations, runs and faults: `giblet --install-completio
 
 def main() -> None:
     print(HEAD)
-    root: Any = get_command(app)
+    root: Any = get_command(program)
     for name in COMMANDS:
         for line in _sections(f"giblet {name}", root.get_command(None, name)):
             print(line)

@@ -6,12 +6,12 @@ import os
 
 from typer.main import get_command
 
-from giblet_tui.cli.app import app
+from giblet_tui.cli.parser import program
 
 
 def main() -> None:
     os.environ["COLUMNS"] = "80"  # the library wraps its text to the terminal
-    command = get_command(app)
+    command = get_command(program)
     print(command.get_help(command.make_context("giblet", [], resilient_parsing=True)))
 
 

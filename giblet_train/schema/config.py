@@ -6,8 +6,6 @@ when their `content_hash` is equal.
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +14,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from giblet_train.schema import yaml_io
 from giblet_train.schema.errors import ConfigError
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}$(?!\n)"
@@ -487,6 +484,8 @@ def ordered_spaces(names: Iterable[str]) -> list[str]:
 
 def dump(config: Config) -> str:
     """Return the configuration as YAML with every default; `read_resolved` returns an equal one."""
+    from giblet_train.schema import yaml_io  # `giblet ps` needs no YAML
+
     return yaml_io.dump(to_mapping(config))
 
 
@@ -498,6 +497,8 @@ def to_mapping(config: Config) -> dict[str, Any]:
 
 def content_hash(config: Config) -> str:
     """Return 12 hex digits over every key that can change a result; name, note and watch keys cannot."""
+    import hashlib  # a tenth of the start of `giblet ps`
+
     value = to_mapping(config)
     for key in ("name", "note", "watch", "criteria", "stage"):
         value.pop(key)
@@ -518,6 +519,8 @@ def name_from(text: str) -> str:
 
 def nearest(name: str, names: list[str]) -> str:
     """Return `, did you mean "x"?` for the one of `names` closest to `name`, or an empty string."""
+    import difflib  # only after a mistake
+
     match = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f', did you mean "{match[0]}"?' if match else ""
 

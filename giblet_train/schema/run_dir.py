@@ -9,13 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from giblet_train.schema.config import NAME_PATTERN, Config
-from giblet_train.schema.config_loader import read_resolved
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Record, decode, encode
 from giblet_train.schema.records import Run as RunRecord
@@ -28,6 +27,8 @@ LONGEST_NAME = 40
 
 def new_run_id(name: str, now: float | None = None) -> str:
     """Return `<config name>-<yyyymmdd-hhmmss>-<4 hex>`. Its tail has a fixed width, so no id is a prefix of another."""
+    import secrets  # for new runs only
+
     name_from(name, strict=True)
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
     return f"{name}-{stamp}-{secrets.token_hex(2)}"
@@ -57,8 +58,7 @@ def config_name(run_id: str) -> str:
     return run_id[: -len("-yyyymmdd-hhmmss-hhhh")]
 
 
-@dataclass(frozen=True)
-class RunDir:
+class RunDir(msgspec.Struct, frozen=True):
     """Paths in one run directory. Using a path neither creates nor reads anything."""
 
     path: Path
@@ -135,6 +135,8 @@ class RunDir:
 
     def read_config(self) -> Config:
         """Return the resolved configuration. Raises ConfigError."""
+        from giblet_train.schema.config_loader import read_resolved  # `giblet ps` reads no configuration
+
         return read_resolved(self.config)
 
     def read_run(self) -> RunRecord:

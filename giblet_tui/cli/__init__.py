@@ -1,7 +1,7 @@
 """The command line: one module per family of commands. `main` is the console script `giblet`.
 
 What it prints for `--help` and `--version` is known without parsing: it is written at once, because importing the
-command-line library takes six times as long as starting Python.
+command-line library takes five times as long as starting Python.
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-import typer
 
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, NodeName
 from giblet_tui.cli.console import next_commands, print_data, print_status, show_json
 from giblet_tui.cli.nodes import remember
+from giblet_tui.cli.parameters import Argument, Option
 from giblet_tui.connection.connect import connect
 from giblet_tui.control.adopt import adopt as take_in
 from giblet_tui.inventory import nodes
@@ -27,11 +27,9 @@ from giblet_tui.reporting.json_output import SCHEMA
 )
 def adopt(
     name: NodeName,
-    session: Annotated[str, typer.Argument(metavar="SESSION", help="Screen or tmux session, or PID.name.")],
-    log: Annotated[str | None, typer.Option(help="Its log file on the node; default: search for it.")] = None,
-    run_name: Annotated[
-        str | None, typer.Option("--name", help="Name of the run; default: that of the session.")
-    ] = None,
+    session: Annotated[str, Argument(metavar="SESSION", help="Screen or tmux session, or PID.name.")],
+    log: Annotated[str | None, Option(help="Its log file on the node; default: search for it.")] = None,
+    run_name: Annotated[str | None, Option("--name", help="Name of the run; default: that of the session.")] = None,
     json: Json = False,
 ) -> None:
     """Monitor a screen or tmux session that was started by hand: `ps` and the dashboard show it, `stop` ends it.

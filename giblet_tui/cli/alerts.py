@@ -6,13 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import Annotated
 
-import typer
-
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.health import duration
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, RunName
 from giblet_tui.cli.console import print_data, print_status, show_json
+from giblet_tui.cli.parameters import Argument, Option
 from giblet_tui.connection.connect import connect
 from giblet_tui.control import alerts as answers
 from giblet_tui.inventory.nodes import Node
@@ -29,13 +28,9 @@ from giblet_tui.reporting.json_output import alerts_json
 )  # fmt: skip
 def alerts(
     name: RunName,
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[ALERT]...", help="Alerts to answer; default: all.")
-    ] = None,
-    ack: Annotated[bool, typer.Option("--ack", help="Acknowledge: silent until raised again.")] = False,
-    snooze: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Silent for 30m, 8h or 2d; 0 ends the snooze.")
-    ] = None,
+    names: Annotated[list[str] | None, Argument(metavar="[ALERT]...", help="Alerts to answer; default: all.")] = None,
+    ack: Annotated[bool, Option("--ack", help="Acknowledge: silent until raised again.")] = False,
+    snooze: Annotated[str | None, Option(metavar="TIME", help="Silent for 30m, 8h or 2d; 0 ends the snooze.")] = None,
     json: Json = False,
 ) -> None:
     """Show the open alerts of a run, or acknowledge or snooze them for everyone who watches the run.

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.records import CheckpointRecord
 from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, RunName
 from giblet_tui.cli.console import check_parent, confirm, print_data, print_status, show_json
+from giblet_tui.cli.parameters import Exit, Option
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import AttachableSession
@@ -28,7 +27,7 @@ from giblet_tui.results.pull import ASK_ABOVE_BYTES
 @command(app, "attach", "giblet attach @last", "giblet attach @last --write")
 def attach(
     name: RunName,
-    write: Annotated[bool, typer.Option("-w", "--write", help="Send keys to the run; default: only look.")] = False,
+    write: Annotated[bool, Option("-w", "--write", help="Send keys to the run; default: only look.")] = False,
 ) -> None:
     """Open the terminal of a run's tmux or screen session. Leave tmux with ctrl-b d, screen with ctrl-a d.
 
@@ -46,17 +45,17 @@ def attach(
     with connect(node) as connection:
         arguments = {"workdir": node.workdir, "run_id": run_id, "write": write}
         session = connection.call("uncover", arguments, AttachableSession)
-        raise typer.Exit(connection.interactive(list(session.argv)))
+        raise Exit(connection.interactive(list(session.argv)))
 
 
 @command(app, "pull", "giblet pull @last", "giblet pull demo --logs", "giblet pull @last --last --to ~/weights")
 def pull(
     name: RunName,
-    best: Annotated[bool, typer.Option("--best", help="Also the best checkpoint.")] = False,
-    last: Annotated[bool, typer.Option("--last", help="Also the newest checkpoint.")] = False,
-    logs: Annotated[bool, typer.Option("--logs", help="Only records, configuration and log.")] = False,
-    to: Annotated[Path | None, typer.Option(help="Local folder; default: ./<run id>.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Copy more than 100 MB without asking.")] = False,
+    best: Annotated[bool, Option("--best", help="Also the best checkpoint.")] = False,
+    last: Annotated[bool, Option("--last", help="Also the newest checkpoint.")] = False,
+    logs: Annotated[bool, Option("--logs", help="Only records, configuration and log.")] = False,
+    to: Annotated[Path | None, Option(help="Local folder; default: ./<run id>.")] = None,
+    yes: Annotated[bool, Option("--yes", help="Copy more than 100 MB without asking.")] = False,
     json: Json = False,
 ) -> None:
     """Copy a run's records and log to this machine, and a checkpoint if asked. An interrupted copy is continued.

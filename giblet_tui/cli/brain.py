@@ -7,12 +7,11 @@ import shutil
 import sys
 from typing import Annotated, Literal
 
-import typer
-
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, RunName
 from giblet_tui.cli.console import print_data, show_json
+from giblet_tui.cli.parameters import Option
 from giblet_tui.cli.runs import find
 from giblet_tui.reporting import brain_view
 from giblet_tui.reporting.json_output import SCHEMA
@@ -33,11 +32,9 @@ def brain(
     name: RunName,
     map_name: Annotated[
         Literal["r", "ceiling", "space", "memory", "region"],
-        typer.Option("--map", help="r: prediction; space: what drives each voxel; memory: for how long."),
+        Option("--map", help="r: prediction; space: what drives each voxel; memory: for how long."),
     ] = "r",
-    subject: Annotated[
-        str | None, typer.Option(metavar="S", help="r of one subject, once the run is evaluated.")
-    ] = None,
+    subject: Annotated[str | None, Option(metavar="S", help="r of one subject, once the run is evaluated.")] = None,
     json: Json = False,
 ) -> None:
     """Show a run's brain from the left, from behind and from above, with the place and the value of its peak.

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
-import typer
 
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, NodeName
 from giblet_tui.cli.completion import run_ids
 from giblet_tui.cli.console import confirm, print_data, print_status, show_json
+from giblet_tui.cli.parameters import Argument, Exit, Option
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
 from giblet_tui.control import cleanup
@@ -22,13 +22,13 @@ from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import find_run
 from giblet_tui.reporting.json_output import SCHEMA
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be removed and its size.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Show what would be removed and its size.")]
+Yes = Annotated[bool, Option("--yes", help="Do not ask for confirmation.")]
 
 
 @command(app, "rm", "giblet rm demo-20261122-101500-3fa9 --dry-run", "giblet rm demo-20261122 demo-20261123 --yes")
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs that have ended.", autocompletion=run_ids)],
+    names: Annotated[list[str], Argument(metavar="RUN...", help="Runs that have ended.", autocompletion=run_ids)],
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
@@ -55,7 +55,7 @@ def rm(
 @command(app, "prune", "giblet prune tensor01 --dry-run", "giblet prune tensor01 --older-than 7 --yes")
 def prune(
     name: NodeName,
-    older_than: Annotated[float, typer.Option(min=0.0, help="Days since an ended run last changed.")] = 30.0,
+    older_than: Annotated[float, Option(min=0.0, help="Days since an ended run last changed.")] = 30.0,
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
@@ -114,4 +114,4 @@ def _show_cleared(
 
 def _refuse(n_kept: int) -> None:
     if n_kept:
-        raise typer.Exit(PreflightRefused.exit_code)
+        raise Exit(PreflightRefused.exit_code)

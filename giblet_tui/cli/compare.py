@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import run_ids
 from giblet_tui.cli.console import print_data, show_json
+from giblet_tui.cli.parameters import Argument
 from giblet_tui.cli.runs import find
 from giblet_tui.reporting import compare as side_by_side
 
-OldRun = Annotated[str, typer.Argument(metavar="OLD", help="The run to compare with.", autocompletion=run_ids)]
-NewRun = Annotated[str, typer.Argument(metavar="NEW", help="The run to judge.", autocompletion=run_ids)]
+OldRun = Annotated[str, Argument(metavar="OLD", help="The run to compare with.", autocompletion=run_ids)]
+NewRun = Annotated[str, Argument(metavar="NEW", help="The run to judge.", autocompletion=run_ids)]
 
 
 @command(app, "compare", "giblet compare demo-20270115 @last", "giblet compare pilot @last --json | jq .changes")

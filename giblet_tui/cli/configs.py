@@ -6,8 +6,6 @@ import json as jsonlib
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from giblet_train.schema.config import content_hash, diff, dump, to_mapping
 from giblet_train.schema.config_loader import Loaded
 from giblet_train.schema.config_migration import migrate_file
@@ -16,6 +14,7 @@ from giblet_tui.cli.app import command, config_app
 from giblet_tui.cli.arguments import ConfigName, Json, Settings
 from giblet_tui.cli.completion import config_names
 from giblet_tui.cli.console import print_data, print_error, print_status, show_json
+from giblet_tui.cli.parameters import Argument, Exit, Option
 from giblet_tui.inventory import configs as catalog
 from giblet_tui.inventory.config_schema import config_schema
 from giblet_tui.reporting.formatting import diff_lines, table
@@ -81,9 +80,9 @@ def print_schema() -> None:
     "giblet config migrate old.yaml -o configs/new.yaml",
 )
 def migrate_config(
-    path: Annotated[Path, typer.Argument(metavar="OLD", help="Configuration of the older trainer.")],
+    path: Annotated[Path, Argument(metavar="OLD", help="Configuration of the older trainer.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="NEW", help="File to write; printed if not given.")
+        Path | None, Option("--output", "-o", metavar="NEW", help="File to write; printed if not given.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -112,7 +111,7 @@ def migrate_config(
 def check_configs(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG]...", help="Names or paths; default: all.", autocompletion=config_names),
+        Argument(metavar="[CONFIG]...", help="Names or paths; default: all.", autocompletion=config_names),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -134,7 +133,7 @@ def check_configs(
     if json:
         show_json({"schema": SCHEMA, "configs": results})
     if not all(result["ok"] for result in results):
-        raise typer.Exit(ConfigError.exit_code)
+        raise Exit(ConfigError.exit_code)
 
 
 def _notes(loaded: Loaded) -> list[str]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import getpass
-import json
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_tui.connection.sanitize import sanitize
+
+if TYPE_CHECKING:
+    from typer import TyperException
 
 STATE_COLOURS = {
     "running": "green",
@@ -42,6 +40,8 @@ def print_data(text: str) -> None:
 
 def show_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on one line of stdout; NaN and infinity become null."""
+    import json
+
     from giblet_tui.reporting.json_output import nan_to_null  # imports the schema, which `giblet --help` does not need
 
     print(json.dumps(nan_to_null(dict(value)), ensure_ascii=True, allow_nan=False), flush=True)
@@ -114,7 +114,7 @@ def print_error(error: GibletError) -> None:
     _print_on_stderr(f"giblet: {text}")
 
 
-def print_usage_error(error: typer.TyperException) -> None:
+def print_usage_error(error: TyperException) -> None:
     """Print a usage error of the command line in the style of all other errors; the help, if only that is missing."""
     context = getattr(error, "ctx", None)
     message = error.format_message()
@@ -141,7 +141,11 @@ def style(text: str, colour: str) -> str:
 
 def columns() -> int | None:
     """Return the width of the terminal behind stdout; None off a terminal, where nothing is truncated."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if not sys.stdout.isatty():
+        return None
+    import shutil  # imports every kind of archive
+
+    return shutil.get_terminal_size().columns
 
 
 def confirm(question: str) -> bool:
@@ -165,6 +169,8 @@ def prompt_line(question: str) -> str:
 
 def answer_login_prompt(heading: str, prompts: Sequence[tuple[str, bool]]) -> list[str]:
     """Answer a server's login prompts at this terminal; typed text is hidden unless the server allows echo."""
+    import getpass
+
     _print_on_stderr(heading)
     answers = []
     for prompt, echo in prompts:

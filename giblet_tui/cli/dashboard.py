@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, cast
 
-import typer
 from msgspec.structs import replace
 
 from giblet_train.schema.errors import ConfigError, GibletError
@@ -18,6 +17,7 @@ from giblet_tui.cli.command_options import CommandOptions
 from giblet_tui.cli.console import redirected_stream
 from giblet_tui.cli.launch_steps import build_request, check_lines, config_changes, load_config, plan_only, run_launch
 from giblet_tui.cli.palette_commands import argv, output, verbs
+from giblet_tui.cli.parameters import Exit, Option
 from giblet_tui.cli.stop import find_stale_runs, stop_run
 from giblet_tui.connection.connect import unshare
 from giblet_tui.connection.login_prompts import set_prompt_handler
@@ -37,7 +37,7 @@ from giblet_tui.monitor.watch import NodeWatch
 @command(app, "dashboard", "giblet dashboard", "giblet dashboard tensor01 --readonly")
 def dashboard(
     names: OptionalNodes = None,
-    readonly: Annotated[bool, typer.Option("--readonly", help="Disable all keys that change something.")] = False,
+    readonly: Annotated[bool, Option("--readonly", help="Disable all keys that change something.")] = False,
 ) -> None:
     """Watch all nodes and runs live, full screen: losses, warm-up, verdicts, GPUs, logs. Also bare `giblet`.
 
@@ -49,7 +49,7 @@ def dashboard(
             "Remove the redirection, or use giblet ps, giblet status RUN, giblet logs RUN -f.",
         )
     which = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
-    raise typer.Exit(open_dashboard(which, readonly=readonly))
+    raise Exit(open_dashboard(which, readonly=readonly))
 
 
 def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:

@@ -6,14 +6,13 @@ import json as jsonlib
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from giblet_train.schema.config import dump, name_from
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.cli.app import command, data_app
 from giblet_tui.cli.arguments import ConfigName, Json, NodeName, Settings
 from giblet_tui.cli.console import check_parent, path_argument, print_data, print_status, show_json
+from giblet_tui.cli.parameters import Argument, Exit, Option
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import CommandOutput
 from giblet_tui.connection.sanitize import sanitize, sanitize_table, sanitize_value
@@ -34,7 +33,7 @@ def check(
     name: NodeName,
     config: ConfigName,
     settings: Settings = None,
-    html: Annotated[Path | None, typer.Option(help="Write the page with pictures to this file.")] = None,
+    html: Annotated[Path | None, Option(help="Write the page with pictures to this file.")] = None,
     json: Json = False,
 ) -> None:
     """Check a study on its node: files, timing, scales, annotations, subjects. Exit code 1 on an error.
@@ -57,7 +56,7 @@ def diagnose(
     name: NodeName,
     config: ConfigName,
     settings: Settings = None,
-    steps: Annotated[int, typer.Option(min=1, help="Number of training steps.")] = 20,
+    steps: Annotated[int, Option(min=1, help="Number of training steps.")] = 20,
     json: Json = False,
 ) -> None:
     """Check a study with the network: where each loss starts, raw and normalised, and whether it falls.
@@ -78,9 +77,9 @@ def diagnose(
 )
 def discover(
     name: NodeName,
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder on the node: films or sounds, and scans.")],
-    write: Annotated[Path | None, typer.Option(help="Save a configuration here; an existing file is kept.")] = None,
-    tr: Annotated[float | None, typer.Option(min=0.02, help="TR in seconds, of scans that state none.")] = None,
+    folder: Annotated[str, Argument(metavar="FOLDER", help="Folder on the node: films or sounds, and scans.")],
+    write: Annotated[Path | None, Option(help="Save a configuration here; an existing file is kept.")] = None,
+    tr: Annotated[float | None, Option(min=0.02, help="TR in seconds, of scans that state none.")] = None,
     json: Json = False,
 ) -> None:
     """Propose the table of runs of a folder, and report crops, swaps, late runs, copies and files without a place.
@@ -101,7 +100,7 @@ def discover(
     with connect(node) as connection:
         result = engine_command.run_engine_command(node, connection, argv, "", print_status)
     if not result.printed.strip():
-        raise typer.Exit(result.code if result.code > 0 else 1)
+        raise Exit(result.code if result.code > 0 else 1)
     proposal = jsonlib.loads(result.printed)
     report, config = proposal.pop("report"), proposal.pop("config")
     if json:
@@ -162,4 +161,4 @@ def _show(result: CommandOutput, json: bool) -> None:
 
 def _end(result: CommandOutput) -> None:
     if result.code:
-        raise typer.Exit(result.code if result.code > 0 else 1)
+        raise Exit(result.code if result.code > 0 else 1)

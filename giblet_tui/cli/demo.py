@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-import typer
 from msgspec.structs import replace
 
 from giblet_train.diagnosis.fault_catalog import FAULTS, Fault
@@ -18,6 +17,7 @@ from giblet_tui.cli.console import next_commands, on_terminal, print_data, print
 from giblet_tui.cli.dashboard import open_dashboard
 from giblet_tui.cli.follow_output import detach_on_interrupt, follow_and_print, print_result
 from giblet_tui.cli.launch_steps import build_request, launch_and_print
+from giblet_tui.cli.parameters import Argument, Exit, Option
 from giblet_tui.cli.stop import stop_run
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.inventory.nodes import Multiplexer, Node
@@ -45,16 +45,12 @@ GRACE_S = 5.0
 def demo(
     fault: Annotated[
         str | None,
-        typer.Argument(metavar="[FAULT]", help="Inject this fault; see --list.", autocompletion=fault_names),
+        Argument(metavar="[FAULT]", help="Inject this fault; see --list.", autocompletion=fault_names),
     ] = None,
-    headless: Annotated[bool, typer.Option("--headless", help="Print lines instead of the dashboard.")] = False,
-    faults: Annotated[
-        bool, typer.Option("--list", help="List the faults and the cause that must be reported.")
-    ] = False,
+    headless: Annotated[bool, Option("--headless", help="Print lines instead of the dashboard.")] = False,
+    faults: Annotated[bool, Option("--list", help="List the faults and the cause that must be reported.")] = False,
     settings: Settings = None,
-    session: Annotated[
-        Multiplexer | None, typer.Option(help="What keeps the run alive; default: that of the node.")
-    ] = None,
+    session: Annotated[Multiplexer | None, Option(help="What keeps the run alive; default: that of the node.")] = None,
     json: Json = False,
 ) -> None:
     """Make a study from a real film and a simulated brain, train on it on this machine, watch and judge the run.
@@ -70,17 +66,17 @@ def demo(
         return
     node = nodes.resolve(nodes.LOCAL)
     if fault is not None:
-        raise typer.Exit(_drill(node, _fault_named(fault), settings or [], session, json))
+        raise Exit(_drill(node, _fault_named(fault), settings or [], session, json))
     loaded = configs.read("demo", settings or ())
     run_id = launch_and_print([node], build_request(loaded.config, session=session, again=False, force=False))
     if headless or not on_terminal():
-        raise typer.Exit(follow_and_print(node, run_id, ProgressPrinter()))
+        raise Exit(follow_and_print(node, run_id, ProgressPrinter()))
     open_dashboard([node])
     run = cache.load().run(run_id)
     if run is None or run.health.live:
         print_status(f"The run continues: {run_id}\n{next_commands(run_id, live=True)}")
         return
-    raise typer.Exit(print_result(run))
+    raise Exit(print_result(run))
 
 
 def _list() -> None:

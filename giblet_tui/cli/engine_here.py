@@ -6,9 +6,8 @@ import json as jsonlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import typer
-
 from giblet_tui.cli.console import print_data, print_status, show_json
+from giblet_tui.cli.parameters import Exit
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.sanitize import sanitize, sanitize_value
 from giblet_tui.deploy import engine_command
@@ -40,4 +39,4 @@ def run_here(argv: Sequence[str], json: bool, paths: Collection[int], node_name:
         else:
             print_data("\n".join(sanitize(line) for line in result.printed.rstrip("\n").split("\n")))
     if result.code:
-        raise typer.Exit(result.code if result.code > 0 else 1)
+        raise Exit(result.code if result.code > 0 else 1)

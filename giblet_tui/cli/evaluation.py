@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
-
 from giblet_train.schema.errors import FAILED, INTERRUPTED, ConfigError, PreflightRefused
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import nodes_and_runs, run_ids
 from giblet_tui.cli.console import check_parent, confirm, print_data, print_status, show_json
 from giblet_tui.cli.engine_here import run_here
+from giblet_tui.cli.parameters import Argument, Exit, Option
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import JobResult
 from giblet_tui.connection.sanitize import sanitize, sanitize_value
@@ -34,19 +33,17 @@ from giblet_tui.results.remote_evaluation import EvaluationJob, EvaluationReques
 
 Words = Annotated[
     list[str],
-    typer.Argument(
+    Argument(
         metavar="[NODE] RUN", help="A run, or its node and the run.",
         autocompletion=nodes_and_runs,
     ),
 ]  # fmt: skip
-Last = Annotated[bool, typer.Option("--last", help="Use the newest checkpoint instead of the best.")]
-Gpu = Annotated[
-    str | None, typer.Option(metavar="INDEX|none", help="A GPU, or none for the CPU; default: any free GPU.")
-]
-To = Annotated[Path | None, typer.Option(help="Local folder for the files; default: in ./<run id>.")]
-End = Annotated[bool, typer.Option("--end", help="End this evaluation on the node and remove its files.")]
-Force = Annotated[bool, typer.Option("--force", help="Start even if memory may not suffice.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Copy more than 100 MB without asking.")]
+Last = Annotated[bool, Option("--last", help="Use the newest checkpoint instead of the best.")]
+Gpu = Annotated[str | None, Option(metavar="INDEX|none", help="A GPU, or none for the CPU; default: any free GPU.")]
+To = Annotated[Path | None, Option(help="Local folder for the files; default: in ./<run id>.")]
+End = Annotated[bool, Option("--end", help="End this evaluation on the node and remove its files.")]
+Force = Annotated[bool, Option("--force", help="Start even if memory may not suffice.")]
+Yes = Annotated[bool, Option("--yes", help="Copy more than 100 MB without asking.")]
 
 MODEL_SUFFIX = ".giblet"
 
@@ -96,21 +93,17 @@ def evaluate(
 )
 def lesion(
     words: Words,
-    region: Annotated[
-        list[str] | None, typer.Option(help="A region, or several as a+b; repeatable. Default: all.")
-    ] = None,
-    atlas: Annotated[
-        Path | None, typer.Option(help="Local NIfTI with integer labels; names in a .tsv next to it.")
-    ] = None,
-    mask: Annotated[Path | None, typer.Option(help="Local NIfTI whose non-zero voxels are one more region.")] = None,
+    region: Annotated[list[str] | None, Option(help="A region, or several as a+b; repeatable. Default: all.")] = None,
+    atlas: Annotated[Path | None, Option(help="Local NIfTI with integer labels; names in a .tsv next to it.")] = None,
+    mask: Annotated[Path | None, Option(help="Local NIfTI whose non-zero voxels are one more region.")] = None,
     mode: Annotated[
         Literal["silence", "missing"],
-        typer.Option(help="silence: responses are 0; missing: the decoder also knows which."),
+        Option(help="silence: responses are 0; missing: the decoder also knows which."),
     ] = "missing",
     source: Annotated[
-        Literal["measured", "predicted"], typer.Option(help="Brains from which the film is reconstructed.")
+        Literal["measured", "predicted"], Option(help="Brains from which the film is reconstructed.")
     ] = "measured",
-    draws: Annotated[int, typer.Option(min=20, help="Random voxel sets compared with each lesion.")] = 200,
+    draws: Annotated[int, Option(min=20, help="Random voxel sets compared with each lesion.")] = 200,
     last: Last = False,
     gpu: Gpu = None,
     to: To = None,
@@ -151,7 +144,7 @@ def rebuild(
 def ensemble(
     names: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             metavar="RUN...",
             help="Runs of one node that differ only in seed, split.fold and split.validation_block.",
             autocompletion=run_ids,
@@ -188,11 +181,11 @@ def ensemble(
 )
 def publish(
     words: Words,
-    out: Annotated[Path, typer.Option("-o", "--out", help="File to write; its name ends with .giblet.")],
+    out: Annotated[Path, Option("-o", "--out", help="File to write; its name ends with .giblet.")],
     subjects: Annotated[
-        str, typer.Option(metavar="1,2", help="Subjects whose heads are included; default: only the average subject.")
+        str, Option(metavar="1,2", help="Subjects whose heads are included; default: only the average subject.")
     ] = "",
-    licence: Annotated[str | None, typer.Option(help="Licence of the model, for its card.")] = None,
+    licence: Annotated[str | None, Option(help="Licence of the model, for its card.")] = None,
     last: Last = False,
     gpu: Gpu = None,
     end: End = False,
@@ -275,7 +268,7 @@ def _evaluate(
     with _detach_on_interrupt(planned):
         result = remote_evaluation.wait_for(planned, print_status)
         if result.code != 0:
-            raise remote_evaluation.failure(planned, result.code) or typer.Exit(result.code or FAILED)
+            raise remote_evaluation.failure(planned, result.code) or Exit(result.code or FAILED)
         target = options.to.expanduser() if options.to else Path(planned.run_id) / planned.name
         _download_results(planned, result, target, options.yes)
     _show(target, name, options.json)
@@ -320,4 +313,4 @@ def _detach_on_interrupt(planned: EvaluationJob) -> Iterator[None]:
             f"\nThe evaluation continues on {planned.node.name} without this terminal."
             f"\nnext:\n  {command_line}\n  {command_line} --end"
         )
-        raise typer.Exit(INTERRUPTED) from None
+        raise Exit(INTERRUPTED) from None

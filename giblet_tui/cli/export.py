@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, RunName
 from giblet_tui.cli.console import check_parent, print_data, print_status, show_json
+from giblet_tui.cli.parameters import Option
 from giblet_tui.dashboard.screenshots.png import png_bytes
 from giblet_tui.dashboard.screenshots.render import run_picture
 from giblet_tui.dashboard.screenshots.svg import svg_text
@@ -42,28 +41,26 @@ SMALLEST, LARGEST = 20, 500
 )
 def export(
     name: RunName,
-    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the dashboard's screen as SVG.")] = None,
+    svg: Annotated[Path | None, Option(metavar="FILE", help="Write the dashboard's screen as SVG.")] = None,
     png: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write it as PNG; needs `pip install 'giblet[picture]'`.")
+        Path | None, Option(metavar="FILE", help="Write it as PNG; needs `pip install 'giblet[picture]'`.")
     ] = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every step and epoch as a row.")] = None,
+    csv: Annotated[Path | None, Option(metavar="FILE", help="Write every step and epoch as a row.")] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write every scalar as a TensorBoard event file.")
+        Path | None, Option(metavar="DIR", help="Write every scalar as a TensorBoard event file.")
     ] = None,
     wandb_offline: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write every scalar as an offline run of Weights & Biases.")
+        Path | None, Option(metavar="DIR", help="Write every scalar as an offline run of Weights & Biases.")
     ] = None,
     mlflow: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write every scalar as a run of an MLflow file store.")
+        Path | None, Option(metavar="DIR", help="Write every scalar as a run of an MLflow file store.")
     ] = None,
     panel: Annotated[
         str,
-        typer.Option(metavar="PANEL", help="One panel only: total fmri video audio text balance clock verdict log ..."),
+        Option(metavar="PANEL", help="One panel only: total fmri video audio text balance clock verdict log ..."),
     ] = "",
-    size: Annotated[str, typer.Option(metavar="COLUMNSxROWS", help="Size of the picture in characters.")] = "120x40",
-    light: Annotated[
-        bool, typer.Option("--light", help="Use a white background, not the theme of your dashboard.")
-    ] = False,
+    size: Annotated[str, Option(metavar="COLUMNSxROWS", help="Size of the picture in characters.")] = "120x40",
+    light: Annotated[bool, Option("--light", help="Use a white background, not the theme of your dashboard.")] = False,
     json: Json = False,
 ) -> None:
     """Write a run's screen, or one panel of it, as SVG or PNG, or its records for other programs; print the paths."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import typer
-
 from giblet_train.schema.errors import FAILED, INTERRUPTED, OK
 from giblet_tui.cli.console import next_commands, print_data, print_status
+from giblet_tui.cli.parameters import Exit
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor.follow import follow
 from giblet_tui.monitor.snapshots import RunSnapshot
@@ -53,4 +52,4 @@ def detach_on_interrupt(run_id: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print_status(f"\nThe run continues without this terminal: {run_id}\n{next_commands(run_id, live=True)}")
-        raise typer.Exit(INTERRUPTED) from None
+        raise Exit(INTERRUPTED) from None

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-import typer
-
 from giblet_train.schema.config import name_from
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, NodeName
 from giblet_tui.cli.console import check_parent, path_argument, print_data, print_status, show_json
+from giblet_tui.cli.parameters import Argument, Exit, Option
 from giblet_tui.connection.connect import connect
 from giblet_tui.deploy.engine_command import run_engine_command
 from giblet_tui.inventory import nodes
@@ -27,9 +26,9 @@ from giblet_tui.reporting.json_output import SCHEMA
 )
 def init(
     node_name: NodeName,
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder on the node: film, annotations, scans.")],
-    name: Annotated[str | None, typer.Option(help="Name of the configuration; default: from the folder.")] = None,
-    to: Annotated[Path | None, typer.Option("-o", "--to", help="File to write here; default: ./<name>.yaml.")] = None,
+    folder: Annotated[str, Argument(metavar="FOLDER", help="Folder on the node: film, annotations, scans.")],
+    name: Annotated[str | None, Option(help="Name of the configuration; default: from the folder.")] = None,
+    to: Annotated[Path | None, Option("-o", "--to", help="File to write here; default: ./<name>.yaml.")] = None,
     json: Json = False,
 ) -> None:
     """Write a configuration for a study on a node, with success criteria and comments on what you must decide.
@@ -48,7 +47,7 @@ def init(
         argv = ["data", "propose", folder, "--name", config_name]
         result = run_engine_command(node, connection, argv, "", print_status)
     if result.code:
-        raise typer.Exit(result.code if result.code > 0 else 1)
+        raise Exit(result.code if result.code > 0 else 1)
     replace_file(path, result.printed.encode())
     if json:
         show_json({"schema": SCHEMA, "path": str(path), "name": config_name})

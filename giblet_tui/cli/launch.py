@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from msgspec import to_builtins
 from msgspec.structs import replace as replace_fields
 
 from giblet_train.schema.config import dump, to_mapping
 from giblet_train.schema.config_loader import Loaded
 from giblet_train.schema.errors import ConfigError, GibletError, RunFailed
-from giblet_tui.cli.app import WORDS, WithCommand, app, command
+from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, NodeName, OptionalConfigName, Settings
 from giblet_tui.cli.command_options import CommandOptions
 from giblet_tui.cli.console import next_commands, print_data, print_status, show_json
@@ -32,6 +31,7 @@ from giblet_tui.cli.launch_steps import (
     warnings,
 )
 from giblet_tui.cli.nodes import print_findings, remember
+from giblet_tui.cli.parameters import CommandBehindDashes, Exit, Option
 from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Multiplexer, Node
 from giblet_tui.launch.ensemble import check_capacity, member_requests
@@ -58,79 +58,72 @@ from giblet_tui.reporting.progress_lines import ProgressPrinter
     "giblet launch tensor01 --gpus 2 -- torchrun --nproc-per-node 2 train.py --lr 1e-4",
     "giblet launch tensor01 --cwd '~/old' --name v3 -- python -m lab.train --config configs/v3.yaml",
     "giblet launch cluster production_500epoch --gpus 4 --partition gpu --time 24:00:00",
-    kind=WithCommand,
 )
 def launch(
-    context: typer.Context,
     name: NodeName,
     config: OptionalConfigName = None,
-    gpus: Annotated[str | None, typer.Option(help="How many GPUs (6), or which (0,1,2; for just one: 3,).")] = None,
+    gpus: Annotated[str | None, Option(help="How many GPUs (6), or which (0,1,2; for just one: 3,).")] = None,
     settings: Settings = None,
-    note: Annotated[str, typer.Option(help="A note to show next to the run.")] = "",
-    session: Annotated[Multiplexer | None, typer.Option(help="Session type; default: the node's preference.")] = None,
-    partition: Annotated[str | None, typer.Option(help="Slurm: partition of the job.")] = None,
-    time: Annotated[str | None, typer.Option(metavar="[D-]HH:MM:SS", help="Slurm: time limit of the job.")] = None,
+    note: Annotated[str, Option(help="A note to show next to the run.")] = "",
+    session: Annotated[Multiplexer | None, Option(help="Session type; default: the node's preference.")] = None,
+    partition: Annotated[str | None, Option(help="Slurm: partition of the job.")] = None,
+    time: Annotated[str | None, Option(metavar="[D-]HH:MM:SS", help="Slurm: time limit of the job.")] = None,
     sbatch: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Slurm: another option of sbatch; repeatable.")
+        list[str] | None, Option(metavar="KEY=VALUE", help="Slurm: another option of sbatch; repeatable.")
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN|STEP", help="Resume from a run, a step of the newest run of this name, or a path."),
+        Option(metavar="RUN|STEP", help="Resume from a run, a step of the newest run of this name, or a path."),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Stop live runs of this name on the node, after all checks have passed.")
+        bool, Option("--replace", help="Stop live runs of this name on the node, after all checks have passed.")
     ] = False,
     when_free: Annotated[
-        bool, typer.Option("--when-free", help="Wait on the node until GPUs are free; `stop` ends the wait.")
+        bool, Option("--when-free", help="Wait on the node until GPUs are free; `stop` ends the wait.")
     ] = False,
     ensemble: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Start N runs per fold with different seeds and validation blocks."),
+        Option(min=1, metavar="N", help="Start N runs per fold with different seeds and validation blocks."),
     ] = None,
-    all_folds: Annotated[bool, typer.Option("--all-folds", help="Start a run, or N, for each fold.")] = False,
+    all_folds: Annotated[bool, Option("--all-folds", help="Start a run, or N, for each fold.")] = False,
     grid: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=A,B", help="Start a run for each combination of such values; repeatable."),
+        Option(metavar="KEY=A,B", help="Start a run for each combination of such values; repeatable."),
     ] = None,
     stop_hopeless: Annotated[
-        bool, typer.Option("--stop-hopeless", help="Of a sweep, stop runs that can no longer meet their criteria.")
+        bool, Option("--stop-hopeless", help="Of a sweep, stop runs that can no longer meet their criteria.")
     ] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Start even if this configuration is already running there.")
+        bool, Option("--again", help="Start even if this configuration is already running there.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Start even if a GPU is in use or logging out would kill the run.")
+        bool, Option("--force", help="Start even if a GPU is in use or logging out would kill the run.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the node and print the plan; start nothing.")
-    ] = False,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Print progress until the run ends, then its result.")
-    ] = False,
-    run_name: Annotated[
-        str | None, typer.Option("--name", help="Name of a command's run; default: its script.")
-    ] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Check the node and print the plan; start nothing.")] = False,
+    follow: Annotated[bool, Option("--follow", help="Print progress until the run ends, then its result.")] = False,
+    run_name: Annotated[str | None, Option("--name", help="Name of a command's run; default: its script.")] = None,
     cwd: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="DIR",
             help="Start a command in this directory of the node, as it is; default: send the"
             " git repository that you are in.",
         ),
     ] = None,
     untracked: Annotated[
-        bool, typer.Option("--untracked", help="Also send files that git neither tracks nor ignores.")
+        bool, Option("--untracked", help="Also send files that git neither tracks nor ignores.")
     ] = False,
     push: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Send a file that a command names; repeatable.")
+        list[Path] | None, Option(metavar="FILE", help="Send a file that a command names; repeatable.")
     ] = None,
     env: Annotated[
-        list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="Set a command's variable; repeatable.")
+        list[str] | None, Option("--env", metavar="NAME=VALUE", help="Set a command's variable; repeatable.")
     ] = None,
     log: Annotated[
-        str | None, typer.Option(help="File on the node with a command's losses; default: its output, or a search.")
+        str | None, Option(help="File on the node with a command's losses; default: its output, or a search.")
     ] = None,
     json: Json = False,
+    words: Annotated[tuple[str, ...] | None, CommandBehindDashes()] = None,
 ) -> None:
     """Start a run on a node and wait for its first real step, or print why there was none.
 
@@ -148,7 +141,6 @@ def launch(
     repository that you are in is sent as it is now, uncommitted changes included. Losses are read from what it prints.
     """
     targets = nodes.resolve_all(name)
-    words = context.meta.get(WORDS)
     check_options(
         LaunchOptions(
             nodes=tuple(node.name for node in targets),
@@ -288,7 +280,7 @@ def _launch(
         output.started()
     print_status(next_commands(run_id, live=begun.health.live))
     if follow:
-        raise typer.Exit(follow_and_print(targets[0], run_id, printer))
+        raise Exit(follow_and_print(targets[0], run_id, printer))
 
 
 def _launch_ensemble(
@@ -344,7 +336,7 @@ def _launch_sweep(node: Node, requests: Sequence[LaunchRequest], dry_run: bool, 
             print_status(f"{len(run_ids)} of {sweep.n_runs} runs of {sweep.name} were started.")
             print_status(f"next:\n  giblet sweep {sweep.name}\n  giblet stop {' '.join(run_ids)}")
     if n_failed:
-        raise typer.Exit(RunFailed.exit_code)
+        raise Exit(RunFailed.exit_code)
 
 
 def _await_first_steps(node: Node, run_ids: Sequence[str]) -> int:

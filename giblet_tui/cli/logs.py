@@ -7,12 +7,11 @@ import time
 from collections.abc import Sequence
 from typing import Annotated
 
-import typer
-
 from giblet_train.schema.errors import INTERRUPTED, OK, ConfigError, GibletError, RunFailed
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, RunName
 from giblet_tui.cli.console import print_data, print_error, print_status, show_json
+from giblet_tui.cli.parameters import Exit, Option
 from giblet_tui.cli.since import moment
 from giblet_tui.connection.protocol import Mark
 from giblet_tui.inventory.nodes import Node
@@ -35,15 +34,15 @@ EPOCH_LINE = re.compile(r"Epoch\s+(\d+)/\d+")
 )
 def logs(
     name: RunName,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow the log until the run ends.")] = False,
+    follow: Annotated[bool, Option("-f", "--follow", help="Follow the log until the run ends.")] = False,
     n_lines: Annotated[
-        int | None, typer.Option("-n", "--lines", min=0, help="Number of lines from the end; default: 200.")
+        int | None, Option("-n", "--lines", min=0, help="Number of lines from the end; default: 200.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From the epoch of that time on: 30m, 2h or 2026-11-20.")
+        str | None, Option(metavar="TIME", help="From the epoch of that time on: 30m, 2h or 2026-11-20.")
     ] = None,
     on: Annotated[
-        str | None, typer.Option("--node", metavar="NODE", help="For a run on several nodes: only this one.")
+        str | None, Option("--node", metavar="NODE", help="For a run on several nodes: only this one.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -63,10 +62,10 @@ def logs(
     try:
         parts = printer.ends(n_lines)
         if follow:
-            raise typer.Exit(printer.follow(parts))
+            raise Exit(printer.follow(parts))
     except KeyboardInterrupt:
         print_status(f"\nThe run continues. To stop it: giblet stop {run_id}")
-        raise typer.Exit(INTERRUPTED) from None
+        raise Exit(INTERRUPTED) from None
 
 
 def _epochs_before(run: RunSnapshot, start: float) -> int:

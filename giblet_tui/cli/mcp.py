@@ -9,13 +9,13 @@ import time
 from typing import Annotated
 
 import msgspec
-import typer
 
 import giblet_train
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.console import print_data, print_status
 from giblet_tui.cli.palette_commands import argv
+from giblet_tui.cli.parameters import Argument, Exit
 from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.tool_server import change_requests
 from giblet_tui.tool_server.change_requests import ChangeRequest
@@ -41,7 +41,7 @@ def mcp() -> None:
 
 @command(app, "confirm", "giblet confirm", "giblet confirm 3fa9c104")
 def confirm(
-    request_id: Annotated[str | None, typer.Argument(metavar="[REQUEST]", help="Default: list all that wait.")] = None,
+    request_id: Annotated[str | None, Argument(metavar="[REQUEST]", help="Default: list all that wait.")] = None,
 ) -> None:
     """Decide on a change that a program asked for through `giblet mcp`; if you agree, it is done here and now.
 
@@ -64,14 +64,14 @@ def confirm(
         )
     print_status(f"The program {request.client or 'without a name'} asks to run: {_command_of(request)}")
     print_status(f"Its reason: {sanitize(request.reason)}")
-    typer.echo("Type yes to run it, anything else to refuse: ", nl=False, err=True)
+    print("Type yes to run it, anything else to refuse: ", end="", file=sys.stderr, flush=True)
     agreed = sys.stdin.readline().strip().lower() == "yes"
     request = change_requests.decide(request, "confirmed" if agreed else "refused")
     if not agreed:
         raise PreflightRefused("Refused; nothing was done.")
     code = subprocess.run(argv(request.words)).returncode
     change_requests.save(msgspec.structs.replace(request, exit_code=code))
-    raise typer.Exit(code)
+    raise Exit(code)
 
 
 def _command_of(request: ChangeRequest) -> str:

@@ -5,42 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import node_names
 from giblet_tui.cli.console import check_parent
 from giblet_tui.cli.engine_here import LOCAL, run_here
+from giblet_tui.cli.parameters import Argument, Option
 
-Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A published model, or a run directory whose study is here.")
-]
-Film = Annotated[Path, typer.Argument(metavar="FILM", help="A film that is on this machine.")]
+Model = Annotated[Path, Argument(metavar="MODEL", help="A published model, or a run directory whose study is here.")]
+Film = Annotated[Path, Argument(metavar="FILM", help="A film that is on this machine.")]
 Annotations = Annotated[
     Path | None,
-    typer.Option(help="Annotations of the film: a table (start_s, end_s, detail), BIDS events or subtitles."),
+    Option(help="Annotations of the film: a table (start_s, end_s, detail), BIDS events or subtitles."),
 ]
 ScanLengths = Annotated[
-    str, typer.Option(metavar="N,N", help="Rows of each part, if the times of the annotations restart in each.")
+    str, Option(metavar="N,N", help="Rows of each part, if the times of the annotations restart in each.")
 ]
 Features = Annotated[
     list[str] | None,
-    typer.Option(metavar="MODALITY=FILE", help="Features that giblet does not compute, as .npy; repeatable."),
+    Option(metavar="MODALITY=FILE", help="Features that giblet does not compute, as .npy; repeatable."),
 ]
 Without = Annotated[
     list[str] | None,
-    typer.Option(metavar="MODALITY", help="Predict as if this modality were at its training mean; repeatable."),
+    Option(metavar="MODALITY", help="Predict as if this modality were at its training mean; repeatable."),
 ]
-Bold = Annotated[Path, typer.Option(help="Responses: a series in the model's space, such as NIfTI.")]
-BoldTr = Annotated[float | None, typer.Option(help="Seconds per volume, if the file does not state it.")]
-Start = Annotated[float, typer.Option(min=0, help="Second of the film at which the first volume begins.")]
-Out = Annotated[Path, typer.Option("-o", "--out", help="New folder for the files.")]
+Bold = Annotated[Path, Option(help="Responses: a series in the model's space, such as NIfTI.")]
+BoldTr = Annotated[float | None, Option(help="Seconds per volume, if the file does not state it.")]
+Start = Annotated[float, Option(min=0, help="Second of the film at which the first volume begins.")]
+Out = Annotated[Path, Option("-o", "--out", help="New folder for the files.")]
 
 
 FilesOn = Annotated[
     str,
-    typer.Option(
+    Option(
         "--node",
         metavar="NODE",
         help="Machine that has all named files and runs this; paths are relative to its workdir. Default: this one.",
@@ -96,13 +93,13 @@ def predict(
     film: Film,
     out: Out,
     subject: Annotated[
-        list[str] | None, typer.Option(help="A head of the model, such as 1; repeatable. Default: average.")
+        list[str] | None, Option(help="A head of the model, such as 1; repeatable. Default: average.")
     ] = None,
     annotations: Annotations = None,
     scan_lengths: ScanLengths = "",
     features: Features = None,
     without: Without = None,
-    tr: Annotated[float | None, typer.Option(help="Seconds per volume; default: the model's TR.")] = None,
+    tr: Annotated[float | None, Option(help="Seconds per volume; default: the model's TR.")] = None,
     start: Start = 0.0,
     node: FilesOn = LOCAL,
     json: Json = False,
@@ -131,9 +128,9 @@ def predict(
 def new_subject(
     model: Model,
     bold: Bold,
-    film: Annotated[Path, typer.Option(help="The film that the person saw.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="File for the model with the new head; ends with .giblet.")],
-    name: Annotated[str, typer.Option(help="Label of the person, letters and digits.")] = "new",
+    film: Annotated[Path, Option(help="The film that the person saw.")],
+    out: Annotated[Path, Option("-o", "--out", help="File for the model with the new head; ends with .giblet.")],
+    name: Annotated[str, Option(help="Label of the person, letters and digits.")] = "new",
     annotations: Annotations = None,
     scan_lengths: ScanLengths = "",
     features: Features = None,
@@ -169,8 +166,8 @@ def decode(
     model: Model,
     bold: Bold,
     out: Out,
-    subject: Annotated[str | None, typer.Option(help="Head that reads the responses; default: average.")] = None,
-    film: Annotated[Path | None, typer.Option(help="The film that was shown, to compare with.")] = None,
+    subject: Annotated[str | None, Option(help="Head that reads the responses; default: average.")] = None,
+    film: Annotated[Path | None, Option(help="The film that was shown, to compare with.")] = None,
     annotations: Annotations = None,
     scan_lengths: ScanLengths = "",
     features: Features = None,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import typer
 
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import GibletError, PreflightRefused
@@ -18,6 +17,7 @@ from giblet_tui.cli.app import app, command, node_app
 from giblet_tui.cli.arguments import Json, NodeName, OptionalNodes
 from giblet_tui.cli.completion import config_names
 from giblet_tui.cli.console import print_data, print_status, show_json, style
+from giblet_tui.cli.parameters import Argument, Exit, Option
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import NodeProbe
@@ -46,15 +46,15 @@ MARK_COLORS = {"✔": "green", "?": "yellow", "!": "red", "✖": "red"}
     "giblet node add tensor02 --python '~/miniconda3/envs/giblet/bin/python' --session screen",
 )
 def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Your name for the node.")],
-    host: Annotated[str | None, typer.Option(help="Its name for ssh; default: NAME.")] = None,
-    workdir: Annotated[str, typer.Option(help="The directory on the node for runs and data.")] = "~/giblet",
+    name: Annotated[str, Argument(metavar="NAME", help="Your name for the node.")],
+    host: Annotated[str | None, Option(help="Its name for ssh; default: NAME.")] = None,
+    workdir: Annotated[str, Option(help="The directory on the node for runs and data.")] = "~/giblet",
     python: Annotated[
-        str | None, typer.Option(help="A Python interpreter there that has giblet; default: the one `setup` makes.")
+        str | None, Option(help="A Python interpreter there that has giblet; default: the one `setup` makes.")
     ] = None,
-    session: Annotated[Multiplexer, typer.Option(help="What its runs live in.")] = "auto",
+    session: Annotated[Multiplexer, Option(help="What its runs live in.")] = "auto",
     transport: Annotated[
-        Transport, typer.Option(help="ssh, openssh (the system's own ssh), or local (this machine).")
+        Transport, Option(help="ssh, openssh (the system's own ssh), or local (this machine).")
     ] = "ssh",
     json: Json = False,
 ) -> None:
@@ -107,7 +107,7 @@ def check(names: OptionalNodes = None, json: Json = False) -> None:
     for answer in answers if not json else ():
         print_data(_check_line(answer))
     if not all(answer["reachable"] for answer in answers):
-        raise typer.Exit(Unreachable.exit_code)
+        raise Exit(Unreachable.exit_code)
 
 
 @command(
@@ -121,11 +121,11 @@ def setup(
     name: NodeName,
     wheelhouse: Annotated[
         Path | None,
-        typer.Option(help="For a node without network: send the wheels of this folder; if it is new, fill it first."),
+        Option(help="For a node without network: send the wheels of this folder; if it is new, fill it first."),
     ] = None,
     packages: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="PACKAGE", help="Also install a package there: a name, a folder, a wheel."),
+        Option("--with", metavar="PACKAGE", help="Also install a package there: a name, a folder, a wheel."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -162,7 +162,7 @@ def doctor(
     name: NodeName,
     config: Annotated[
         str | None,
-        typer.Argument(metavar="[CONFIG]", help="Check for a run of this too.", autocompletion=config_names),
+        Argument(metavar="[CONFIG]", help="Check for a run of this too.", autocompletion=config_names),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -182,7 +182,7 @@ def doctor(
     else:
         print_findings(findings, print_data)
     if any(finding.needed and not finding.well for finding in findings):
-        raise typer.Exit(PreflightRefused.exit_code)
+        raise Exit(PreflightRefused.exit_code)
 
 
 def _findings(node: Node, connection: Connection, config: Config | None) -> list[Finding]:

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import typer
+from typer.main import get_command
 
-from giblet_tui.cli.app import app
+from giblet_tui.cli.parser import program
 from giblet_tui.dashboard.model.interfaces import How, PaletteCommand
 
 SHOWN = frozenset({
@@ -29,7 +29,7 @@ PROGRAM = "import sys; from giblet_tui.cli import main; sys.exit(main())"
 def verbs(run_id: str | None, node: str | None) -> Sequence[PaletteCommand]:
     """Return all commands, with the selected run and node as their arguments."""
     values = {"RUN": run_id, "RUN|LOG": run_id, "[NODE] RUN": run_id, "RUN...": run_id, "NODE": node}
-    commands = (_verb(words, command, values) for words, command in _commands(typer.main.get_command(app)))
+    commands = (_verb(words, command, values) for words, command in _commands(get_command(program)))
     return [command for command in commands if command is not None]
 
 

@@ -7,14 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, get_args
 
-import typer
-
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import INTERRUPTED, ConfigError
 from giblet_train.schema.health import State
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, OptionalNodes
 from giblet_tui.cli.console import STATE_COLOURS, columns, print_data, print_status, show_json, style
+from giblet_tui.cli.parameters import Exit, Option
 from giblet_tui.errors import Unreachable
 from giblet_tui.inventory import nodes
 from giblet_tui.monitor import cache
@@ -42,15 +41,15 @@ RECENT_S = 86_400.0
 )
 def ps(
     names: OptionalNodes = None,
-    every: Annotated[bool, typer.Option("-a", "--all", help="Also list runs that ended over a day ago.")] = False,
+    every: Annotated[bool, Option("-a", "--all", help="Also list runs that ended over a day ago.")] = False,
     json: Json = False,
     all_users: Annotated[
-        bool, typer.Option("--all-users", help="Also list the runs of others in the group `lab:` of each node.")
+        bool, Option("--all-users", help="Also list the runs of others in the group `lab:` of each node.")
     ] = False,
-    cached: Annotated[bool, typer.Option("--cached", help="List what was last seen; open no connection.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s until Ctrl-C.")] = False,
+    cached: Annotated[bool, Option("--cached", help="List what was last seen; open no connection.")] = False,
+    watch: Annotated[bool, Option("--watch", help="Repeat every 2 s until Ctrl-C.")] = False,
     states: Annotated[
-        list[str] | None, typer.Option("--state", metavar="STATE", help="List only runs in this state; repeatable.")
+        list[str] | None, Option("--state", metavar="STATE", help="List only runs in this state; repeatable.")
     ] = None,
 ) -> None:
     """List runs with state, losses, learning rate, verdict and time left.
@@ -72,9 +71,9 @@ def ps(
             time.sleep(WATCH_S)
             fleet = _list_runs(names, **options, states=states or (), clear=True)
     except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+        raise Exit(INTERRUPTED) from None
     if not cached and fleet.nodes and not any(node.link == "live" for node in fleet.nodes):
-        raise typer.Exit(Unreachable.exit_code)
+        raise Exit(Unreachable.exit_code)
 
 
 def _list_runs(

@@ -6,14 +6,13 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import run_ids
 from giblet_tui.cli.console import check_parent, print_data, print_status, show_json
+from giblet_tui.cli.parameters import Argument, Option
 from giblet_tui.cli.runs import find, print_unreadable
 from giblet_tui.cli.since import moment
 from giblet_tui.inventory import configs, nodes
@@ -37,17 +36,17 @@ from giblet_tui.results.report_page import fetch_page
 )
 def report(
     name: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A run; or use --since.", autocompletion=run_ids)
+        str | None, Argument(metavar="[RUN]", help="A run; or use --since.", autocompletion=run_ids)
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="All runs since 24h or 7d ago, or since a day such as 2026-11-20."),
+        Option(metavar="TIME", help="All runs since 24h or 7d ago, or since a day such as 2026-11-20."),
     ] = None,
     html: Annotated[
-        bool, typer.Option("--html", help="Write the results as one HTML page: maps, curves, lesions, clip, methods.")
+        bool, Option("--html", help="Write the results as one HTML page: maps, curves, lesions, clip, methods.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="File of the page; default: ./<run id>.html.")
+        Path | None, Option("--out", "-o", metavar="FILE", help="File of the page; default: ./<run id>.html.")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from typing import Annotated, Literal
 
-import typer
-
 from giblet_train.diagnosis.criteria import reaches_level
 from giblet_train.schema.errors import ConfigError, DataError, RunFailed
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, RunName
 from giblet_tui.cli.console import STATE_COLOURS, next_commands, print_data, print_status, show_json, style
 from giblet_tui.cli.follow_output import follow_and_print
+from giblet_tui.cli.parameters import Exit, Option
 from giblet_tui.inventory import nodes
 from giblet_tui.monitor import find_run
 from giblet_tui.monitor.snapshots import RunSnapshot
@@ -28,7 +27,7 @@ def status(
     name: RunName,
     json: Json = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Then print a line per change until the run ends; suits screen readers.")
+        bool, Option("--watch", help="Then print a line per change until the run ends; suits screen readers.")
     ] = False,
 ) -> None:
     """Show the state of one run with its evidence, losses, learning rate and verdict.
@@ -48,7 +47,7 @@ def status(
     if watch and run.health.live:
         _follow(run)
     if run.health.state in ("failed", "died"):
-        raise typer.Exit(RunFailed.exit_code)
+        raise Exit(RunFailed.exit_code)
 
 
 @command(
@@ -63,7 +62,7 @@ def verdict(
     json: Json = False,
     fail_on: Annotated[
         Literal["fail", "at_risk", "on_track"],
-        typer.Option(help="Exit with 1 at this verdict or worse; on_track: unless every criterion has passed."),
+        Option(help="Exit with 1 at this verdict or worse; on_track: unless every criterion has passed."),
     ] = "fail",
 ) -> None:
     """Compare a run with the success criteria of its configuration: rate needed, rate observed, latest possible epoch.
@@ -90,14 +89,14 @@ def verdict(
     else:
         print_data("\n".join(formatting.verdict_lines(judged, run.health)))
     if reaches_level(judged.status, fail_on):
-        raise typer.Exit(RunFailed.exit_code)
+        raise Exit(RunFailed.exit_code)
 
 
 def _follow(run: RunSnapshot) -> None:
     """Print changes until the run has ended; exit with its result."""
     progress = ProgressPrinter()
     progress.new_lines(run)
-    raise typer.Exit(follow_and_print(nodes.resolve(run.run.node), run.run.run_id, progress))
+    raise Exit(follow_and_print(nodes.resolve(run.run.node), run.run.run_id, progress))
 
 
 def find(name: str) -> RunSnapshot:

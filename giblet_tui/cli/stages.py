@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from typing import Annotated
 
-import typer
 from msgspec.structs import replace
 
 from giblet_train.schema.config import dump, to_mapping
@@ -15,6 +14,7 @@ from giblet_tui.cli.arguments import Json, RunName, Settings
 from giblet_tui.cli.completion import node_names, stage_names
 from giblet_tui.cli.console import confirm, next_commands, print_data, print_status, show_json
 from giblet_tui.cli.launch_steps import await_first_step, build_request, launch_and_print
+from giblet_tui.cli.parameters import Argument, Option
 from giblet_tui.cli.stop import stop_run
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.inventory.nodes import Node
@@ -44,20 +44,20 @@ from giblet_tui.reporting.promotion import (
 def promote(
     name: RunName,
     stage: Annotated[
-        str, typer.Argument(metavar="STAGE", help="The next stage: cluster or production.", autocompletion=stage_names)
+        str, Argument(metavar="STAGE", help="The next stage: cluster or production.", autocompletion=stage_names)
     ],
     node_name: Annotated[
-        str | None, typer.Argument(metavar="[NODE]", help="Node; default: that of the run.", autocompletion=node_names)
+        str | None, Argument(metavar="[NODE]", help="Node; default: that of the run.", autocompletion=node_names)
     ] = None,
     accept: Annotated[
-        list[str] | None, typer.Option(metavar="CRITERION", help="Accept a criterion that was not met; needs --note.")
+        list[str] | None, Option(metavar="CRITERION", help="Accept a criterion that was not met; needs --note.")
     ] = None,
-    note: Annotated[str, typer.Option(help="Reason; stored with the new run.")] = "",
+    note: Annotated[str, Option(help="Reason; stored with the new run.")] = "",
     settings: Settings = None,
-    gpus: Annotated[str | None, typer.Option(help="GPUs, as for `giblet launch`.")] = None,
-    supersede: Annotated[bool, typer.Option("--supersede", help="Stop the runs that the new run replaces.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Start without asking.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; start and stop nothing.")] = False,
+    gpus: Annotated[str | None, Option(help="GPUs, as for `giblet launch`.")] = None,
+    supersede: Annotated[bool, Option("--supersede", help="Stop the runs that the new run replaces.")] = False,
+    yes: Annotated[bool, Option("--yes", help="Start without asking.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Show the plan; start and stop nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Start the next stage of the ladder for a run that passed: its own configuration with the keys of the stage.
@@ -98,8 +98,8 @@ def _start(node: Node, plan: PromotionPlan, gpus: str | None, note: str, json: b
 
 @command(app, "ladder", "giblet ladder", "giblet ladder --markdown > notebook.md", "giblet ladder --stages")
 def ladder(
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown.")] = False,
-    stages: Annotated[bool, typer.Option("--stages", help="Print the stages and the keys that they set.")] = False,
+    markdown: Annotated[bool, Option("--markdown", help="Print the table in Markdown.")] = False,
+    stages: Annotated[bool, Option("--stages", help="Print the stages and the keys that they set.")] = False,
     json: Json = False,
 ) -> None:
     """List every run by stage: verdict, accepted criteria, cost, and the run from which it was promoted.

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import msgspec
-import typer
 
 from giblet_train.schema.errors import INTERRUPTED, ConfigError, GibletError, PreflightRefused
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import run_ids
 from giblet_tui.cli.console import confirm, print_data, print_error, print_status, prompt_line, show_json
+from giblet_tui.cli.parameters import Argument, Exit, Option
 from giblet_tui.connection.connect import connect
 from giblet_tui.control import stop as control
 from giblet_tui.control.stop import StaleRun, StopResult, raise_if_survivors
@@ -37,18 +37,18 @@ Report = Callable[[str], None]
 def stop(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Runs; with --stale: nodes, default all.", autocompletion=run_ids),
+        Argument(metavar="[RUN]...", help="Runs; with --stale: nodes, default all.", autocompletion=run_ids),
     ] = None,
     stale: Annotated[
         bool,
-        typer.Option("--stale", help="Select runs that hold GPUs, processes or sessions but make no progress."),
+        Option("--stale", help="Select runs that hold GPUs, processes or sessions but make no progress."),
     ] = False,
     grace: Annotated[
         float | None,
-        typer.Option(min=0.0, max=3600.0, help="Seconds for a last checkpoint; default: the run's own grace."),
+        Option(min=0.0, max=3600.0, help="Seconds for a last checkpoint; default: the run's own grace."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Kill at once, without time for a last checkpoint.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask about stale runs or a production run.")] = False,
+    force: Annotated[bool, Option("--force", help="Kill at once, without time for a last checkpoint.")] = False,
+    yes: Annotated[bool, Option("--yes", help="Do not ask about stale runs or a production run.")] = False,
     json: Json = False,
 ) -> None:
     """End runs: ask to save and stop, then TERM, then KILL; then prove that no process, session or GPU is left.
@@ -63,7 +63,7 @@ def stop(
         _stop_all(selected, errors, grace, force, json)
     except KeyboardInterrupt:
         print_status("\nThe node finishes what was begun. To see how it ended, repeat the stop.")
-        raise typer.Exit(INTERRUPTED) from None
+        raise Exit(INTERRUPTED) from None
 
 
 def stop_run(run_id: str, report: Report) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-import typer
-
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.console import columns, print_data, print_status, show_json
+from giblet_tui.cli.parameters import Argument
 from giblet_tui.inventory import nodes
 from giblet_tui.monitor import find_run
 from giblet_tui.reporting import sweep as reporting
@@ -20,7 +19,7 @@ from giblet_tui.reporting.formatting import node_lines
 
 @command(app, "sweep", "giblet sweep", "giblet sweep demo-grid-1a2b", "giblet sweep @last --json | jq .best")
 def sweep(
-    name: Annotated[str, typer.Argument(metavar="[SWEEP]", help="Name of a sweep or its beginning.")] = find_run.LAST,
+    name: Annotated[str, Argument(metavar="[SWEEP]", help="Name of a sweep or its beginning.")] = find_run.LAST,
     json: Json = False,
 ) -> None:
     """Show the runs of a sweep as one table: values, state, losses, validation r, held-out r, verdict; then the best.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-import typer
 
 from giblet_train.schema import version as engine_version
 from giblet_train.schema.errors import PreflightRefused
@@ -13,6 +12,7 @@ from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import node_names
 from giblet_tui.cli.console import print_data, show_json
+from giblet_tui.cli.parameters import Argument, Exit
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import EngineFacts
 from giblet_tui.deploy.install import engine_facts
@@ -23,7 +23,7 @@ from giblet_tui.reporting.json_output import SCHEMA
 @command(app, "version", "giblet version", "giblet version tensor01", "giblet version tensor01 --json")
 def version(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NODE]", help="Also ask this node.", autocompletion=node_names)
+        str | None, Argument(metavar="[NODE]", help="Also ask this node.", autocompletion=node_names)
     ] = None,
     json: Json = False,
 ) -> None:
@@ -46,7 +46,7 @@ def version(
                 f"{name}: {_sentence(there)}" + ("" if same else f"\n  To install this version: giblet setup {name}")
             )
     if not same:
-        raise typer.Exit(PreflightRefused.exit_code)
+        raise Exit(PreflightRefused.exit_code)
 
 
 def _ask(name: str) -> EngineFacts:

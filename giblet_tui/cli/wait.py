@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-import typer
-
 from giblet_train.schema.errors import FAILED, INTERRUPTED
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import run_ids
 from giblet_tui.cli.console import print_status, show_json
 from giblet_tui.cli.follow_output import print_result, result_code
+from giblet_tui.cli.parameters import Argument, Exit, Option
 from giblet_tui.monitor import find_run
 from giblet_tui.monitor.follow import follow
 from giblet_tui.reporting.json_output import SCHEMA, run_json
@@ -26,9 +25,9 @@ from giblet_tui.reporting.json_output import SCHEMA, run_json
     "giblet wait @last --timeout 3600",
 )
 def wait(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs to wait for.", autocompletion=run_ids)],
+    names: Annotated[list[str], Argument(metavar="RUN...", help="Runs to wait for.", autocompletion=run_ids)],
     timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=0.0, help="Give up after this time; default: never.")
+        float | None, Option(metavar="SECONDS", min=0.0, help="Give up after this time; default: never.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -47,7 +46,7 @@ def wait(
                 print_result(last.run)
     except KeyboardInterrupt:
         print_status("\nThe runs continue.")
-        raise typer.Exit(INTERRUPTED) from None
+        raise Exit(INTERRUPTED) from None
     if json:
         show_json({"schema": SCHEMA, "runs": [run_json(run) for run in ended if run]})
-    raise typer.Exit(max(result_code(run) if run else FAILED for run in ended))
+    raise Exit(max(result_code(run) if run else FAILED for run in ended))

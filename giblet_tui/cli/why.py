@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from giblet_train.diagnosis.log_reader.reader import TrainingLog
 from giblet_train.schema.errors import ConfigError, GibletError, RunFailed
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import config_names, run_ids
 from giblet_tui.cli.console import print_data, print_status, show_json
+from giblet_tui.cli.parameters import Argument, Exit, Option
 from giblet_tui.cli.runs import find, unreadable_of
 from giblet_tui.inventory import nodes
 from giblet_tui.monitor.logs import fetch_log_end
@@ -21,14 +20,14 @@ from giblet_tui.reporting import why as explanation
 
 Subject = Annotated[
     str,
-    typer.Argument(
+    Argument(
         metavar="RUN|LOG", help="Id of a run or its beginning, @last, or the path of a run directory or log.",
         autocompletion=run_ids,
     ),
 ]  # fmt: skip
 Plan = Annotated[
     str | None,
-    typer.Option("--config", help="Configuration of the training that wrote the log.", autocompletion=config_names),
+    Option("--config", help="Configuration of the training that wrote the log.", autocompletion=config_names),
 ]
 
 
@@ -59,9 +58,9 @@ def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
     else:
         print_data("\n".join(explanation.why_lines(answer, has_unread_files)))
     if answer.diagnosis.causes:
-        raise typer.Exit(RunFailed.exit_code)
+        raise Exit(RunFailed.exit_code)
     if has_unread_files or answer.inconclusive:
-        raise typer.Exit(ConfigError.exit_code)
+        raise Exit(ConfigError.exit_code)
 
 
 def _log_end(run: RunSnapshot) -> tuple[TrainingLog | None, list[str]]:

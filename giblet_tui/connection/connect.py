@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from giblet_tui.connection.agent_connection import AgentConnection
     from giblet_tui.connection.base import Connection
     from giblet_tui.inventory.nodes import Node
-
-logger = logging.getLogger(__name__)
 
 _shared_connections: dict[str, AgentConnection] | None = None
 _locks: dict[str, threading.Lock] = {}
@@ -58,9 +55,13 @@ def unshare() -> None:
 
 
 def _open(node: Node) -> AgentConnection:
+    import logging  # a tenth of the start of commands that open no connection
+
     began = time.monotonic()
     connection = _connection_to(node)
-    logger.debug("%s: connected by %s, %.2f s", node.name, node.transport, time.monotonic() - began)
+    logging.getLogger(__name__).debug(
+        "%s: connected by %s, %.2f s", node.name, node.transport, time.monotonic() - began
+    )
     return connection
 
 

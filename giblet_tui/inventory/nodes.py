@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from giblet_train.schema import yaml_io
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import SessionKind
@@ -138,6 +137,8 @@ def remove(name: str) -> Path:
     listed = _read_file(path)
     if name not in listed:
         raise ConfigError(f"No node {name!r} in {path}{nearest(name, list(listed)) or '.'}", "giblet node ls")
+    from giblet_train.schema import yaml_io
+
     text = path.read_text(encoding="utf-8")
     shorter = re.sub(rf"(?m)^(['\"]?){re.escape(name)}\1\s*:.*\n?(?:^[ \t]+.*\n?|^\n(?=[ \t\n]))*", "", text)
     remaining = yaml_io.load_text(shorter, str(path))
@@ -196,6 +197,8 @@ def _ssh_node(name: str, **values: Any) -> Node:
 def _read_file(path: Path) -> dict[str, Node]:
     if not path.exists():
         return {}
+    from giblet_train.schema import yaml_io  # as expensive as all records, and without the file needless
+
     return {str(name): node_from(value, str(name), str(path)) for name, value in yaml_io.load_file(path).items()}
 
 
@@ -208,6 +211,8 @@ def _in_words(error: str) -> str:
 
 
 def _block(node: Node) -> str:
+    from giblet_train.schema import yaml_io
+
     values = {field.name: getattr(node, field.name) for field in msgspec.structs.fields(Node)}
     defaults = {field.name: field.default for field in msgspec.structs.fields(Node) if not field.required}
     own = {key: value for key, value in values.items() if key != "name" and defaults.get(key, ...) != value}

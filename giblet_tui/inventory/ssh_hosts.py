@@ -6,8 +6,6 @@ import contextlib
 import fnmatch
 import re
 import shlex
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +32,8 @@ def is_reachable_name(name: str, config: Path) -> bool:
         return False
     if _values_apart_from(name, values) != _values_apart_from(_UNKNOWN_HOST, others):
         return True
+    import socket  # only for a name that no file has
+
     with contextlib.suppress(OSError, UnicodeError):
         return bool(socket.getaddrinfo(values["hostname"], None))
     return False
@@ -46,6 +46,8 @@ def _values_apart_from(name: str, values: dict[str, str]) -> dict[str, str]:
 
 def _ssh_values(name: str, config: Path) -> dict[str, str] | None:
     """Return what `ssh -G` prints for a host; None if ssh is missing or rejects its configuration."""
+    import subprocess  # only for a name that no file has
+
     option = ["-F", str(config)] if config.exists() else []
     try:
         answer = subprocess.run(

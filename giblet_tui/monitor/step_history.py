@@ -7,7 +7,6 @@ rules that judge a run read all of them now and then; those come back exactly as
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -138,6 +137,8 @@ class _StepFile:
         with self._lock:
             try:
                 if self._file is None:
+                    import tempfile  # only a process that watches for long needs it
+
                     folder().mkdir(mode=0o700, parents=True, exist_ok=True)
                     self._file = tempfile.TemporaryFile(buffering=0, dir=folder())  # noqa: SIM115
                 if os.pwrite(self._file.fileno(), content, self._size) < len(content):

@@ -22,7 +22,7 @@ import typer
 from typer._click.exceptions import ClickException, MissingParameter
 
 from giblet_train.cli.app import app as engine_app
-from giblet_tui.cli.app import app
+from giblet_tui.cli import parser
 from tests import fleets, rundirs
 from tests.browser import Browser, browser
 from tests.paths import ROOT
@@ -76,7 +76,7 @@ def words_of(line: str) -> list[str]:
 @functools.cache
 def root_command(program: str) -> Any:
     """Return the click command of `giblet`, or of the engine. Kept, because building it takes a quarter of a second."""
-    return typer.main.get_command(app if program == "giblet" else engine_app)
+    return typer.main.get_command(parser.program if program == "giblet" else engine_app)
 
 
 def problem(line: str) -> str:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Alert, encode
 from giblet_train.schema.run_dir import RunDir
-from giblet_tui.cli.app import app
+from giblet_tui.cli.parser import program
 from giblet_tui.control.alerts import parse_duration
 from tests.liveruns import append, beat, make_run
 
@@ -43,18 +43,18 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunDir]
 
 
 def test_one_is_snoozed_the_other_acknowledged_and_both_are_reported(run_dir: RunDir) -> None:
-    assert "▲ flat" in RUNNER.invoke(app, ["alerts", "@last"]).stdout
-    snoozed = RUNNER.invoke(app, ["alerts", run_dir.run_id, "plateau", "--snooze", "8h", "--json"])
+    assert "▲ flat" in RUNNER.invoke(program, ["alerts", "@last"]).stdout
+    snoozed = RUNNER.invoke(program, ["alerts", run_dir.run_id, "plateau", "--snooze", "8h", "--json"])
     output = {a["name"]: a["answer"] for a in json.loads(snoozed.stdout)["alerts"]}
     assert output["flat"] is None and output["plateau"]["until"] == pytest.approx(time.time() + 8 * 3600, abs=300)
-    listing = RUNNER.invoke(app, ["alerts", "@last", "flat", "--ack"]).stdout
+    listing = RUNNER.invoke(program, ["alerts", "@last", "flat", "--ack"]).stdout
     assert (
         "✓ flat" in listing
         and "acknowledged by" in listing
         and re.search("snoozed for another (8h 00m|7h 59m)", listing)
     )
-    assert "alert:" not in RUNNER.invoke(app, ["status", "@last"]).stdout
-    assert "▲ plateau" in RUNNER.invoke(app, ["alerts", "@last", "plateau", "--snooze", "0"]).stdout
+    assert "alert:" not in RUNNER.invoke(program, ["status", "@last"]).stdout
+    assert "▲ plateau" in RUNNER.invoke(program, ["alerts", "@last", "plateau", "--snooze", "0"]).stdout
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_one_is_snoozed_the_other_acknowledged_and_both_are_reported(run_dir: Ru
 def test_what_makes_no_sense_is_reported_and_nothing_is_written(
     run_dir: RunDir, words: list[str], sentence: str
 ) -> None:
-    result = RUNNER.invoke(app, ["alerts", "@last", *words])
+    result = RUNNER.invoke(program, ["alerts", "@last", *words])
     assert isinstance(result.exception, ConfigError) and sentence in str(result.exception)
     assert not run_dir.answers.exists()
 

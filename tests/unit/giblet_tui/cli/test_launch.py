@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from giblet_tui.cli import launch
-from giblet_tui.cli.app import app
+from giblet_tui.cli.parser import program
 
 
 def test_the_configuration_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -21,5 +21,5 @@ def test_the_configuration_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(launch, "plan_only", lambda nodes, request: [])
     monkeypatch.setattr(launch, "_print_plans", lambda plans, loaded, output: None)
     words = ["launch", "local", "demo", "--dry-run", "--set", "num_epochs=30"]
-    assert CliRunner().invoke(app, words).exit_code == 0
+    assert CliRunner().invoke(program, words).exit_code == 0
     assert [arguments[2] for arguments in calls] == [["num_epochs=30"]]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import CheckpointRecord, EventMetric, Exit
-from giblet_tui.cli.app import app
+from giblet_tui.cli.parser import program
 from giblet_tui.cli.report import moment
 from giblet_tui.reporting.markdown import redact, report, report_since
 from tests import fleets
@@ -34,11 +34,11 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 def test_why_of_a_log_ends_with_1_when_something_is_wrong_and_0_when_nothing_is(tmp_path: Path) -> None:
     (tmp_path / "flat.log").write_text(lab_flat(2).text)
     (tmp_path / "well.log").write_text(healthy_log(2).text)
-    result = RUNNER.invoke(app, ["why", "flat.log", "--json"])
+    result = RUNNER.invoke(program, ["why", "flat.log", "--json"])
     assert result.exit_code == 1
     shape = json.loads(result.stdout)
     assert (shape["run_id"], shape["healthy"], shape["causes"][0]["cause"]) == ("flat.log", False, "loss_not_unit_free")
-    well = RUNNER.invoke(app, ["why", "well.log"])
+    well = RUNNER.invoke(program, ["why", "well.log"])
     assert (well.exit_code, well.stdout) == (0, "Nothing is wrong, as far as the records show.\n")
     assert "does not show the components" in well.stderr
 
@@ -46,13 +46,13 @@ def test_why_of_a_log_ends_with_1_when_something_is_wrong_and_0_when_nothing_is(
 def test_a_log_cannot_play_tricks_on_the_terminal(tmp_path: Path) -> None:
     log = crashed_log(2).text.replace("KeyError: 'sub-04'", "KeyError: '\x1b]0;owned\x07\x1b[2Jsub'")
     (tmp_path / "hostile.log").write_text(log)
-    result = RUNNER.invoke(app, ["why", "hostile.log"])
+    result = RUNNER.invoke(program, ["why", "hostile.log"])
     assert result.exit_code == 1 and "KeyError" in result.stdout
     assert "\x1b" not in result.stdout + result.stderr
 
 
 def test_config_without_a_log_is_a_usage_error() -> None:
-    result = RUNNER.invoke(app, ["why", "nosuch.log", "--config", "demo"])
+    result = RUNNER.invoke(program, ["why", "nosuch.log", "--config", "demo"])
     assert "--config is for a log" in str(result.exception)
 
 
