@@ -159,7 +159,8 @@ def _ended(ended: Exit, heartbeat: Heartbeat | None) -> Health:
     failed = last == "failed" or ended.signal is not None or ended.code not in (None, 0, PREEMPTED)
     failed_first = ended.by_itself and failed
     if last == "stopped" or (ended.stop_requested and not failed_first):
-        return Health(state="stopped", sentence="stopped on request", since=ended.ended_at)
+        why = heartbeat.why if heartbeat and last == "stopped" and heartbeat.phase != "preempted" else ""
+        return Health(state="stopped", sentence=why or "stopped on request", since=ended.ended_at)
     if ended.oom_kills:
         return Health(
             state="died", sentence="killed by the node for want of memory", reason="oom", since=ended.ended_at

@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import Literal
 
 from giblet_train.distributed.process_group import ProcessGroup
 from giblet_train.schema.errors import Preempted
 from giblet_train.schema.run_dir import RunDir
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+POLL_S = 1.0
+"""How often the stop file is looked for where no step does."""
+Request = Literal["stop", "terminate"]
+
+
+class StopRequested(BaseException):
+    """A stop request during `StopSignals.obeyed_at_once`; no computation may take it for an error of its own."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.request = request
 
 
 class StopSignals:
-    """While entered, TERM and INT are stop requests: obeyed at once before the first step, then between two steps."""
+    """While entered, TERM and INT are stop requests.
+
+    They are obeyed at once before the first step, then between two steps, and at once again after the last.
+    """
 
     def __init__(self, run_dir: RunDir, ranks: ProcessGroup) -> None:
         self._run_dir, self._ranks = run_dir, ranks
         self.terminate_requested = False
         self._stepping = False
+        self._raises = self._polls_file = False
 
     def __enter__(self) -> StopSignals:
         self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        self._previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._on_timer)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -38,7 +58,35 @@ class StopSignals:
         """Return this rank's stop requests; TrainStep combines them over ranks."""
         return {"stop": self._ranks.is_first and self._run_dir.stop.exists(), "terminate": self.terminate_requested}
 
+    @contextmanager
+    def obeyed_at_once(self, *, polls_file: bool) -> Iterator[None]:
+        """Raise StopRequested in the block as soon as there is a request: for long work that may end anywhere.
+
+        polls_file: look for the stop file too, every POLL_S. False where other ranks would wait for this one.
+        """
+        self._raises, self._polls_file = True, polls_file
+        try:
+            self._raise_request()
+            signal.setitimer(signal.ITIMER_REAL, POLL_S, POLL_S)
+            yield
+        finally:
+            self._raises = False
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+    def _raise_request(self) -> None:
+        """Raise StopRequested, once, if there is a request."""
+        request: Request | None = "terminate" if self.terminate_requested else None
+        if request is None and self._polls_file and self.poll()["stop"]:
+            request = "stop"
+        if self._raises and request is not None:
+            self._raises = False
+            raise StopRequested(request)
+
+    def _on_timer(self, number: int, frame: FrameType | None) -> None:
+        self._raise_request()
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.terminate_requested = True
+        self._raise_request()
         if not self._stepping:
             raise Preempted("Terminated before the first step; nothing was lost.", "Start it again.")

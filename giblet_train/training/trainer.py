@@ -18,7 +18,7 @@ from giblet_train.training.checkpoint_files import BEST, LAST, PERIODIC
 from giblet_train.training.checkpoint_manager import CheckpointManager
 from giblet_train.training.hooks import TrainerHook
 from giblet_train.training.step_logging import log_epoch, log_ridge_baseline, log_step, warn_unused_parameters
-from giblet_train.training.stop_signals import StopSignals
+from giblet_train.training.stop_signals import Request, StopRequested, StopSignals
 from giblet_train.training.train_state import TrainState
 
 
@@ -58,9 +58,7 @@ class Trainer:
             self._validate_start()
         self.stop_signals.defer_signals()
         exit_code = self._train_loop()
-        if exit_code is None:
-            self._final_evaluation()
-        return OK if exit_code is None else exit_code
+        return self._final_evaluation() if exit_code is None else exit_code
 
     def _report_preparation(self, sentence: str) -> None:
         self.logger.heartbeat("loading", sentence)
@@ -225,27 +223,58 @@ class Trainer:
                 "Free space on the node, then continue: giblet launch NODE CONFIG --resume RUN",
             )
 
-    def _final_evaluation(self) -> None:
-        """Refit and evaluate the best weights on the test block; rank 0 records the result."""
+    def _final_evaluation(self) -> int:
+        """Refit and evaluate the best weights on the test block; rank 0 records the result. Returns the exit code."""
         self._sync_logger_position()
-        if self.evaluator is not None:
-            model = self.train_step.average.model
-            model.load_state_dict(model.state_dict() | self.train_step.best)
-            model.share = self.state.best_share
-            self._refit()
-            figures = self.evaluator.evaluation(
-                self.train_step.average.model,
-                lambda: self.logger.heartbeat("validating", "evaluating the best weights on the test block"),
-            )
-            self.logger.log_metric(EvaluationMetric, **figures)
-        self._record_refit()
+        sharded = self.setup.shards.sharded
+        request: Request | None = None
+        if sharded and self.ranks.broadcast(self.stop_signals.poll()["stop"]):
+            request = "stop"
+        elif self.evaluator is not None:
+            request = self._refit_and_evaluate(polls_file=not sharded)
+        if not sharded:  # with sharded heads every rank evaluates, and is terminated by itself
+            request = self.ranks.broadcast(request)
         if self.checkpoints.last_save_error:
             which = f"since step {last.step} no" if (last := self.checkpoints.last) else "no"
             raise RunFailed(
                 f"Training ended, but {which} checkpoint could be written: {self.checkpoints.last_save_error}.",
                 "Free space on the node, then continue: giblet launch NODE CONFIG --resume RUN",
             )
+        if request is not None:
+            return self._exit_before_evaluation(request)
+        self._record_refit()
         self.hook.on_finished(self)
         self.logger.log_event("finished", "info", f"Finished after {self.state.step} steps.")
         self.logger.heartbeat("finished", why=self._stopped_early())
         self.ranks.barrier()
+        return OK
+
+    def _refit_and_evaluate(self, *, polls_file: bool) -> Request | None:
+        """Refit the best weights and record their figures. Returns a stop request that ended it before."""
+        assert self.evaluator is not None
+        try:
+            with self.stop_signals.obeyed_at_once(polls_file=polls_file):
+                model = self.train_step.average.model
+                model.load_state_dict(model.state_dict() | self.train_step.best)
+                model.share = self.state.best_share
+                self._refit()
+                figures = self.evaluator.evaluation(
+                    self.train_step.average.model,
+                    lambda: self.logger.heartbeat("validating", "evaluating the best weights on the test block"),
+                )
+        except StopRequested as stop:
+            return stop.request
+        self.logger.log_metric(EvaluationMetric, **figures)
+        return None
+
+    def _exit_before_evaluation(self, request: Request) -> int:
+        """Record a stop request that came after the last step, whose checkpoint is saved. Returns the exit code."""
+        sentence = f"before the evaluation had ended; all {self.state.step} steps are saved"
+        remedy = "giblet launch NODE CONFIG --resume RUN continues there."
+        if request == "stop":
+            self.logger.log_event("stopped", "info", f"Stopped on request {sentence}. {remedy}")
+            self.logger.heartbeat("stopped", why=f"stopped on request {sentence}")
+            return OK
+        self.logger.log_event("preempted", "warning", f"Terminated {sentence}. {remedy}")
+        self.logger.heartbeat("stopped", "preempted", why=f"terminated {sentence}")
+        return PREEMPTED

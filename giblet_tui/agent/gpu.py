@@ -7,7 +7,10 @@ Memory in GiB, utilisation in percent, temperature in °C.
 from __future__ import annotations
 
 import csv
+import glob
 import os
+import re
+import shutil
 import subprocess
 import time
 from typing import Any
@@ -15,6 +18,16 @@ from typing import Any
 from giblet_tui.agent import gpu_slices, gpu_xid
 
 PROGRAM = "nvidia-smi"
+PLACES = (
+    "/usr/bin",
+    "/usr/local/bin",
+    "/usr/lib/wsl/lib",
+    "/run/opengl-driver/bin",
+    "/usr/local/nvidia/bin",
+    "/opt/bin",
+)
+"""Where distributions, WSL, NixOS and container hosts put it, for a login whose PATH lacks the place."""
+DEVICES = "/dev/nvidia[0-9]*"
 LIMIT_S = 30.0
 SLOW_S = 5.0
 """An answer that takes longer is reported: without persistence mode the driver is loaded again for each query."""
@@ -22,10 +35,13 @@ _MIB_PER_GIB = 1024.0
 _GPU_FIELDS = "index,uuid,name,memory.used,memory.total,utilization.gpu,temperature.gpu"
 _HEALTH_FIELDS = "uuid,compute_mode,mig.mode.current,display_active,ecc.errors.uncorrected.volatile.total"
 _PCI_FIELDS = "uuid,pci.bus_id"
+_RECOVERY_FIELDS = "uuid,gpu_recovery_action"
 _SLOWDOWN_FIELDS = "uuid,clocks_throttle_reasons.hw_slowdown,clocks_throttle_reasons.sw_thermal_slowdown"
 _PROCESS_FIELDS = "gpu_uuid,pid,used_memory"
 _FORMAT = "--format=csv,noheader,nounits"
 _VALUES_AFTER_NAME = 4
+_UNIT = re.compile(r"\s*(MiB|%|C)$")
+_NOT_REPORTED = ("[N/A]", "N/A", "[Not Supported]", "Not Supported")
 
 
 class GpuQueryError(Exception):
@@ -45,6 +61,11 @@ def health_argv() -> list[str]:
 def slowdown_argv() -> list[str]:
     """Return the command that lists which GPUs are slowed down because of heat or power."""
     return [PROGRAM, "--query-gpu=" + _SLOWDOWN_FIELDS, _FORMAT]
+
+
+def recovery_argv() -> list[str]:
+    """Return the command that lists what each GPU needs after an error. Drivers before 570 do not know it."""
+    return [PROGRAM, "--query-gpu=" + _RECOVERY_FIELDS, _FORMAT]
 
 
 def pci_argv() -> list[str]:
@@ -82,9 +103,15 @@ def parse_health(output: str) -> dict[str, dict[str, Any]]:
                 "compute_mode": "" if compute_mode.startswith("[") else compute_mode,
                 "mig": mig == "Enabled",
                 "display": display == "Enabled",
-                "ecc_errors": int(_number(ecc_errors) or 0),
+                "ecc_errors": None if _number(ecc_errors) is None else int(_number(ecc_errors) or 0),
             }
     return health
+
+
+def parse_recovery(output: str) -> dict[str, str]:
+    """Return uuid -> what the driver asks for: `None`, `Reset`, `Reboot`, `Drain P2P`; nothing if it does not know."""
+    rows = [cells for cells in _rows(output) if len(cells) == 2 and cells[0].startswith("GPU-")]
+    return {uuid: action for uuid, action in rows if action and not action.startswith(("[", "N/A"))}
 
 
 def parse_slowdown(output: str) -> set[str]:
@@ -117,10 +144,13 @@ def query_gpus() -> dict[str, Any]:
     empty: dict[str, Any] = {"gpus": [], "gpu_note": "", "gpu_error": "", "gpu_warning": ""}
     began = time.monotonic()
     try:
-        answers = _run([gpus_argv(), processes_argv(), health_argv(), slowdown_argv(), pci_argv()], began + LIMIT_S)
+        questions = [gpus_argv(), processes_argv(), health_argv(), slowdown_argv(), pci_argv(), recovery_argv()]
+        answers = _run(questions, began + LIMIT_S)
         gpus, warnings = _usable_gpus(*answers[0])
     except FileNotFoundError:
-        return dict(empty, gpu_note="no nvidia-smi on the node's PATH, so giblet sees no GPU")
+        problem = _devices_without_program()
+        note = problem or "no nvidia-smi on the node's PATH, so giblet sees no GPU"
+        return dict(empty, gpu_note=note, gpu_error=problem)
     except subprocess.TimeoutExpired:
         note = "nvidia-smi did not answer within %.0f s" % LIMIT_S
         return dict(empty, gpu_note=note, gpu_error=note)
@@ -144,6 +174,7 @@ def query_gpus() -> dict[str, Any]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     addresses = dict(cells for cells in _rows(answers[4][1]) if len(cells) == 2)
     xids = gpu_xid.read_xids()
+    recovery = parse_recovery(answers[5][1])
     for gpu in gpus:
         gpu.update(health.get(gpu["uuid"], {}))
         gpu["processes"] = [
@@ -151,7 +182,10 @@ def query_gpus() -> dict[str, Any]:
             for process in processes
             if process["uuid"] == gpu["uuid"]
         ]
-        gpu["damage"] = _damage(gpu, addresses, xids)
+        if gpu.pop("shares_memory") and gpu.get("mig") is False:
+            gpu.update(_memory_of_the_host(gpu["processes"]), fault="")
+        xid = xids.get(gpu_xid.pci_address(addresses.get(gpu["uuid"], "")))
+        gpu["damage"] = _damage(gpu, recovery.get(gpu["uuid"], ""), xid)
     gpus = _with_slices(gpus, processes, began + LIMIT_S)
     for gpu in gpus:
         gpu["fault"] = _fault(gpu, visible)
@@ -215,6 +249,7 @@ def _gpu(cells: list[str]) -> dict[str, Any] | None:
         "utilisation": _number(utilisation),
         "temperature": _number(temperature),
         "fault": "nvidia-smi reports %s for its memory" % unreadable[0] if unreadable else "",
+        "shares_memory": {used, total} <= set(_NOT_REPORTED),
     }
 
 
@@ -233,11 +268,30 @@ def _fault(gpu: dict[str, Any], visible: str | None) -> str:
     return ""
 
 
-def _damage(gpu: dict[str, Any], addresses: dict[str, str], xids: dict[str, str]) -> str:
-    """Return what has been reported of the card's hardware; empty if nothing was."""
+def _damage(gpu: dict[str, Any], recovery: str, xid: int | None) -> str:
+    """Return what has been reported of the card's hardware; empty if nothing was.
+
+    The kernel log keeps an Xid after the card was reset. What the driver itself reports comes first, therefore.
+    """
     if gpu.get("ecc_errors"):
         return "%d uncorrectable ECC errors" % gpu["ecc_errors"]
-    return xids.get(gpu_xid.pci_address(addresses.get(gpu["uuid"], "")), "")
+    if recovery:
+        return "" if recovery == "None" else "its driver asks for: %s (GPU recovery action)" % recovery
+    if xid is None or (xid in gpu_xid.ECC_XIDS and gpu.get("ecc_errors") is not None):  # a reset clears the count
+        return ""
+    return gpu_xid.phrase(xid)
+
+
+def _memory_of_the_host(processes: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the memory of a GPU that has none of its own, as in DGX Spark and Jetson: that of the node."""
+    total_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024.0**3
+    return {"memory_total_gib": total_gib, "memory_used_gib": sum(process["memory_gib"] for process in processes)}
+
+
+def _devices_without_program() -> str:
+    """Return that the node has GPUs which nothing can describe; empty if it has none."""
+    devices = sorted(glob.glob(DEVICES))
+    return "%s is there, but no nvidia-smi on the node's PATH" % devices[0] if devices else ""
 
 
 def _with_slices(gpus: list[dict[str, Any]], processes: list[dict[str, Any]], deadline: float) -> list[dict[str, Any]]:
@@ -270,11 +324,14 @@ def _with_slices(gpus: list[dict[str, Any]], processes: list[dict[str, Any]], de
 def _run(commands: list[list[str]], deadline: float) -> list[tuple[int, str]]:
     """Run the commands side by side; return the status and output of each. Raises OSError, TimeoutExpired."""
     processes: list[subprocess.Popen[str]] = []
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *PLACES])
+    program = shutil.which(PROGRAM, path=path) or PROGRAM
     try:
         for argv in commands:
             processes.append(
                 subprocess.Popen(
-                    argv,
+                    [program, *argv[1:]],
+                    env={**os.environ, "LC_ALL": "C"},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
@@ -296,8 +353,11 @@ def _rows(output: str) -> list[list[str]]:
 
 
 def _number(cell: str) -> float | None:
-    """Return the figure, or None for [N/A], [Unknown Error], [GPU is lost] and the like."""
+    """Return the figure, or None for [N/A], [Unknown Error], [GPU is lost] and the like.
+
+    Some drivers write the unit although they are asked not to.
+    """
     try:
-        return float(cell)
+        return float(_UNIT.sub("", cell))
     except ValueError:
         return None

@@ -18,11 +18,13 @@ HARDWARE_XIDS = {
     120: "error of its GSP processor",
 }
 """Xid -> its meaning, as NVIDIA documents it."""
+ECC_XIDS = (48, 95)
+"""Those that the volatile count of uncorrectable ECC errors reports too."""
 _LIMIT_S = 5.0
 _XID = re.compile(r"NVRM: Xid \(PCI:([0-9A-Fa-f:.]+)\): (\d+)[,:]? ?(.*)")
 
 
-def read_xids() -> dict[str, str]:
+def read_xids() -> dict[str, int]:
     """Return PCI address -> the newest Xid there that makes a GPU unfit; nothing where users may not read the log."""
     try:
         answer = subprocess.run(
@@ -39,15 +41,15 @@ def read_xids() -> dict[str, str]:
     return parse_xids(answer.stdout)
 
 
-def parse_xids(log: str) -> dict[str, str]:
-    """Return PCI address -> the newest Xid there that makes a GPU unfit, as a phrase."""
-    reports = {}
-    for address, number, _ in _XID.findall(log):
-        if int(number) in HARDWARE_XIDS:
-            meaning = HARDWARE_XIDS[int(number)]
-            phrase = "Xid %s (%s) in the kernel log since the machine started" % (number, meaning)
-            reports[pci_address(address)] = phrase
-    return reports
+def parse_xids(log: str) -> dict[str, int]:
+    """Return PCI address -> the newest Xid there that makes a GPU unfit."""
+    reports = [(pci_address(address), int(number)) for address, number, _ in _XID.findall(log)]
+    return {address: number for address, number in reports if number in HARDWARE_XIDS}
+
+
+def phrase(number: int) -> str:
+    """Return an Xid for people."""
+    return "Xid %d (%s) in the kernel log since the machine started" % (number, HARDWARE_XIDS[number])
 
 
 def pci_address(text: str) -> str:

@@ -22,10 +22,16 @@ ARCHIVE_KEPT_S = 3600.0
 def check(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Check that a command could start here. Returns {program, cwd}, as full paths.
 
-    arguments: program, the first word of the command; cwd, a directory on the node, or empty for one that is sent;
-    path, the PATH of the command, or empty for that of the login. Raises AgentRefusal.
+    arguments: program, the first word of the command; script, a file that it is to run, or empty; cwd, a directory on
+    the node, or empty for one that is sent; path, the PATH of the command, or empty for that of the login. Raises
+    AgentRefusal.
     """
     cwd = directory(str(arguments["cwd"])) if arguments["cwd"] else ""
+    script = str(arguments["script"])
+    if script and not os.path.isfile(os.path.join(cwd, script)):
+        where = f" in {arguments['cwd']}" if cwd and not os.path.isabs(script) else ""
+        remedy = "Write its full path: only a shell replaces ~." if script.startswith("~") else "Check the path."
+        raise AgentRefusal(f"There is no file {script}{where} on this node; nothing was started.", remedy, 5)
     program = str(arguments["program"])
     is_sent = not cwd and "/" in program and not os.path.isabs(program)
     return {"program": program if is_sent else find_program(program, cwd, str(arguments["path"])), "cwd": cwd}

@@ -32,6 +32,10 @@ RESERVED = {
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INTERPRETERS = re.compile(r"(python|pypy|bash|sh|zsh|perl|ruby|Rscript|julia|node|env|uv|poetry|conda|torchrun)[\d.]*")
 _SCRIPT = re.compile(r"\.(py|sh|R|jl|m|ipynb|pl)$")
+_PREFIXES = re.compile(r"-.*|\w+=.*|[\d.,-]+|env|exec|nice|ionice|nohup|stdbuf|time|timeout|numactl|taskset|srun")
+_RUNS_A_SCRIPT = re.compile(r"(python|pypy|bash|sh|zsh|perl|ruby|Rscript|julia|torchrun|deepspeed)[\d.]*")
+_NOT_A_SCRIPT = re.compile(r"-\w*c|-m|--module|--no-python")
+"""Options after which an interpreter does not take a path."""
 
 
 class CommandRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +148,22 @@ def default_name(words: Sequence[str]) -> str:
     return (own or plain or ["command"])[0]
 
 
+def script_of(words: Sequence[str]) -> str:
+    """Return the script that an interpreter is to run, by its suffix; empty if there is none, or it cannot be known.
+
+    A script in a container, or behind a program that giblet does not know, may be elsewhere.
+    """
+    programs = [n for n, word in enumerate(words) if not _PREFIXES.fullmatch(PurePosixPath(word).name)]
+    if not programs or not _RUNS_A_SCRIPT.fullmatch(PurePosixPath(words[programs[0]]).name):
+        return ""
+    for word in words[programs[0] + 1 :]:
+        if _NOT_A_SCRIPT.fullmatch(word):
+            return ""
+        if _SCRIPT.search(word) and not word.startswith("-"):
+            return word
+    return ""
+
+
 def check_on_node(connection: Connection, command: CommandRequest) -> None:
     """Ask the node whether the command could start there.
 
@@ -154,7 +174,14 @@ def check_on_node(connection: Connection, command: CommandRequest) -> None:
         program = "/bin/sh"  # the node will have it; whether it can be executed, the start checks
     elif not command.cwd and "/" in program and not program.startswith(("/", "~")):
         _check_sent(program, command)
-    arguments = {"program": program, "cwd": command.cwd, "path": command.environment.get("PATH", "")}
+    script = script_of(command.words)
+    if Path(script).absolute() in [path.absolute() for path in command.pushed]:
+        script = ""
+    elif script and not command.cwd and not script.startswith(("/", "~")):
+        _check_script_sent(script, command)
+        script = ""
+    path = command.environment.get("PATH", "")
+    arguments = {"program": program, "script": script, "cwd": command.cwd, "path": path}
     connection.call("check_command", arguments, CheckedCommand, timeout_s=CHECK_LIMIT_S)
 
 
@@ -255,6 +282,23 @@ def _check_sent(program: str, command: CommandRequest) -> None:
         raise PreflightRefused(
             f"{program} may not be executed.",
             f"Make it executable (chmod +x {program}), or name its interpreter first.",
+        )
+
+
+def _check_script_sent(script: str, command: CommandRequest) -> None:
+    """Raise PreflightRefused if a script that would be sent is not among the files, nor behind a link among them."""
+    tree = command.tree
+    if tree is None:
+        raise PreflightRefused(
+            f"There is no {script}: the command starts in an empty directory, because this one is in no git"
+            " repository.",
+            f"Send it with --push {PurePosixPath(script).name}, or name a directory of the node with --cwd.",
+        )
+    name = PurePosixPath(os.path.normpath(f"{tree.subfolder}/{script}"))
+    if not {str(name), *map(str, name.parents)} & set(tree.files):
+        start = tree.root.name if tree.subfolder == "." else f"{tree.root.name}/{tree.subfolder}"
+        raise PreflightRefused(
+            f"There is no {script} in what is sent.", f"Check the path: the command starts in {start}."
         )
 
 

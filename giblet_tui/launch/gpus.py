@@ -91,7 +91,7 @@ def needs_gpus(request: LaunchRequest, facts: NodeProbe) -> bool:
     if facts.gpu_error:
         raise PreflightRefused(
             f"{facts.gpu_error}. giblet cannot see whether this node has a free GPU.",
-            f"Have it repaired (after a driver update, reboot), or use the CPU: {request.use_the_cpu}",
+            f"Have it repaired (after a driver update, reboot) or put on PATH, or use the CPU: {request.use_the_cpu}",
         )
     if request.config.device == "auto" and request.gpus is None:
         return False

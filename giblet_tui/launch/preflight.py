@@ -229,7 +229,9 @@ def _sessions(node: Node, probe: NodeProbe) -> Finding:
 
 def _gpus(probe: NodeProbe, needed: bool) -> list[Finding]:
     if probe.gpu_error:
-        remedy = "Have it repaired (after a driver update, reboot), or train on the CPU: --set device=cpu"
+        remedy = (
+            "Have it repaired (after a driver update, reboot) or put on PATH, or train on the CPU: --set device=cpu"
+        )
         return [Finding(name="gpus", well=False, sentence=probe.gpu_error, remedy=remedy, needed=needed)]
     if not probe.gpus:
         return [Finding(name="gpus", well=True, sentence=probe.gpu_note or "none; runs use the CPU")]

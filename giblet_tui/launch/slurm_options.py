@@ -48,6 +48,13 @@ def sbatch_options(request: LaunchRequest) -> list[str]:
     own_options = checked(request.sbatch)
     names_gpus = any(option.startswith(("gres=gpu", "gpus")) for option in own_options)
     n_nodes = job_nodes(request)
+    n_named = gpus_per_node(own_options, n_nodes)
+    if request.command is None and uses_gpus and n_named not in (None, n_processes):
+        raise ConfigError(
+            f"The Slurm options ask for {n_named} GPUs on each node, and the run starts {n_processes} process"
+            f"{'es' if n_processes > 1 else ''} there.",
+            f"Give both the same number: --gpus {n_named}",
+        )
     options = [f"nodes={n_nodes}", f"ntasks={n_nodes}"] + ["ntasks-per-node=1"] * (n_nodes > 1)
     options += [f"cpus-per-task={n_processes * (CPUS_PER_GPU if uses_gpus else 1)}"]
     options += [f"gres=gpu:{n_processes}"] if uses_gpus and not names_gpus else []
@@ -71,6 +78,30 @@ def job_nodes(request: LaunchRequest) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,4}", values[-1]):
         raise ConfigError(f"--sbatch nodes={values[-1]}: a run has a fixed number of nodes.", "For example: nodes=2")
     return int(values[-1])
+
+
+def gpus_per_node(options: Iterable[str], n_nodes: int) -> int | None:
+    """Return how many GPUs checked options ask for on each node; None if they give no such number.
+
+    Raises ConfigError for a number of the whole job on several nodes, which Slurm may divide unevenly.
+    """
+    n_gpus = None
+    for option in options:
+        key, _, value = option.partition("=")
+        if key == "gres":
+            items = [item for item in value.split(",") if item.split(":")[0] == "gpu"]
+        elif key in ("gpus", "gpus-per-node", "gpus-per-task"):  # a node has one task
+            items = value.split(",")
+        else:
+            continue
+        counts = [last if (last := item.rpartition(":")[2]).isdigit() else "1" for item in items]
+        n_gpus = sum(map(int, counts)) if counts else n_gpus
+        if key == "gpus" and n_nodes > 1:
+            raise ConfigError(
+                f"--sbatch {option} counts for all {n_nodes} nodes together, and Slurm may divide it unevenly.",
+                f"Give the number for each node: --sbatch gpus-per-node={max(1, (n_gpus or 0) // n_nodes)}",
+            )
+    return n_gpus
 
 
 def checked(options: Iterable[str]) -> list[str]:

@@ -195,6 +195,32 @@ def test_a_stop_file_ends_it_at_a_step_with_a_checkpoint(tmp_path):
     assert "stopped" in [e.name for e in metrics_of(run_dir, EventMetric)]
 
 
+@pytest.mark.parametrize(("phase", "ends"), [("refit", "stop"), ("evaluation", "terminate")])
+def test_a_stop_request_after_the_last_step_is_obeyed_and_resumed(tmp_path, monkeypatch, phase, ends):
+    """The last fit and the evaluation may take long; an endless loop stands for them."""
+    run_dir = run_dir_of(tmp_path, num_epochs=1)
+    began = []
+
+    def last_without_end(*arguments):
+        began.append(time.monotonic())
+        run_dir.stop.touch() if ends == "stop" else os.kill(os.getpid(), signal.SIGTERM)
+        while time.monotonic() < began[0] + 60.0:
+            time.sleep(0.01)
+        pytest.fail("the request was not obeyed")
+
+    with monkeypatch.context() as patch:
+        place = (trainer, "refit") if phase == "refit" else (trainer.Evaluator, "evaluation")
+        patch.setattr(*place, last_without_end)
+        assert train_process.train(run_dir.path, load) == (0 if ends == "stop" else trainer.PREEMPTED)
+    assert time.monotonic() - began[0] < 5.0
+    assert heartbeat_of(run_dir).state == "stopped"
+    assert "before the evaluation had ended; all 10 steps are saved" in heartbeat_of(run_dir).why
+    assert not metrics_of(run_dir, EvaluationMetric)
+    run_dir.stop.unlink(missing_ok=True)
+    assert train_process.train(run_dir.path, load) == 0
+    assert metrics_of(run_dir, EvaluationMetric) and heartbeat_of(run_dir).state == "finished"
+
+
 def test_told_to_terminate_and_resumed_it_ends_with_the_same_bits(tmp_path):
     overrides = {"num_epochs": 4, "early_stopping_patience": None}
     straight = run_dir_of(tmp_path, "straight", **overrides)

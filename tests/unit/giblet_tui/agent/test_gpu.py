@@ -62,7 +62,7 @@ def test_other_output_is_no_gpu(output: str) -> None:
 def test_health_names_mode_slices_display_and_errors() -> None:
     health = gpu.parse_health(f"{UUIDS[0]}, Prohibited, Enabled, Disabled, 3\n{UUIDS[1]}, [N/A], [N/A], Enabled, [N/A]")
     assert health[UUIDS[0]] == {"compute_mode": "Prohibited", "mig": True, "display": False, "ecc_errors": 3}
-    assert health[UUIDS[1]] == {"compute_mode": "", "mig": False, "display": True, "ecc_errors": 0}
+    assert health[UUIDS[1]] == {"compute_mode": "", "mig": False, "display": True, "ecc_errors": None}
     assert gpu.parse_health('Field "mig.mode.current" is not a valid field to query.') == {}
 
 
@@ -219,9 +219,82 @@ def test_an_administrators_choice_of_devices_is_respected(visible: str | None, i
     assert [card["index"] for card in cards if gpu.is_visible(card, visible)] == indices
 
 
+XIDS = (
+    "[9.1] NVRM: Xid (PCI:0000:07:00): 48, pid=1, DBE (double bit error)\n"
+    "[9.2] NVRM: Xid (PCI:0000:3B:00): 119, pid=1, Timeout waiting for RPC from GSP!\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("recovery", "ecc_errors", "damages"),
+    [
+        (("None", "None"), "0", ("", "")),
+        (("Reset", "None"), "0", ("its driver asks for: Reset (GPU recovery action)", "")),
+        (("None", "None"), "2", ("2 uncorrectable ECC errors", "")),
+        (("[N/A]", "[N/A]"), "0", ("", gpu_xid.phrase(119))),  # a reset clears the count, and nothing of a GSP error
+        (("[N/A]", "[N/A]"), "[N/A]", (gpu_xid.phrase(48), gpu_xid.phrase(119))),
+    ],
+)
+def test_after_a_reset_the_driver_decides_and_not_the_kernel_log(
+    recorded: Path, recovery: tuple[str, str], ecc_errors: str, damages: tuple[str, str]
+) -> None:
+    health = f"{UUIDS[0]}, Default, Disabled, Disabled, {ecc_errors}\n{UUIDS[1]}, Default, Disabled, Disabled, [N/A]\n"
+    actions = f"{UUIDS[0]}, {recovery[0]}\n{UUIDS[1]}, {recovery[1]}\n"
+    if recovery[0] == "[N/A]":
+        actions = 'Field "gpu_recovery_action" is not a valid field to query.\n'
+    addresses = f"{UUIDS[0]}, 00000000:07:00.0\n{UUIDS[1]}, 00000000:3B:00.0\n"
+    answers = {"*recovery*": actions, "*compute_mode*": health, "*pci.bus*": addresses, "*gpu=index*": GPUS}
+    write(recorded, "case $1 in " + " ".join(f"{p}) printf '{escaped(t)}';;" for p, t in answers.items()) + " esac")
+    write(recorded.with_name("dmesg"), f"printf '{escaped(XIDS)}'")
+    assert tuple(card["damage"] for card in gpu.query_gpus()["gpus"]) == damages
+
+
+def test_a_gpu_that_shares_the_nodes_memory_is_usable(recorded: Path) -> None:
+    """A DGX Spark or a Jetson reports no memory of its own; a divided card of an unknown kind does not either."""
+    row = f"0, {UUIDS[0]}, NVIDIA GB10, [N/A], [N/A], 3, 41\n"
+    for health, fault in ((f"{UUIDS[0]}, Default, [N/A], Disabled, [N/A]\n", ""), ("", "nvidia-smi reports [N/A]")):
+        branches = f"*compute_mode*) printf '{escaped(health)}';; *gpu=index*) printf '{escaped(row)}';;"
+        write(recorded, f"case $1 in {branches} *apps*) echo '{UUIDS[0]}, 12, 2048';; esac")
+        (card,) = gpu.query_gpus()["gpus"]
+        assert card["fault"].startswith(fault) and bool(card["fault"]) == bool(fault)
+        assert fault or (card["memory_used_gib"] == 2.0 and card["memory_total_gib"] > 0.1)
+
+
+def test_units_that_were_not_asked_for_are_read() -> None:
+    ((card,), _) = gpu.parse_gpus(f"0, {UUIDS[0]}, NVIDIA A100, 2048 MiB, 40960 MiB, 12 %, 40\n")
+    assert (card["memory_used_gib"], card["memory_total_gib"], card["utilisation"]) == (2.0, 40.0, 12.0)
+    assert card["fault"] == ""
+
+
+def test_figures_do_not_depend_on_the_users_language(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    write(
+        recorded,
+        f'[ "$LC_ALL" = C ] && used=2048 || used=2.048; echo "0, {UUIDS[0]}, NVIDIA A100, $used, 40960, 0, 30"',
+    )
+    assert gpu.query_gpus()["gpus"][0]["memory_used_gib"] == 2.0
+
+
+def test_nvidia_smi_is_found_beside_the_path_and_its_absence_is_no_cpu_node(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, device = tmp_path / "lib", tmp_path / "nvidia0"
+    place.mkdir()
+    write(place / "nvidia-smi", f"printf '{escaped(GPUS)}'")
+    monkeypatch.setenv("PATH", "/bin")
+    monkeypatch.setattr(gpu, "PLACES", (str(place),))
+    assert len(gpu.query_gpus()["gpus"]) == 2
+    monkeypatch.setattr(gpu, "PLACES", ())
+    monkeypatch.setattr(gpu, "DEVICES", str(tmp_path / "nvidia[0-9]*"))
+    assert gpu.query_gpus()["gpu_error"] == ""
+    device.touch()
+    assert gpu.query_gpus()["gpu_error"] == f"{device} is there, but no nvidia-smi on the node's PATH"
+
+
 @pytest.fixture
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(gpu, "PLACES", ())
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return tmp_path / "nvidia-smi"
 

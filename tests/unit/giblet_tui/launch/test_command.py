@@ -213,3 +213,54 @@ def test_a_member_that_would_lie_elsewhere_is_refused(tmp_path: Path) -> None:
             tar.addfile(tarfile.TarInfo(name))
         with pytest.raises(AgentRefusal, match="may not be in what is sent"):
             user_command.unpack(str(tmp_path / "bad.tar"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("line", "script"),
+    [
+        ("python train.py other.py", "train.py"),
+        ("/opt/conda/bin/python3.11 -u -X dev run/train.py", "run/train.py"),
+        ("env SEED=1 nice -n 10 torchrun --nproc-per-node 2 train.py", "train.py"),
+        ("srun --ntasks=2 python -W ignore train.py", "train.py"),
+        ("bash run.sh", "run.sh"),
+        ("python -m study.train config.py", ""),
+        ("bash -lc 'python train.py'", ""),
+        ("apptainer exec image.sif python /opt/train.py", ""),
+        ("env X=1 conda run python train.py", ""),
+        ("torchrun --no-python run.sh", ""),
+        ("./train.py", ""),
+        ("python", ""),
+    ],
+)
+def test_the_script_that_an_interpreter_runs(line: str, script: str) -> None:
+    assert commands.script_of(shlex.split(line)) == script
+
+
+class _Node:
+    """A connection whose node is this machine."""
+
+    def call(self, operation: str, arguments: dict[str, object], kind: object, **_: object) -> object:
+        return user_command.check(arguments, lambda event: None)
+
+
+def test_a_script_that_does_not_exist_is_refused_before_the_start(repository: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "empty"
+    outside.mkdir()
+
+    def check(words: list[str], here: Path, **options: object) -> None:
+        commands.check_on_node(_Node(), build(words, here, **options))  # type: ignore[arg-type]
+
+    with pytest.raises(PreflightRefused, match=r"no nosuch\.py: the command starts in an empty directory"):
+        check(["python3", "nosuch.py"], outside)
+    with pytest.raises(PreflightRefused, match=r"no nosuch\.py in what is sent"):
+        check(["python3", "-u", "nosuch.py"], repository)
+    with pytest.raises(AgentRefusal, match=r"no file nosuch\.py in /") as refusal:
+        check(["python3", "nosuch.py"], outside, cwd=str(repository))
+    assert refusal.value.exit_code == 5
+    with pytest.raises(AgentRefusal, match="no file ~/nosuch") as refusal:
+        check(["python3", "~/nosuch.py"], repository)
+    assert "only a shell replaces ~" in refusal.value.remedy
+    check(["python3", "train.py"], repository)
+    check(["python3", "../train.py"], repository / "scripts")
+    check(["python3", "data/fit.py"], repository)  # behind a link, whose target the node has
+    check(["python3", "train.py"], outside, pushed=[repository / "train.py"], cwd=str(repository))

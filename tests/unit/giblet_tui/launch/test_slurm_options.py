@@ -26,7 +26,7 @@ def test_the_users_options_come_after_the_nodes() -> None:
 
 
 def test_a_named_kind_of_gpu_replaces_the_number() -> None:
-    options = sbatch_options(for_node(replace(REQUEST, sbatch=("gres=gpu:a100:2",)), CLUSTER))
+    options = sbatch_options(for_node(replace(REQUEST, gpus=2, sbatch=("gres=gpu:a100:2",)), CLUSTER))
     assert [option for option in options if option.startswith("gres")] == ["gres=gpu:a100:2"]
     on_cpu = replace(REQUEST, config=replace(REQUEST.config, device="cpu"))
     assert not [option for option in sbatch_options(for_node(on_cpu, CLUSTER)) if option.startswith("gres")]
@@ -39,6 +39,21 @@ def test_several_nodes_get_a_task_each() -> None:
     for number in ("1-2", "0"):
         with pytest.raises(ConfigError, match="fixed number of nodes"):
             sbatch_options(for_node(replace(REQUEST, sbatch=(f"nodes={number}",)), CLUSTER))
+
+
+@pytest.mark.parametrize("option", ["gres=gpu:a100:4", "gres=nvme:1,gpu:4", "gpus=1g.10gb:4", "gpus-per-node=4"])
+def test_gpus_of_another_number_than_processes_are_refused(option: str) -> None:
+    with pytest.raises(ConfigError, match="ask for 4 GPUs on each node, and the run starts 1 process there") as refusal:
+        sbatch_options(for_node(replace(REQUEST, sbatch=(option,)), CLUSTER))
+    assert refusal.value.remedy.endswith("--gpus 4")
+    assert option in sbatch_options(for_node(replace(REQUEST, gpus=4, sbatch=(option,)), CLUSTER))
+
+
+def test_gpus_of_a_whole_job_on_several_nodes_are_refused() -> None:
+    options = ("nodes=2", "gpus=a100:4")
+    with pytest.raises(ConfigError, match="counts for all 2 nodes together") as refusal:
+        sbatch_options(for_node(replace(REQUEST, gpus=2, sbatch=options), CLUSTER))
+    assert "gpus-per-node=2" in refusal.value.remedy
 
 
 @pytest.mark.parametrize("option", ["x=$(touch /tmp/x)", "a b", "-p gpu", "comment=one\n#SBATCH --wrap=x", "X=1", ""])
