@@ -9,20 +9,22 @@ from __future__ import annotations
 import math
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from statistics import median
 
+import msgspec
+
 from giblet_train.diagnosis import replay
 from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
 from giblet_train.diagnosis.log_parser import read_log
-from giblet_train.schema.records import AnyMetric, EpochMetric, StepMetric
+from giblet_train.schema.records import AnyMetric, EpochMetric, SplitLoss, StepMetric
 from tests.collection.cases import Part
 from tests.collection.foreign import records
 from tests.collection.foreign_cases import HEALTHY, SICK, Foreign
-from tests.collection.log_formats import FORMATS, Course, Epoch
+from tests.collection.log_formats import FORMATS, OTHER_LOSSES, Course, Epoch
 
 LIMIT_STEPS, LIMIT_EPOCHS = 200, 5
 N_POINTS = 25
@@ -148,6 +150,26 @@ def course_of(metrics: list[AnyMetric]) -> Course:
     ]
 
 
+def _as_printed(metrics: list[AnyMetric], loss: Callable[[float], float] | None) -> list[EpochMetric]:
+    """Return the epochs of a run with the losses that a format prints.
+
+    Args:
+        loss: loss of the run -> loss that is printed; None if they are the same.
+    """
+    epochs = [m for m in metrics if isinstance(m, EpochMetric)]
+    if loss is None:
+        return epochs
+
+    def printed(split: SplitLoss | None) -> SplitLoss | None:
+        if split is None or split.total is None:
+            return split
+        return msgspec.structs.replace(split, total=loss(split.total), loss={})
+
+    return [
+        msgspec.structs.replace(e, train=printed(e.train) or e.train, validation=printed(e.validation)) for e in epochs
+    ]
+
+
 def _judge_format(row: FormatRow, name: str, cause: str, metrics: list[AnyMetric], label: str) -> None:
     """Compare the first cause from a log with the true one and with that from records without steps.
 
@@ -162,8 +184,7 @@ def _judge_format(row: FormatRow, name: str, cause: str, metrics: list[AnyMetric
     named = first_cause(diagnosis) if any(c.confidence > ACCUSED for c in diagnosis.causes) else "healthy"
     row.n += 1
     if cause in IN_EPOCHS or not cause:
-        epochs_only = [m for m in metrics if isinstance(m, EpochMetric)]
-        expected = diagnose(None, epochs_only)
+        expected = diagnose(None, _as_printed(metrics, OTHER_LOSSES.get(name)))
         likely = [c.cause for c in expected.causes if c.confidence > ACCUSED]
         first_of_records = likely[0] if likely else "healthy"
         equal = named in (first_of_records, cause)
@@ -206,9 +227,9 @@ def page(part: Part, n_seeds: int) -> str:
         "",
         "## The same runs as logs",
         "",
-        f"{n_logs} logs in {len(formats)} formats. The first cause is the true one or that from the epochs' records in "
-        f"{equal}; in {cannot} the evidence is not in the format, no other cause is named, and the report lists what "
-        f"this log does not show; {n_logs - equal - cannot} failed.",
+        f"{n_logs} logs in {len(formats)} formats. In {equal} the first cause is the true one, or that from the "
+        f"epochs' records with the losses that the format prints. In {cannot} the evidence is not in the format, no "
+        f"other cause is named, and the report lists what this log does not show. {n_logs - equal - cannot} failed.",
         "",
         "| format | logs | equal | cannot show | failures |",
         "| --- | ---: | ---: | ---: | --- |",

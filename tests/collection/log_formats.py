@@ -81,11 +81,22 @@ def _nnunet_v1(epoch: Epoch) -> str:
     )
 
 
+def negative(loss: float) -> float:
+    """Return a loss at the level of a negative Dice loss."""
+    return loss - 2
+
+
+def in_units(loss: float) -> float:
+    """Return a loss of data that carry a unit."""
+    return 1000 * loss
+
+
 def _nnunet_v2(epoch: Epoch) -> str:
     at = f"2023-08-09 14:{epoch.number:02d}"
     return (
         f"{at}:25.642085: Epoch {epoch.number - 1} \n{at}:25.642090: Current learning rate: {epoch.lr:.5f} \n"
-        f"{at}:51.409852: train_loss {epoch.train - 2:.4f} \n{at}:51.440985: val_loss {epoch.validation - 2:.4f} \n"
+        f"{at}:51.409852: train_loss {negative(epoch.train):.4f} \n"
+        f"{at}:51.440985: val_loss {negative(epoch.validation):.4f} \n"
         f"{at}:51.441061: Pseudo dice [0.6712, 0.5831] \n{at}:51.452639: Epoch time: 134.72 s "
     )
 
@@ -216,7 +227,7 @@ LINES: dict[str, Callable[[Epoch], str]] = {
         f"Epoch {e.number}/{e.of} | Train Loss: {_comma(e.train)} | Val Loss: {_comma(e.validation)} | LR: 3,00e-04"
     ),
     "thousands": lambda e: (
-        f"Epoch {e.number}/{e.of} | Train Loss: {1000 * e.train:,.2f} | Val Loss: {1000 * e.validation:,.2f}"
+        f"Epoch {e.number}/{e.of} | Train Loss: {in_units(e.train):,.2f} | Val Loss: {in_units(e.validation):,.2f}"
     ),
     "keras": _keras,
     "keras_3": _keras_3,
@@ -401,6 +412,9 @@ FORMATS: dict[str, Write] = {
     },
 }  # fmt: skip
 """Format -> its writer."""
+
+OTHER_LOSSES: dict[str, Callable[[float], float]] = {"nnunet_v2": negative, "thousands": in_units}
+"""Format that prints losses of another level or unit, on which some causes depend -> the loss that it prints."""
 
 
 def _text(epochs: Course) -> str:

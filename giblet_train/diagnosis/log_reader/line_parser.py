@@ -91,6 +91,12 @@ _SIDE_BY_SIDE = re.compile(
     re.IGNORECASE,
 )
 _OTHER_METRIC = re.compile(r"acc|auc|f1|dice|iou|score|corr|r2|top|map\b|recall|precision|bleu|wer|cer|psnr|ssim", re.I)
+_WITH_METRIC = re.compile(
+    rf"\b(?:{_SPLITS})\s{{0,3}}[:=]?\s{{0,3}}(?:{NUMBER})[\s,;(/]{{1,4}}(?:acc|auc|f1|dice|iou|top|r2|corr)\w{{0,20}}[\s:=]{{1,3}}"
+    r"[-+]?[\d.]",
+    re.IGNORECASE,
+)
+"""A number that only its split names, with a named metric behind it: `train: 1.2 acc 51%`. It is the loss."""
 _BARE_STEP = re.compile(r"^\s*\[\s*(\d{1,12})\s*/\s*(\d{1,12})\s*\]")
 _FAKE_SCORE = re.compile(r"\bD\(G\(\w+\)\)")
 _TWO_COUNTERS = re.compile(r"\s*\[\s*(\d{1,9})/\s*(\d{1,9})\s*\]\s*\[\s*(\d{1,12})/\s*(\d{1,12})\s*\]")
@@ -335,6 +341,8 @@ class LineParser:
                 average = None  # a change, not an average
             average = number if position.kind == "keras" else average
             values.append(_in_nats(Value(quantity, number, average)))
+        if any(value.quantity.kind == "bare" for value in values) and _WITH_METRIC.search(text):
+            values = [_as_loss(value) for value in values]
         return tuple(_with_others(values, others)), not n_losses and bool(_UNREADABLE.search(text))
 
     def _note_section(self, position: Observation, values: Tuple[Value, ...]) -> None:
@@ -457,6 +465,12 @@ def _in_english(text: str) -> str:
         if word in text:
             text = text.replace(word, english)
     return _ELISION.sub("", text.translate(_ACCENTS))
+
+
+def _as_loss(value: Value) -> Value:
+    """Take a number that only its split names for a loss."""
+    is_bare = value.quantity.kind == "bare"
+    return value._replace(quantity=value.quantity._replace(kind="loss")) if is_bare else value
 
 
 def _in_nats(value: Value) -> Value:

@@ -13,6 +13,8 @@ from giblet_train.diagnosis.run_start import format_loss
 from giblet_train.schema.records import DataMetric, EpochMetric
 
 FEWEST_OVERFIT = 3
+SIGNED_SCALE = 1.0
+"""Smallest scale of a loss that is not always positive: a Dice loss, a correlation, nats. Its level may be near 0."""
 SIGNED_SHARE = 0.2
 """Smallest fall, relative to the best loss, that is a scale for losses that are not always positive."""
 WINDOW = 3
@@ -355,4 +357,7 @@ def _learns_otherwise(case: RunHistory, epoch: EpochMetric) -> bool:
     if skill:
         return max((v for c, v in skill.items() if c != "fmri" and v is not None), default=0.0) > LEARNT
     start = case.start_total or median_or_none([v for _, v in case.train_totals[:FIRST_EPOCHS]])
-    return bool(start and epoch.train.total is not None and epoch.train.total < start * (1 - LEARNT))
+    total = epoch.train.total
+    if start is None or total is None:
+        return False
+    return start - total > LEARNT * (start if min(start, total) > 0 else max(SIGNED_SCALE, abs(start)))

@@ -9,7 +9,7 @@ from statistics import fmean, linear_regression, median, stdev
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
 from giblet_train.diagnosis.rules.curve_fit import ExponentialFit, Points, best_bent, from_steepest, smooth_error
-from giblet_train.diagnosis.rules.held_out import R_DOUBT
+from giblet_train.diagnosis.rules.held_out import R_DOUBT, SIGNED_SCALE
 from giblet_train.diagnosis.rules.log_evidence import collapse_finding
 from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, SHORT_WARMUP, WARN_ONLY, fault, rule
@@ -19,6 +19,8 @@ from giblet_train.schema.records import StepMetric
 BLOCK_STEPS = 10
 RECENT_BLOCKS = 6
 """Blocks of steps (or epochs) in which a rise must last to be called divergence."""
+FEWEST_NOISE = 4
+"""Values from which their noise is known."""
 RISE_SHARE = 0.3
 """Share of what was learnt that a rise must undo: a low loss may rise by half and still be low."""
 UNDONE = 0.6
@@ -66,8 +68,6 @@ FLAT_CERTAIN = 0.3
 """Fraction of the plan after which a flat loss is no longer thought to be a slow beginning."""
 OWED_EPOCHS = 20
 """Epochs up to which a loss owes no more than twice watch.flat_change; beyond, the debt grows with their root."""
-SIGNED_SCALE = 1.0
-"""Smallest scale of a loss that is not always positive: a Dice loss, a correlation, nats. Its level may be near 0."""
 AT_ONCE = 0.05
 """Relative decrease in the first epochs after which a flat loss may also be one that has converged."""
 EARLY_FALL_SDS = 6.0
@@ -169,9 +169,14 @@ def diverging(case: RunHistory) -> Finding | None:
 
 
 def _noise(case: RunHistory, values: Sequence[float], best_index: int) -> float:
-    """Return the noise of a course before its best; of blocks of a log that of all, because their best may be early."""
-    before = jitter(values[: best_index + 1])
-    return max(before, jitter(values)) if case.course_unit == "block" else before
+    """Return the noise of a course before its best; of blocks of a log that of all, because their best may be early.
+
+    Blocks that stay above all values until the best have left their noise: an oscillation that grows is none.
+    """
+    until_best = values[: best_index + 1]
+    has_left = len(until_best) >= FEWEST_NOISE and min(values[-RECENT_BLOCKS:]) > max(until_best)
+    is_block = case.course_unit == "block" and not has_left
+    return max(jitter(until_best), jitter(values)) if is_block else jitter(until_best)
 
 
 def _blocks(steps: Sequence[StepMetric]) -> list[tuple[int, float]]:

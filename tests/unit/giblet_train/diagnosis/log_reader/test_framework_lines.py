@@ -378,3 +378,37 @@ def test_a_validation_that_is_carried_forward_is_no_frozen_weight() -> None:
     assert "frozen_parameters" not in judged(late)[1]
     learning = [f"Epoch {e} train_loss {v} val_loss 0.693147" for e, v in enumerate(FALL)]
     assert "frozen_parameters" not in judged(learning)[1]
+
+
+def test_a_number_with_an_accuracy_behind_it_is_a_loss_and_need_not_fall() -> None:
+    rng = random.Random(1)
+    flat = [2.3 + rng.gauss(0, 0.003) for _ in range(24)]
+    lines = [f"[{e:03d}/040] train: {v:.4f} acc 10.2% | valid: {v:.4f} acc 9.8%" for e, v in enumerate(flat, 1)]
+    parsed, causes = judged(lines)
+    assert totals(parsed) == pytest.approx(flat, abs=1e-4) and causes == ["flat"]
+    accuracies = [f"[{e:03d}/040] train: {v / 3:.4f} | valid: {v / 3:.4f} best acc 0.8" for e, v in enumerate(flat, 1)]
+    assert not judged(accuracies)[0].metrics
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_oscillation_that_grows_diverges_and_steady_noise_does_not(seed: int) -> None:
+    rng = random.Random(seed)
+    fall = [1.9, 1.73, 1.57, 1.45, 1.38]
+    growing = [*fall, *(1.5 + (0.2 + 0.3 * i) * (1.1 + math.sin(2.4 * i) * rng.uniform(0.6, 0.9)) for i in range(18))]
+    steady = [(v if v > 1.38 else 1.38) * math.exp(rng.gauss(0, 0.35)) for v in (*fall, *[1.38] * 18)]
+
+    def rounds(curve: list[float]) -> list[str]:
+        return [f"[{i}]\ttrain-rmse:{v:.5f}\teval-rmse:{v * 1.05:.5f}" for i, v in enumerate(curve)]
+
+    assert judged(rounds(growing))[1] == ["diverging"]
+    assert judged(rounds(steady))[1] == []
+
+
+def test_a_flat_loss_below_zero_is_not_learnt_by_being_negative() -> None:
+    rng = random.Random(2)
+    lines = [
+        f"Epoch {e}/40 train_loss: {-0.28 + rng.gauss(0, 0.01):.4f} val_loss: {-0.27 + rng.gauss(0, 0.01):.4f} "
+        f"val_r {rng.gauss(0, 0.004):.4f}"
+        for e in range(1, 31)
+    ]
+    assert "brain_unexplained" not in judged(lines)[1]
