@@ -29,7 +29,7 @@ from benchmarks.reliability_texts import hostile_names, hostile_texts, judge_nam
 from benchmarks.reliability_training import judge_kills, kill_points
 from giblet_train.schema.errors import GibletError
 from giblet_tui.agent import layout, process_list, sessions
-from tests.cluster import trees
+from tests.cluster import slurm, trees
 from tests.cluster.accounts import UserConnection, gpu_users, gpus_of, lacking_for_accounts, made_accounts, start_as
 from tests.cluster.ground import Ground
 from tests.cluster.nodes import Cluster
@@ -62,6 +62,28 @@ def stops(kind: str, is_supervised: bool, count: int, chance: random.Random, fol
             numbers["seconds"].append(round(stop_outcome["seconds"], 2))
             ground.clear()
     return numbers
+
+
+def stops_of_jobs(count: int, chance: random.Random, folder: Path) -> Numbers:
+    """Stop five kinds of process tree that are jobs of a real Slurm: before, while and after they grow."""
+    if reason := slurm.lacking():
+        raise SystemExit(f"stops-slurm: {reason}")
+    cluster = slurm.SlurmCluster()
+    try:
+        os.environ.update(cluster.environment)
+        return stops("slurm", True, count, chance, folder)
+    finally:
+        for name in cluster.environment:
+            os.environ.pop(name, None)
+        cluster.close()
+
+
+def judge_stops_of_jobs(numbers: Numbers) -> Outcome:
+    """Check that nothing survives. Slurm is the proof, and each message says so."""
+    survivors, unproved = (sum(map(int, numbers[name])) for name in ("survivors", "unproved"))
+    n_stops, middle = len(numbers["survivors"]), statistics.median_high(numbers["seconds"])
+    sentence = f"{survivors} survivors; {unproved} of {n_stops} messages name Slurm's state as the proof"
+    return f"{sentence}; {middle:.1f} s (p50)", survivors == 0 and unproved == n_stops
 
 
 def judge_stops(is_supervised: bool, numbers: Numbers) -> Outcome:
@@ -176,6 +198,7 @@ _SESSIONS = ("tmux", "screen", "process")
 MEASURES: dict[str, Measure] = {
     **{f"stops-{kind}": partial(stops, kind, True) for kind in _SESSIONS},
     **{f"stops-{kind}-killed": partial(stops, kind, False) for kind in _SESSIONS},
+    "stops-slurm": stops_of_jobs,
     "kill-points": kill_points,
     "link-faults": link_faults,
     "races": races,
@@ -198,6 +221,12 @@ PROMISES: dict[str, Promise] = {
         )
         for kind in _SESSIONS
     },
+    "stops-slurm": Promise(
+        f"{{n}} {_TREES}, jobs of a real Slurm (one controller, two slurmd on one machine)",
+        "0 survivors; the message names what Slurm reports",
+        30,
+        judge_stops_of_jobs,
+    ),
     "kill-points": Promise(
         "{n} kills of a trainer: at each of five points of writing a checkpoint, and at random moments of its CPU time",
         "resumes; at most 1 epoch lost; result bit-equal to the run that was never killed",

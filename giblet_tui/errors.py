@@ -26,6 +26,10 @@ class NotLetIn(Unreachable):
     """The host's key is not trusted, or ours are not taken: trying again by itself would only lock the account."""
 
 
+class LoginRefused(NotLetIn):
+    """The host is trusted, and does not accept our login: a master connection that is up may."""
+
+
 class SSHMayHelp(Unreachable):
     """giblet's own client cannot connect for a reason that the system's ssh may not have."""
 
@@ -33,7 +37,7 @@ class SSHMayHelp(Unreachable):
     """If ssh fails too, its own reason says more than ours."""
 
 
-class KeysRefused(NotLetIn, SSHMayHelp):
+class KeysRefused(LoginRefused, SSHMayHelp):
     """The host does not accept our keys; the system's ssh may have others."""
 
 

@@ -15,7 +15,7 @@ import subprocess
 import time
 from typing import Any
 
-from giblet_tui.agent import gpu_slices, gpu_xid
+from giblet_tui.agent import gpu_slices, gpu_xid, run_command
 
 PROGRAM = "nvidia-smi"
 PLACES = (
@@ -322,30 +322,12 @@ def _with_slices(gpus: list[dict[str, Any]], processes: list[dict[str, Any]], de
 
 
 def _run(commands: list[list[str]], deadline: float) -> list[tuple[int, str]]:
-    """Run the commands side by side; return the status and output of each. Raises OSError, TimeoutExpired."""
-    processes: list[subprocess.Popen[str]] = []
+    """Run nvidia-smi side by side; return the status and output of each. Raises OSError, TimeoutExpired."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), *PLACES])
     program = shutil.which(PROGRAM, path=path) or PROGRAM
-    try:
-        for argv in commands:
-            processes.append(
-                subprocess.Popen(
-                    [program, *argv[1:]],
-                    env={**os.environ, "LC_ALL": "C"},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    encoding="utf-8",
-                    errors="replace",
-                )
-            )
-        outputs = [process.communicate(timeout=max(0.01, deadline - time.monotonic()))[0] for process in processes]
-        return [(process.returncode, output) for process, output in zip(processes, outputs)]
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+    environment = {**os.environ, "LC_ALL": "C"}
+    results = run_command.answers([[program, *argv[1:]] for argv in commands], deadline, environment)
+    return [(result.returncode, f"{result.stdout}\n{result.stderr}") for result in results]
 
 
 def _rows(output: str) -> list[list[str]]:

@@ -7,7 +7,8 @@ Part of the agent: standard library only, Python >= 3.8. The supervisor contains
 from __future__ import annotations
 
 import re
-import subprocess
+
+from giblet_tui.agent.run_command import answer
 
 HARDWARE_XIDS = {
     48: "double-bit ECC error",
@@ -26,19 +27,8 @@ _XID = re.compile(r"NVRM: Xid \(PCI:([0-9A-Fa-f:.]+)\): (\d+)[,:]? ?(.*)")
 
 def read_xids() -> dict[str, int]:
     """Return PCI address -> the newest Xid there that makes a GPU unfit; nothing where users may not read the log."""
-    try:
-        answer = subprocess.run(
-            ["dmesg"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_LIMIT_S,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    return parse_xids(answer.stdout)
+    log = answer(["dmesg"], _LIMIT_S)
+    return parse_xids(log.stdout) if log is not None else {}
 
 
 def parse_xids(log: str) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import resource
 import shutil
 import socket
 import sys
@@ -28,6 +29,7 @@ _ASK_LIMIT_S = 3.0
 def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Return everything that giblet needs to know before it works on a node. arguments: workdir."""
     workdir = os.path.realpath(home_path(arguments["workdir"]))
+    session_problems = sessions.problems()
     return {
         "now": time.time(),
         "boot_id": this_boot(),
@@ -39,13 +41,18 @@ def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "tmux": shutil.which("tmux"),
         "screen": shutil.which("screen"),
-        "session_kinds": [kind for kind, backend in sessions.BACKENDS.items() if backend.program()],
+        "session_kinds": [
+            kind for kind, backend in sessions.BACKENDS.items() if backend.program() and kind not in session_problems
+        ],
+        "session_problems": session_problems,
         "kill_user_processes": _kill_user_processes(),
         "linger": _linger(),
         "sessions": open_sessions(),
         "waiting": [run.run_id for run in run_processes.waiting(arguments["workdir"])],
         "workdir_problem": private_dirs.problem(workdir, workdir),
         "writable": os.access(_existing(home_path(arguments["workdir"])), os.W_OK),
+        "noexec": bool(os.statvfs(_existing(workdir)).f_flag & os.ST_NOEXEC),
+        "cpu_limit_s": _cpu_limit_s(),
         "n_free_inodes": _free_inodes(_existing(home_path(arguments["workdir"]))),
         **fast_facts(arguments["workdir"]),
         **gpu_state.observe_gpus(),
@@ -108,6 +115,12 @@ def _memory_gib() -> dict[str, float]:
         return {}
     pairs = (line.split(":") for line in lines if ":" in line)
     return {name: float(value.split()[0]) * 1024 / _GIB for name, value in pairs}
+
+
+def _cpu_limit_s() -> float | None:
+    """Return after how much CPU time the system ends a process of this user, in seconds; None: never."""
+    limit_s = resource.getrlimit(resource.RLIMIT_CPU)[0]
+    return None if limit_s == resource.RLIM_INFINITY else float(limit_s)
 
 
 def _free_inodes(path: str) -> int | None:

@@ -91,10 +91,18 @@ def main(token: str, modules: list[ModuleType], request: dict[str, Any]) -> None
     operations: dict[str, Operation] = {}
     for module in modules:
         operations.update(getattr(module, "OPERATIONS", {}))
+    _complete_path()
     output = _take_over_streams()
     output.write(("\n%s\n" % token).encode("ascii"))
     output.send(_answer(operations, request, output))
     os._exit(0)  # at once: until then the server counts this session against the connection
+
+
+def _complete_path() -> None:
+    """Add the system's programs to a PATH that a start-up file has left without them."""
+    folders = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
+    if not {"/usr/bin", "/bin"} & set(folders):
+        os.environ["PATH"] = os.pathsep.join([*folders, "/usr/local/bin", "/usr/bin", "/bin"])
 
 
 def home_path(path: str) -> str:

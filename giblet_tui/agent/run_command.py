@@ -1,12 +1,21 @@
-"""Runs a short command on the node without a terminal and within a time limit.
+"""Runs short commands on the node without a terminal and within a time limit, whatever they do.
 
-Part of the agent: standard library only, Python >= 3.8.
+A program that hangs in the kernel (nvidia-smi on a lost GPU, anything on a dead network file system) cannot be killed,
+and its children may hold its output open. Such a program is left behind, and is never waited for.
+
+Part of the agent: standard library only, Python >= 3.8. The supervisor contains it too.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+
+_END_LIMIT_S = 0.5
+"""How long a killed program may take to end; afterwards it hangs in the kernel."""
 
 
 def answer(
@@ -14,14 +23,49 @@ def answer(
 ) -> subprocess.CompletedProcess[str] | None:
     """Run a program and return its result; None if it is not installed or takes too long. environment: ours if None."""
     try:
-        return subprocess.run(
-            argv,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=limit_s,
-        )
+        (result,) = answers([argv], time.monotonic() + limit_s, environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
+    return result
+
+
+def answers(
+    commands: Sequence[list[str]], deadline: float, environment: Mapping[str, str] | None = None
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run programs side by side and return their results. Raises OSError, and TimeoutExpired if one takes too long."""
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        for argv in commands:
+            processes.append(
+                subprocess.Popen(
+                    argv,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    encoding="utf-8",
+                    errors="replace",
+                    start_new_session=True,
+                )
+            )
+        outputs = [process.communicate(timeout=max(0.01, deadline - time.monotonic())) for process in processes]
+        return [
+            subprocess.CompletedProcess(argv, process.returncode, *output)
+            for argv, process, output in zip(commands, processes, outputs)
+        ]
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                _abandon(process)
+
+
+def _abandon(process: subprocess.Popen[str]) -> None:
+    """Kill a program with its children, without waiting for those that cannot be killed."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(_END_LIMIT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        pass
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()

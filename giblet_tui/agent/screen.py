@@ -11,10 +11,12 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 
-from giblet_tui.agent.session_backend import SessionBackend, UserSession, output_of, start_server
+from giblet_tui.agent.run_command import answer
+from giblet_tui.agent.session_backend import LIMIT_S, SessionBackend, UserSession, output_of, start_server
 
 PROGRAM = "screen"
 # A command that ends at once is never listed, so the wait has an end.
@@ -32,6 +34,9 @@ class Screen(SessionBackend):
 
     def program(self) -> str | None:
         return shutil.which(PROGRAM)
+
+    def problem(self) -> str:
+        return parse_problem(answer(list_argv(), LIMIT_S))
 
     def start(self, session: str, command: list[str]) -> Callable[[], bool]:
         """Start a command in a new session, and wait until screen lists it.
@@ -72,6 +77,14 @@ def start_argv(session: str, command: list[str]) -> list[str]:
 def list_argv() -> list[str]:
     """Return the command that lists every session of this user. Its exit status adds nothing to its output."""
     return [PROGRAM, "-ls"]
+
+
+def parse_problem(listing: subprocess.CompletedProcess[str] | None) -> str:
+    """Return why screen cannot work at all, from its answer to `list_argv`, which mentions sockets if it can."""
+    if listing is None:
+        return f"no answer within {LIMIT_S:.0f} s"
+    message = (listing.stdout + listing.stderr).strip()
+    return "" if "ocket" in message else message or f"it ended with code {listing.returncode}"
 
 
 def parse_list(output: str) -> dict[str, str]:

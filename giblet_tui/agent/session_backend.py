@@ -55,6 +55,10 @@ class SessionBackend(Protocol):
     def program(self) -> str | None:
         """Return the path of its program, or None if it is not installed."""
 
+    def problem(self) -> str:
+        """Return why its program, though installed, can open no session here; empty if it can."""
+        return ""
+
     def start(self, session: str, command: list[str]) -> Callable[[], bool]:
         """Start a command in a new session. Returns a function that tests if it is open. Raises AgentRefusal."""
 

@@ -31,9 +31,19 @@ def starts_later(kind: str) -> bool:
 
 
 def check_installed(kind: str) -> None:
-    """Raise AgentRefusal if the program that would hold the session is not installed."""
+    """Raise AgentRefusal if the program that would hold the session is not installed, or cannot work here."""
     if backend_of(kind).program() is None:
         raise AgentRefusal(f"{kind} is not installed on this node.", "Use --session auto, or have it installed.", 5)
+    if problem := backend_of(kind).problem():
+        raise AgentRefusal(
+            f"{kind} opens no session here: {problem.rstrip('.')}.", "Use --session auto, or have it repaired.", 5
+        )
+
+
+def problems() -> Dict[str, str]:
+    """Map each kind whose program is installed and can open no session here to the reason."""
+    installed = {kind: backend.problem() for kind, backend in BACKENDS.items() if backend.program()}
+    return {kind: problem for kind, problem in installed.items() if problem}
 
 
 def check_name_free(session: str) -> None:

@@ -7,6 +7,7 @@ The kernel releases the lock with its holder, so the holder may remove the remai
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -191,11 +192,10 @@ def refusing_full_disks(workdir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise AgentRefusal(
-            f"{error.filename or workdir}: {error.strerror}; nothing was started.",
-            "Make room, or a writable `workdir:` for this node in nodes.yaml.",
-            5,
-        ) from None
+        remedy = "Make room, or a writable `workdir:` for this node in nodes.yaml."
+        if error.errno in (errno.ENOLCK, errno.ENOTSUP):
+            remedy = "Its file system has no locks: name a `workdir:` on a local disk for this node in nodes.yaml."
+        raise AgentRefusal(f"{error.filename or workdir}: {error.strerror}; nothing was started.", remedy, 5) from None
 
 
 @contextlib.contextmanager

@@ -9,14 +9,18 @@ Part of the agent: standard library only, Python >= 3.8.
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 
-from giblet_tui.agent.session_backend import SessionBackend, UserSession, output_of, start_server
+from giblet_tui.agent.run_command import answer
+from giblet_tui.agent.session_backend import LIMIT_S, SessionBackend, UserSession, output_of, start_server
 
 PROGRAM = "tmux"
 _TMUX = [PROGRAM, "-L", "giblet", "-f", "/dev/null"]
+_NO_SERVER = re.compile(r"no server running|failed to connect to server|error connecting to .*\((No such|.*refused)")
 _SIZE = ["-x", "160", "-y", "48"]
 
 
@@ -30,6 +34,9 @@ class Tmux(SessionBackend):
 
     def program(self) -> str | None:
         return shutil.which(PROGRAM)
+
+    def problem(self) -> str:
+        return parse_problem(answer(list_argv(), LIMIT_S))
 
     def start(self, session: str, command: list[str]) -> Callable[[], bool]:
         start_server(self.kind, start_argv(session, command))
@@ -64,6 +71,15 @@ def start_argv(session: str, command: list[str]) -> list[str]:
 def list_argv() -> list[str]:
     """Return the command that lists every session of giblet's server. Its exit status is 1 without a server."""
     return [*_TMUX, "list-sessions", "-F", "#{session_name}"]
+
+
+def parse_problem(listing: subprocess.CompletedProcess[str] | None) -> str:
+    """Return why tmux cannot work at all, from its answer to `list_argv`; a server that does not run yet is none."""
+    if listing is None:
+        return f"no answer within {LIMIT_S:.0f} s"
+    message = listing.stderr.strip()
+    is_usable = listing.returncode == 0 or _NO_SERVER.search(message)
+    return "" if is_usable else message or f"it ended with code {listing.returncode}"
 
 
 def parse_list(output: str) -> dict[str, str]:

@@ -66,6 +66,12 @@ def find_program(program: str, cwd: str, path: str) -> str:
     full = os.path.join(cwd, os.path.expanduser(program))
     if not os.path.isfile(full):
         raise AgentRefusal(f"There is no program {program} on this node.", "Check the path; nothing was started.", 5)
+    if os.statvfs(full).f_flag & os.ST_NOEXEC:
+        raise AgentRefusal(
+            f"{program} is on a file system that executes nothing (noexec).",
+            "Name its interpreter first (sh, python3), or move it elsewhere.",
+            5,
+        )
     if not os.access(full, os.X_OK):
         raise AgentRefusal(
             f"{program} may not be executed on this node.",

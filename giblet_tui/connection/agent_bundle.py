@@ -10,6 +10,7 @@ SUPERVISOR_MODULES = (
     "layout",
     "proc",
     "records",
+    "run_command",
     "gpu_slices",
     "gpu_xid",
     "gpu",
@@ -65,7 +66,6 @@ AGENT_MODULES = (
     "private_dirs",
     "machine",
     "main",
-    "run_command",
     "session_backend",
     "tmux",
     "screen",
@@ -101,14 +101,16 @@ AGENT_MODULES = (
 
 AGENT_COMMAND = (
     'exec /bin/sh -c \'read -r p; case $p in "~/"*) p=$HOME/${p#??};; esac; [ -x "$p" ] ||'
-    " for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3;"
-    " do command -v $p >/dev/null && break; done;"
+    " for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8"
+    ' /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3 "$HOME/miniconda3/bin/python3"'
+    ' "$HOME/miniforge3/bin/python3" "$HOME/anaconda3/bin/python3" python3;'
+    ' do command -v "$p" >/dev/null && break; done;'
     ' exec "$p" -I -c "import sys;s=sys.stdin.buffer;exec(s.read(int(s.readline())))"\''
 )
 """The one command giblet runs on a node: the same bytes in bash, dash, zsh, fish and tcsh.
 
-It reads the interpreter's path (or an empty line, or one that is not there: then python3 on the node's PATH, or a
-python3.N), the length of a program, and the program.
+It reads the interpreter's path (or an empty line, or one that is not there: then python3 on the node's PATH, a
+python3.N, or one that a distribution or conda installs elsewhere), the length of a program, and the program.
 """
 
 

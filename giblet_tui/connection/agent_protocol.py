@@ -27,8 +27,12 @@ END_LIMIT_S = 2.0
 """An agent that has answered ends at once."""
 
 SIGN_OF_LIFE_S = 5.0
+_READ_BY_OTHERS = re.compile(r"invalid literal for int|command not found: \d+|: \d+: (command )?not found")
+"""What is left of giblet's program when something else has read of it: Python misses its length, or a shell runs it."""
 _NO_PYTHON = re.compile(r"exec: \S*: *(not found|No such file|cannot execute|Permission denied)|env: .*python")
-_STARTUP_FILE = re.compile(r"[/.]\w*(rc|profile|login|logout|zshenv|environment|module\w*|activate|config\.fish)\b")
+_STARTUP_FILE = re.compile(
+    r"[/.]\w*(rc|profile|(?<!no)login|logout|zshenv|environment|module\w*|activate|config\.fish)\b"
+)
 """Names of files that shells read at a login, and of what such files usually call."""
 MAX_NOISE_BYTES = 1024 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -156,6 +160,8 @@ class AgentSession:
                     f"The login shell of {self._node} prints without end before a command runs.",
                     "Make its start-up files (~/.bashrc and the like) silent in shells that are not interactive.",
                 )
+            if b'token = "' + token.strip() in self._buffer:  # our own program, repeated
+                raise self._input_taken()
             self._receive(deadline, "giblet's agent", starting=True)
         del self._buffer[: at + len(token)]
 
@@ -190,6 +196,14 @@ class AgentSession:
             self._spoke_at = now
             self._pipe.write(b"\n")
 
+    def _input_taken(self) -> Unreachable:
+        return Unreachable(
+            f"Something on {self._node} reads the standard input that belongs to giblet's agent.",
+            "Usually a start-up file of the login shell: `exec zsh`, `read`, or a program that reads. Let it return"
+            " at once where no person types (bash, as its first line: case $- in *i*) ;; *) return ;; esac). Then"
+            " this prints ok: echo ok | ssh NODE cat",
+        )
+
     def _ended(self, starting: bool) -> GibletError:
         printed = sanitize(bytes(self._buffer[-200:]).decode("utf-8", "replace")).strip()
         exit_reason = sanitize(self._pipe.exit_reason())
@@ -198,6 +212,8 @@ class AgentSession:
                 f"The connection to {self._node} broke off{exit_reason and f' ({exit_reason})'}.", "Try again."
             )
         is_startup_file = _STARTUP_FILE.search(f"{exit_reason} {printed}")
+        if _READ_BY_OTHERS.search(exit_reason):
+            return self._input_taken()
         if _NO_PYTHON.search(exit_reason) or ("not found" in exit_reason and not is_startup_file):
             return Unreachable(
                 f"There is no python3 on {self._node}: {exit_reason}.",
@@ -217,7 +233,9 @@ class AgentSession:
         details = "; ".join(part for part in (exit_reason, printed and f"it printed: {printed}") if part)
         return Unreachable(
             f"The login shell of {self._node} ended before giblet's agent began{details and f' ({details})'}.",
-            "See whether ~/.bashrc (or its like) exits in shells that are not interactive: ssh NODE 'echo ok'",
+            "See what this prints: ssh NODE 'echo ok'. If it prints no ok, either a start-up file (~/.bashrc and the"
+            " like) ends shells in which no person types, or the server allows this account or key no commands:"
+            " maintenance, no login shell, a key for one purpose. Then ask its administrator.",
         )
 
 

@@ -42,6 +42,9 @@ _ALWAYS = (
     "ServerAliveInterval=2",
     "ServerAliveCountMax=2",
 )
+_ASK_MASTER = ("-oBatchMode=yes", "-O", "check", "--")
+_OF_COMMANDS = {"stdinnull": "no", "sessiontype": "default"}
+"""Directives for a command that reads its standard input, as giblet's agent does."""
 _REFUSED = ("Permission denied", "Host key verification failed", "HOST IDENTIFICATION HAS CHANGED", "Too many auth")
 
 
@@ -52,11 +55,10 @@ class OpenSSHConnection(AgentConnection):
         super().__init__(node)
         self._host = node.host
         self._folder = Path(tempfile.mkdtemp(prefix="gib-", dir="/tmp"))  # a socket's path must be short
-        config_option = ["-F", str(Path(node.ssh_config).expanduser())] if node.ssh_config else []
-        self._ssh = ["ssh", *config_option, *(f"-o{option}" for option in _ALWAYS)]
-        self._connect_timeout_s = self._find_connect_timeout()
+        self._ssh = ["ssh", *_config_option(node), *(f"-o{option}" for option in _ALWAYS)]
+        self._connect_timeout_s = self._adapt_options()
         try:
-            self._own = not self._master_is_up()
+            self._own = not has_master(node)
             if not self._own:
                 self._ssh += ["-oBatchMode=yes", "-oControlMaster=no"]
             else:
@@ -83,7 +85,7 @@ class OpenSSHConnection(AgentConnection):
     def close(self) -> None:
         """End the master that this connection opened; never one that was there before."""
         if (self._folder / "s").exists():
-            self._run([*self._ssh, "-O", "exit", "--", self._host], PROBE_LIMIT_S)
+            _run([*self._ssh, "-O", "exit", "--", self._host], PROBE_LIMIT_S)
         self._remove()
 
     def _open(self) -> Pipe:
@@ -91,31 +93,29 @@ class OpenSSHConnection(AgentConnection):
 
     def _check_link(self) -> None:
         """Run a command that does nothing. Frozen, cut off or gone, the node gives no answer within PROBE_LIMIT_S."""
-        completed = self._run([*self._ssh, "-T", "--", self._host, "exit 0"], PROBE_LIMIT_S)
+        completed = _run([*self._ssh, "-T", "--", self._host, "exit 0"], PROBE_LIMIT_S)
         if completed is None or completed[0] == SSH_FAILED:
             self.close()
             raise self._lost()
 
-    def _find_connect_timeout(self) -> float:
-        """Return ConnectTimeout of the configuration; without one, set CONNECT_LIMIT_S."""
+    def _adapt_options(self) -> float:
+        """Set what a command needs and the configuration lacks or forbids. Returns the ConnectTimeout."""
         answer = subprocess.run([*self._ssh, "-G", "--", self._host], capture_output=True, text=True, check=False)
         values = dict(line.partition(" ")[::2] for line in answer.stdout.splitlines())
+        # Older versions of ssh do not know these: they are named only where the configuration does.
+        self._ssh += [f"-o{name}={value}" for name, value in _OF_COMMANDS.items() if values.get(name, value) != value]
         configured = values.get("connecttimeout", "none")
         if configured.isdigit() and configured != "0":
             return float(configured)
         self._ssh.append(f"-oConnectTimeout={CONNECT_LIMIT_S}")
         return float(CONNECT_LIMIT_S)
 
-    def _master_is_up(self) -> bool:
-        completed = self._run([*self._ssh, "-oBatchMode=yes", "-O", "check", "--", self._host], PROBE_LIMIT_S)
-        return completed is not None and completed[0] == 0
-
     def _log_in(self) -> None:
         """Open the master. ssh itself asks at the terminal if somebody is there. Raises NotLetIn, Unreachable."""
         asking = login_prompts.has_prompt_handler()
         batch = "no" if asking else "yes"
         command = [*self._ssh, "-oControlMaster=yes", f"-oBatchMode={batch}", "-T", "--", self._host, "exit 0"]
-        completed = self._run(
+        completed = _run(
             command, ANSWER_LIMIT_S if asking else self._connect_timeout_s + LOGIN_LIMIT_S, own_session=not asking
         )
         if completed is None:
@@ -129,31 +129,6 @@ class OpenSSHConnection(AgentConnection):
         kind = NotLetIn if any(word in stderr_text for word in _REFUSED) else Unreachable
         raise kind(f"ssh does not reach {self.node_name}: {why}", f"See that this works: {self._manual_command()}")
 
-    def _run(self, command: list[str], limit_s: float, own_session: bool = True) -> tuple[int, str] | None:
-        """Return exit code and sanitised standard error; None if the command did not end in time."""
-        # A file, not a pipe: a master that stays in the background would hold a pipe open.
-        with tempfile.TemporaryFile() as stderr_file:
-            try:
-                process = subprocess.run(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=stderr_file,
-                    env={**os.environ, "SSH_ASKPASS_REQUIRE": "never"},
-                    start_new_session=own_session,
-                    timeout=limit_s,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                return None
-            except FileNotFoundError:
-                raise ConfigError(
-                    "There is no `ssh` on this machine.",
-                    "Install the OpenSSH client (Debian, Ubuntu: apt-get install openssh-client).",
-                ) from None
-            stderr_file.seek(0)
-            return process.returncode, sanitize(stderr_file.read(64 * 1024).decode("utf-8", "replace"))
-
     def _manual_command(self) -> str:
         return " ".join([word for word in self._ssh[:3] if not word.startswith("-o")] + [self._host, "true"])
 
@@ -162,3 +137,39 @@ class OpenSSHConnection(AgentConnection):
 
     def _remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def has_master(node: Node) -> bool:
+    """Return True if the configuration of a node names a master connection, and it is up."""
+    completed = _run(["ssh", *_config_option(node), *_ASK_MASTER, node.host], PROBE_LIMIT_S)
+    return completed is not None and completed[0] == 0
+
+
+def _config_option(node: Node) -> list[str]:
+    return ["-F", str(Path(node.ssh_config).expanduser())] if node.ssh_config else []
+
+
+def _run(command: list[str], limit_s: float, own_session: bool = True) -> tuple[int, str] | None:
+    """Return exit code and sanitised standard error; None if the command did not end in time."""
+    # A file, not a pipe: a master that stays in the background would hold a pipe open.
+    with tempfile.TemporaryFile() as stderr_file:
+        try:
+            process = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr_file,
+                env={**os.environ, "SSH_ASKPASS_REQUIRE": "never"},
+                start_new_session=own_session,
+                timeout=limit_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+        except FileNotFoundError:
+            raise ConfigError(
+                "There is no `ssh` on this machine.",
+                "Install the OpenSSH client (Debian, Ubuntu: apt-get install openssh-client).",
+            ) from None
+        stderr_file.seek(0)
+        return process.returncode, sanitize(stderr_file.read(64 * 1024).decode("utf-8", "replace"))

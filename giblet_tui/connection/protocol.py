@@ -106,6 +106,8 @@ class NodeProbe(Answer, frozen=True, kw_only=True):
     """Path of screen, if it is installed."""
     session_kinds: tuple[str, ...] = ("process",)
     """Session backends that can be used there, the preferred one first."""
+    session_problems: dict[str, str] = {}
+    """Session backend -> why its program, though installed, can open no session."""
     kill_user_processes: bool | None = None
     """Logging out ends what was started; None without systemd-logind."""
     linger: bool | None = None
@@ -123,6 +125,10 @@ class NodeProbe(Answer, frozen=True, kw_only=True):
     ram_total_gib: float = 0.0
     ram_available_gib: float = 0.0
     disk_free_gib: float = 0.0
+    noexec: bool = False
+    """Nothing can be executed in the working directory."""
+    cpu_limit_s: float | None = None
+    """CPU time after which the system ends a process, in seconds; None: it ends none."""
     n_free_inodes: int | None = None
     """Files that can still be created there; None where the file system sets no limit."""
     gpus: tuple[Gpu, ...] = ()

@@ -18,15 +18,13 @@ import paramiko
 from giblet_tui.connection import host_keys, login_prompts
 from giblet_tui.connection.host_keys import HostKey
 from giblet_tui.connection.ssh_config import BY_OPENSSH, HostConfig
-from giblet_tui.errors import KeysRefused, NotLetIn, Unreachable
+from giblet_tui.errors import KeysRefused, LoginRefused, NotLetIn, Unreachable
 from giblet_tui.inventory.nodes import Node
 
 LIMIT_S = 30.0
 ANSWER_LIMIT_S = 150.0
 """Where a person is asked: longer than sshd's own LoginGraceTime."""
 INTERACTIVE, PASSWORD = "keyboard-interactive", "password"
-MAX_KEYS = 5
-"""sshd hangs up after MaxAuthTries (6) failures."""
 
 
 @dataclass
@@ -92,9 +90,7 @@ def _offer(
     files: _KeyFiles,
 ) -> None:
     tried: list[str] = []
-    for name, key in keys:
-        if len(tried) == MAX_KEYS:
-            break
+    for name, key in keys if config.offers_keys else ():
         tried.append(name)
         try:
             if methods := transport.auth_publickey(config.user, key):
@@ -106,6 +102,12 @@ def _offer(
             if not transport.is_active() and len(tried) == 1:  # after more tries, it hung up on our keys
                 raise Unreachable(
                     f"The connection to {config.where} broke off during the login.", "Try again."
+                ) from None
+            if not transport.is_active():
+                raise LoginRefused(
+                    f"{config.where} hung up after it was offered {len(tried)} keys: {', '.join(tried)}.",
+                    f"Name the right one in the `Host` block of {config.alias} in the ssh config: IdentityFile KEY, and"
+                    " IdentitiesOnly yes.",
                 ) from None
     if transport.is_active() and login_prompts.has_prompt_handler():
         try:
@@ -121,7 +123,7 @@ def _answer(transport: paramiko.Transport, config: HostConfig, methods: list[str
     if INTERACTIVE not in methods and PASSWORD not in methods:
         raise _no_keys_wanted(config, methods)
     if not login_prompts.has_prompt_handler():
-        raise NotLetIn(
+        raise LoginRefused(
             f"{config.where} asks a question at every login (a code or a password), and nobody is here to answer.",
             "At a terminal, verbs pass it on. For the dashboard, log in once for all (`ControlMaster auto` and "
             f"`ssh -fN {config.alias}`), and set `transport: openssh` for the node in nodes.yaml.",
@@ -157,17 +159,19 @@ def _ask(transport: paramiko.Transport, config: HostConfig) -> None:
         raise NotLetIn(f"{config.where} did not take the answer.", "Try again with a new code.") from None
 
 
-def _refused(config: HostConfig, node: Node, tried: list[str], files: _KeyFiles) -> NotLetIn:
+def _refused(config: HostConfig, node: Node, tried: list[str], files: _KeyFiles) -> LoginRefused:
     """Return the refusal. The system's ssh may try only what was not offered yet: each refused key counts there."""
     offered = f"it was offered {', '.join(tried)}" if tried else "there was no key to offer"
     option = f"-F {node.ssh_config} " if node.ssh_config else ""
-    if files.locked:
+    if not config.offers_keys:
+        remedy = "The ssh config allows it no keys (PubkeyAuthentication, PreferredAuthentications)."
+    elif files.locked:
         remedy = f"Unlock a key first: ssh-add {files.locked[0]}"
     elif tried:
         remedy = f"Put a key of yours there: ssh-copy-id {option}{config.alias}"
     else:
         remedy = f"Make a key (ssh-keygen -t ed25519), then put it there: ssh-copy-id {option}{config.alias}"
-    kind = KeysRefused if files.unreadable or not (tried or files.locked) else NotLetIn
+    kind = KeysRefused if files.unreadable or not (tried or files.locked) else LoginRefused
     return kind(f"{config.where} does not let us in: {offered}.", remedy)
 
 

@@ -32,10 +32,11 @@ _REFUSED = {
     "bindinterface": "",
     "certificatefile": "Load the key and its certificate into ssh-agent, and drop the directive;",
     "knownhostscommand": "Put the host's key into known_hosts instead;",
+    "proxyusefdpass": "",
     "pkcs11provider": "Load the card's key into ssh-agent (ssh-add -s), and drop the directive;",
     "revokedhostkeys": "Mark the keys @revoked in known_hosts instead;",
 }
-"""Directives with a value other than `none` that giblet cannot honour, and what to do instead."""
+"""Directives with a value other than `none` or `no` that giblet cannot honour, and what to do instead."""
 
 BY_OPENSSH = "Set `transport: openssh` for the node in nodes.yaml: then the system's ssh makes the connection."
 
@@ -58,6 +59,8 @@ class HostConfig:
     user: str
     identity_files: tuple[Path, ...]
     identities_only: bool
+    offers_keys: bool
+    """PubkeyAuthentication and PreferredAuthentications allow keys."""
     identity_agent: str
     known_hosts: tuple[Path, ...]
     host_key_alias: str | None
@@ -96,7 +99,7 @@ def _lookup(host: str, config_file: Path | None, options: tuple[str, ...], depth
     values = _ask_ssh(_checked(host, HOST_PATTERN, "host"), config_file, options)
     first = {key: entries[0] for key, entries in values.items()}
     for directive, remedy in _REFUSED.items():
-        if first.get(directive, "none") != "none":
+        if first.get(directive, "none") not in ("none", "no"):
             raise UnsupportedDirective(
                 f"giblet cannot honour {directive} of the ssh config for {host}.",
                 f"{remedy} or set `transport: openssh` for the node in nodes.yaml." if remedy else BY_OPENSSH,
@@ -112,11 +115,13 @@ def _lookup(host: str, config_file: Path | None, options: tuple[str, ...], depth
         user=_user(first["user"]),
         identity_files=tuple(_path(name, tokens) for name in values.get("identityfile", []) if name != "none"),
         identities_only=first.get("identitiesonly") == "yes",
+        offers_keys=first.get("pubkeyauthentication", "yes") not in ("no", "false")
+        and "publickey" in first.get("preferredauthentications", "publickey"),
         identity_agent=_expand(first.get("identityagent", "SSH_AUTH_SOCK"), tokens),
         known_hosts=tuple(
             _path(name, tokens)
             for key in ("userknownhostsfile", "globalknownhostsfile")
-            for name in first.get(key, "").split()
+            for name in _split_paths(first.get(key, ""), tokens)
             if name != "none"
         ),
         host_key_alias=_set_or_none(first.get("hostkeyalias", "none")),
@@ -169,7 +174,10 @@ def _ask_ssh(host: str, config_file: Path | None, options: tuple[str, ...]) -> d
     if completed.returncode != 0:
         error_lines = completed.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = sanitize(error_lines[0]) if error_lines else "no reason given"
-        raise ConfigError(f"ssh rejects its configuration for {host}: {reason}.")
+        option = f"-F {config_file} " if config_file else ""
+        raise ConfigError(
+            f"ssh rejects its configuration for {host}: {reason.rstrip('.')}.", f"See the same: ssh -G {option}{host}"
+        )
     values: dict[str, list[str]] = {}
     for line in completed.stdout.decode("utf-8", "replace").splitlines():
         key, _, value = line.partition(" ")
@@ -233,6 +241,16 @@ def _expand(value: str, tokens: Mapping[str, str]) -> str:
 def _path(value: str, tokens: Mapping[str, str]) -> Path:
     with_variables = re.sub(r"\$\{(\w+)\}", lambda match: os.environ.get(match[1], ""), value)
     return Path(_expand(with_variables, tokens)).expanduser()
+
+
+def _split_paths(value: str, tokens: Mapping[str, str]) -> list[str]:
+    """Split the paths that `ssh -G` prints in one line, spaces of a path unquoted: files that exist decide."""
+    words, paths = value.split(" "), list[str]()
+    while words:
+        n_words = next((n for n in range(len(words), 1, -1) if _path(" ".join(words[:n]), tokens).is_file()), 1)
+        paths.append(" ".join(words[:n_words]))
+        words = words[n_words:]
+    return [path for path in paths if path]
 
 
 def _set_or_none(value: str) -> str | None:

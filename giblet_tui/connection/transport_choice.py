@@ -16,10 +16,10 @@ from giblet_train.schema.errors import GibletError
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.connection.agent_connection import AgentConnection
 from giblet_tui.connection.notices import send_notice
-from giblet_tui.connection.openssh import OpenSSHConnection
+from giblet_tui.connection.openssh import OpenSSHConnection, has_master
 from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.connection.ssh_config import UnsupportedDirective
-from giblet_tui.errors import SSHMayHelp
+from giblet_tui.errors import LoginRefused, SSHMayHelp
 from giblet_tui.inventory.nodes import Node
 
 
@@ -35,7 +35,11 @@ class RememberedTransport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def connect_by_ssh(node: Node) -> AgentConnection:
-    """Connect with giblet's own client, or with the system's ssh if only that can. Raises as `connect` does."""
+    """Connect with giblet's own client, or with the system's ssh if only that can. Raises as `connect` does.
+
+    A person may have opened a master connection with a code or a password that giblet does not have: where keys are
+    refused, it is used, and nothing is remembered, because it will close.
+    """
     remembered = recall(node)
     if remembered is not None:
         try:
@@ -51,6 +55,10 @@ def connect_by_ssh(node: Node) -> AgentConnection:
         return SSHConnection(node)
     except (SSHMayHelp, UnsupportedDirective) as error:
         return _fall_back(node, error)
+    except LoginRefused:
+        if not has_master(node):
+            raise
+        return OpenSSHConnection(node)
 
 
 def recall(node: Node) -> RememberedTransport | None:

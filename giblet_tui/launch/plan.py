@@ -181,10 +181,15 @@ def ends_at_logout(node: Node, facts: NodeProbe) -> bool:
 
 
 def choose_multiplexer(preference: str, facts: NodeProbe) -> SessionKind:
-    """Return what the session will run in. Raises PreflightRefused if the preferred one is not installed."""
+    """Return what the session will run in. Raises PreflightRefused if the preferred one cannot."""
     automatic = [kind for kind in facts.session_kinds if BACKENDS[kind].is_automatic]
     if preference == "auto":
         return cast(SessionKind, automatic[0])
+    if preference in facts.session_problems:
+        raise PreflightRefused(
+            f"{preference} can open no session on this node: {facts.session_problems[preference].rstrip('.')}.",
+            f"Use --session {automatic[0]}, or have it repaired.",
+        )
     if preference not in facts.session_kinds:
         raise PreflightRefused(
             f"{preference} is not installed on this node.", f"Use --session {automatic[0]}, or have it installed."

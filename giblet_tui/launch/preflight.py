@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from giblet_train.schema.config import Config, dump
 from giblet_train.schema.disk_usage import GIB, checkpoints_at_most
 from giblet_train.schema.errors import GibletError, PreflightRefused
+from giblet_train.schema.health import duration
 from giblet_tui.agent import gpu_allocation
 from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.connection.base import Connection
@@ -71,7 +72,7 @@ def check_node(
         device: of the configuration, if there is one; a run on the CPU needs no readable nvidia-smi.
         needs_engine: false for a command of the user's; without an engine its alerts are missing, nothing else.
     """
-    own = [_disk(node, probe), _clock(clock_skew_s), _logout(node, probe)]
+    own = [_disk(node, probe), _clock(clock_skew_s), _logout(node, probe), *_cpu_time(probe)]
     return [_engine(engine, needs_engine), _sessions(node, probe), *_gpus(probe, device != "cpu"), *own]
 
 
@@ -216,6 +217,13 @@ def _sessions(node: Node, probe: NodeProbe) -> Finding:
     multiplexer = node.multiplexer
     if multiplexer == "slurm" and multiplexer in probe.session_kinds:
         return Finding(name="sessions", well=True, sentence="jobs of Slurm")
+    broken = [f"{kind} opens none: {problem.rstrip('.')}" for kind, problem in probe.session_problems.items()]
+    if broken:
+        usable = next(kind for kind in probe.session_kinds if BACKENDS[kind].is_automatic)
+        sentence = "; ".join([*broken, f"runs use {BACKENDS[usable].phrase}"])
+        needed = multiplexer in probe.session_problems
+        remedy = "Have it repaired; sockets of tmux are in $TMUX_TMPDIR or /tmp, those of screen in $SCREENDIR."
+        return Finding(name="sessions", well=False, sentence=sentence, remedy=remedy, needed=needed)
     if multiplexer != "auto" and multiplexer not in probe.session_kinds:
         remedy = f"Have {multiplexer} installed there, or set `multiplexer: auto` for the node."
         return Finding(name="sessions", well=False, sentence=f"{multiplexer} is missing", remedy=remedy, needed=True)
@@ -288,6 +296,13 @@ def _disk(node: Node, probe: NodeProbe) -> Finding:
             remedy="Delete files that nobody needs (df -i shows the use), or name another workdir.",
             needed=probe.n_free_inodes == 0,
         )
+    if probe.noexec:
+        return Finding(
+            name="disk",
+            well=False,
+            sentence=f"{node.workdir} is on a file system that executes nothing (noexec)",
+            remedy="Name a workdir elsewhere, or as `python:` one with giblet that is elsewhere.",
+        )
     return Finding(
         name="disk",
         well=free >= DISK_WANTED_GIB,
@@ -315,3 +330,12 @@ def _logout(node: Node, probe: NodeProbe) -> Finding:
         sentence = "logging out ends what you started (KillUserProcesses=yes)"
         return Finding(name="logout", well=False, sentence=sentence, remedy=remedy, needed=True)
     return Finding(name="logout", well=True, sentence="runs outlive the login")
+
+
+def _cpu_time(probe: NodeProbe) -> list[Finding]:
+    """Check whether the system ends processes after some CPU time, as on login nodes."""
+    if probe.cpu_limit_s is None:
+        return []
+    sentence = f"a process is ended after {duration(probe.cpu_limit_s)} of CPU time (ulimit -t)"
+    remedy = "It may be a login node, where nothing should train: use its scheduler, or another node."
+    return [Finding(name="CPU time", well=False, sentence=sentence, remedy=remedy)]

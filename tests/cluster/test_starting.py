@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -144,6 +145,24 @@ def test_a_multiplexer_that_is_not_there_is_refused(ground, monkeypatch, tmp_pat
             ground.start(SLEEPS, kind)
     assert ground.runs() == []
     assert ground.run(ground.start(SLEEPS, "process")).supervisor()
+
+
+def test_a_multiplexer_that_cannot_work_is_refused(ground, monkeypatch):
+    require("tmux")
+    monkeypatch.setenv("TMUX_TMPDIR", "/proc")
+    with pytest.raises(AgentRefusal, match=r"tmux opens no session here: .*/proc/tmux-"):
+        ground.start(SLEEPS, "tmux")
+    assert ground.runs() == []
+
+
+def test_a_file_system_without_locks_is_named(ground, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(start_run.fcntl, "flock", flock)
+    with pytest.raises(AgentRefusal, match="No locks available; nothing was started") as refusal:
+        ground.start(SLEEPS, "process")
+    assert "local disk" in refusal.value.remedy and ground.runs() == []
 
 
 def test_a_supervisor_that_cannot_start_leaves_nothing_and_says_why(ground):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+
+import pytest
+
 from giblet_tui.agent import screen
 
 SESSION = "gib-demo-20260101-120000-abcd"
@@ -37,3 +41,17 @@ def test_a_session_is_opened_detached_without_the_users_configuration():
 
 def test_attaching_shares_the_session():
     assert screen.Screen().attach_argv("1.x") == ["screen", "-x", "1.x"]
+
+
+@pytest.mark.parametrize(
+    ("message", "is_usable"),
+    [
+        ("No Sockets found in /run/screen/S-ada.\n", True),
+        ("There is a screen on:\n\t7.gib-x\t(Detached)\n1 Socket in /run/screen/S-ada.\n", True),
+        ("Directory /scratch/screen must have mode 700.\n", False),
+        ("Cannot make directory '/run/screen': Permission denied\n", False),
+    ],
+)
+def test_a_screen_that_cannot_work_is_told_from_one_without_sessions(message, is_usable):
+    problem = screen.parse_problem(subprocess.CompletedProcess([], 1, message, ""))
+    assert problem == ("" if is_usable else message.strip())

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+
+import pytest
+
 from giblet_tui.agent import tmux
 
 SESSION = "gib-demo-20260101-120000-abcd"
@@ -38,3 +42,22 @@ def test_no_server_is_no_session():
 def test_attaching_only_reads_unless_asked():
     assert tmux.Tmux().attach_argv("=x")[5:] == ["attach-session", "-r", "-t", "=x"]
     assert tmux.Tmux().attach_argv("=x", write=True)[5:] == ["attach-session", "-t", "=x"]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "is_usable"),
+    [
+        (0, "", True),
+        (1, "no server running on /tmp/tmux-0/giblet", True),
+        (1, "error connecting to /tmp/tmux-0/giblet (No such file or directory)", True),
+        (1, "error connecting to /tmp/tmux-0/giblet (Permission denied)", False),
+        (1, "couldn't create directory /scratch/tmux-1001 (Permission denied)", False),
+        (1, "tmux: need UTF-8 locale (LC_CTYPE) but have ANSI_X3.4-1968", False),
+        (127, "tmux: libevent.so.7: cannot open shared object file: No such file or directory", False),
+        (139, "", False),
+    ],
+)
+def test_a_tmux_that_cannot_work_is_told_from_one_without_sessions(code, message, is_usable):
+    problem = tmux.parse_problem(subprocess.CompletedProcess([], code, "", message))
+    assert problem == ("" if is_usable else message or f"it ended with code {code}")
+    assert tmux.parse_problem(None) == "no answer within 10 s"

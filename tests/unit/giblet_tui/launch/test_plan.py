@@ -124,6 +124,12 @@ def test_a_node_without_gpus_trains_on_its_processors_with_the_configurations_pr
         (facts(gpu(0)), {"gpus": 1, "config": replace(CONFIG, device="cpu")}, ConfigError, "device: cpu"),
         (facts(kill_user_processes=True), {}, PreflightRefused, "when you log out"),
         (facts(session_kinds=["process"]), {"session": "tmux"}, PreflightRefused, "tmux is not installed"),
+        (
+            facts(session_kinds=["process"], session_problems={"tmux": "it needs UTF-8."}),
+            {"session": "tmux"},
+            PreflightRefused,
+            "tmux can open no session on this node: it needs UTF-8",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(node_facts, request_, error, sentence):

@@ -66,8 +66,12 @@ def test_a_sound_node_has_no_remedies() -> None:
     [
         ({"session_kinds": ["process"]}, "tmux", "sessions", True),
         ({"session_kinds": ["process"]}, "auto", "sessions", False),
+        ({"session_kinds": ["process"], "session_problems": {"tmux": "x"}}, "tmux", "sessions", True),
+        ({"session_kinds": ["process"], "session_problems": {"tmux": "x"}}, "auto", "sessions", False),
         ({"disk_free_gib": 3.0}, "auto", "disk", False),
         ({"writable": False}, "auto", "disk", True),
+        ({"noexec": True}, "auto", "disk", False),
+        ({"cpu_limit_s": 1800.0}, "auto", "CPU time", False),
         ({"n_free_inodes": 300}, "auto", "disk", False),
         ({"n_free_inodes": 0}, "auto", "disk", True),
         ({"gpus": [{**GPU, "damage": "Xid 79", "not_free": "Xid 79"}]}, "auto", "gpu 0", False),

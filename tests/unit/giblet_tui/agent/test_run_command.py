@@ -1,0 +1,31 @@
+"""Short commands on the node: their output, and that none of them keeps giblet waiting."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import pytest
+
+from giblet_tui.agent import run_command
+
+
+def test_output_and_code() -> None:
+    result = run_command.answer(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"], 10.0, {"A": "b"})
+    assert result is not None and (result.returncode, result.stdout, result.stderr) == (3, "out\n", "err\n")
+    assert run_command.answer(["/nonexistent"], 10.0) is None
+
+
+def test_a_child_that_holds_the_output_open_is_not_waited_for() -> None:
+    began = time.monotonic()
+    assert run_command.answer(["/bin/sh", "-c", "sleep 20; echo late"], 0.2) is None
+    assert time.monotonic() - began < 5.0
+
+
+def test_a_program_that_cannot_be_killed_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that hangs in the kernel ignores SIGKILL; here the signal is not sent."""
+    monkeypatch.setattr(run_command.os, "killpg", lambda group, number: None)
+    began = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_command.answers([["/bin/sh", "-c", "exec sleep 6"]] * 2, began + 0.2)
+    assert time.monotonic() - began < 5.0
