@@ -16,7 +16,6 @@ import os
 import sys
 import threading
 import time
-from types import ModuleType
 from typing import IO, Any, Callable, Dict
 
 from giblet_tui.agent import private_dirs
@@ -86,11 +85,8 @@ class Input:
 INPUT = Input()
 
 
-def main(token: str, modules: list[ModuleType], request: dict[str, Any]) -> None:
+def main(token: str, operations: dict[str, Operation], request: dict[str, Any]) -> None:
     """Run the requested operation and write its messages: events, then one result, refusal or crash."""
-    operations: dict[str, Operation] = {}
-    for module in modules:
-        operations.update(getattr(module, "OPERATIONS", {}))
     _complete_path()
     output = _take_over_streams()
     output.write(("\n%s\n" % token).encode("ascii"))

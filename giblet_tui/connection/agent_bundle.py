@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
-from importlib import import_module
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.abc import InspectLoader
+from importlib.util import find_spec
 
 SUPERVISOR_MODULES = (
     "layout",
@@ -97,7 +98,39 @@ AGENT_MODULES = (
     "alert_answers",
     "restore_socket",
 )
-"""Modules that make up the agent, in the order they are loaded; a name without a dot is of `giblet_tui.agent`."""
+"""Modules that make up the agent, each after those that it imports; a name without a dot is of `giblet_tui.agent`."""
+
+OPERATION_MODULES = {
+    "receive": "main",
+    "read": "main",
+    "probe": "host_info",
+    "observe": "watch_runs",
+    "watch": "watch_runs",
+    "runs": "watch_runs",
+    "engine": "python_env",
+    "setup": "python_env",
+    "add_packages": "python_env",
+    "interpreter": "python_env",
+    "lacking": "python_env",
+    "preflight": "preflight",
+    "engine_command": "engine_command",
+    "log_end": "log_end",
+    "remains": "resources",
+    "stop": "stop_run",
+    "check_command": "user_command",
+    "start": "start_run",
+    "discard": "start_run",
+    "free_port": "start_run",
+    "checkpoint": "start_run",
+    "inspect": "evaluation_jobs",
+    "end_inspection": "evaluation_jobs",
+    "holdings": "cleanup",
+    "remove": "cleanup",
+    "adopt": "adopt",
+    "answer": "alert_answers",
+    "uncover": "restore_socket",
+}
+"""Operation -> the module that has it: a node compiles only that one and what it imports."""
 
 AGENT_COMMAND = (
     'exec /bin/sh -c \'read -r p; case $p in "~/"*) p=$HOME/${p#??};; esac; [ -x "$p" ] ||'
@@ -145,9 +178,10 @@ def load(name, source):
 '''
 
 
-def agent_sources() -> Sequence[tuple[str, str]]:
-    """Return (module name, source) of each module of the agent."""
-    return [(name, _source(name)) for name in AGENT_MODULES]
+@cache
+def agent_sources() -> Mapping[str, str]:
+    """Return full module name -> source of each module of the agent."""
+    return {full_name(name): _source(name) for name in AGENT_MODULES}
 
 
 def supervisor_script() -> str:
@@ -163,14 +197,20 @@ def command_monitor_script() -> str:
 
 def _script(what: str, modules: Sequence[str]) -> str:
     """Return a program of several modules in one file; the last one has its `main`."""
-    parts = [f"load({_full_name(name)!r}, r'''\n{_source(name)}''')\n\n" for name in modules]
-    end = f"sys.exit(sys.modules[{_full_name(modules[-1])!r}].main(sys.argv))\n"
+    parts = [f"load({full_name(name)!r}, r'''\n{_source(name)}''')\n\n" for name in modules]
+    end = f"sys.exit(sys.modules[{full_name(modules[-1])!r}].main(sys.argv))\n"
     return "".join([_SCRIPT_HEAD.format(what=what), *parts, end])
 
 
-def _full_name(name: str) -> str:
+def full_name(name: str) -> str:
+    """Return the name by which a module of the agent is imported."""
     return name if "." in name else f"giblet_tui.agent.{name}"
 
 
 def _source(name: str) -> str:
-    return inspect.getsource(import_module(_full_name(name)))
+    """Return the source of a module without importing it."""
+    spec = find_spec(full_name(name))
+    assert spec is not None and isinstance(spec.loader, InspectLoader)
+    source = spec.loader.get_source(spec.name)
+    assert source is not None
+    return source

@@ -8,12 +8,13 @@ import secrets
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, Protocol
 
 import msgspec
 
 from giblet_train.schema.errors import GibletError
-from giblet_tui.connection.agent_bundle import agent_sources
+from giblet_tui.connection.agent_bundle import OPERATION_MODULES, agent_sources, full_name
 from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.errors import ProtocolError, TimedOut, Unreachable
 
@@ -39,7 +40,7 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 # Old syntax, so that an old interpreter can say that it is too old.
 _LOADER = r"""
-import json, sys, types, zlib
+import json, sys, zlib
 token = "{token}"
 if sys.version_info < (3, 8):
     version = sys.version.split()[0]
@@ -48,20 +49,36 @@ if sys.version_info < (3, 8):
     sys.stdout.write("\n" + token + "\n" + json.dumps(dict(refusal=words)) + "\n")
     sys.stdout.flush()
     sys.exit(0)
-bundle = json.loads(zlib.decompress(s.read(int(s.readline()))).decode("ascii"))
-reader = "giblet_train.diagnosis.log_reader"
-for name in ("giblet_tui", "giblet_tui.agent", "giblet_train", "giblet_train.diagnosis", reader):
-    sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__path__ = []
-loaded = []
-for name, source in bundle["modules"]:
-    full = name if "." in name else "giblet_tui.agent." + name
-    module = sys.modules[full] = types.ModuleType(full)
-    setattr(sys.modules[full.rpartition(".")[0]], full.rpartition(".")[2], module)
-    exec(compile(source, full, "exec"), module.__dict__)
-    loaded.append(module)
-sys.modules["giblet_tui.agent.main"].main(token, loaded, bundle["request"])
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+sources = json.loads(zlib.decompress(s.read(int(s.readline()))).decode("ascii"))
+request = json.loads(s.read(int(s.readline())).decode("ascii"))
+packages = set(name[:i] for name in sources for i in range(len(name)) if name[i] == ".")
+
+
+class Agent(object):
+    def find_spec(self, name, path=None, target=None):
+        if name in sources or name in packages:
+            return ModuleSpec(name, self, is_package=name in packages)
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        name = module.__name__
+        exec(compile(sources.get(name, ""), name, "exec"), module.__dict__)
+
+
+sys.meta_path.insert(0, Agent())
+operations = import_module(request.pop("module")).OPERATIONS
+import_module("giblet_tui.agent.main").main(token, operations, request)
 """
+
+
+@cache
+def packed_sources() -> bytes:
+    """Return the modules of the agent as they are sent."""
+    return zlib.compress(json.dumps(agent_sources()).encode("ascii"), 6)
 
 
 class Pipe(Protocol):
@@ -97,12 +114,12 @@ class AgentSession:
         """Send the agent and the request, and wait for its first word. interpreter: a path, or empty."""
         token = f"giblet-{secrets.token_hex(16)}"
         loader = _LOADER.replace("{token}", token).encode()
-        request = {"operation": operation, "arguments": arguments}
-        bundle = zlib.compress(
-            json.dumps({"modules": agent_sources(), "request": request}, default=msgspec.to_builtins).encode("ascii"), 6
-        )
-        head = interpreter.replace("\n", " ").encode() + b"\n" + b"%d\n" % len(loader) + loader
-        self._pipe.write(head + b"%d\n" % len(bundle) + bundle)
+        module = full_name(OPERATION_MODULES.get(operation, "main"))  # which answers that there is no such operation
+        request = json.dumps(
+            {"module": module, "operation": operation, "arguments": arguments}, default=msgspec.to_builtins
+        ).encode("ascii")
+        head = interpreter.replace("\n", " ").encode() + b"\n"
+        self._pipe.write(head + b"".join(b"%d\n" % len(part) + part for part in (loader, packed_sources(), request)))
         self._await_token(b"\n" + token.encode() + b"\n")
 
     def write(self, data: bytes) -> None:

@@ -321,8 +321,9 @@ def test_runs_on_the_oldest_python_a_node_may_have(supervised):
 
 def test_the_script_holds_its_modules_unchanged():
     script = agent_bundle.supervisor_script()
-    for name, source in agent_bundle.agent_sources():
-        assert (source in script) == (name in agent_bundle.SUPERVISOR_MODULES)
+    supervisor_modules = {agent_bundle.full_name(name) for name in agent_bundle.SUPERVISOR_MODULES}
+    for name, source in agent_bundle.agent_sources().items():
+        assert (source in script) == (name in supervisor_modules)
         assert "'''" not in source
 
 
