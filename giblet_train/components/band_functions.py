@@ -159,7 +159,7 @@ class PrimalBands:
         for start in range(0, len(z_NP), TILE_TRS):
             tile = np.arange(start, min(start + TILE_TRS, len(z_NP)))
             for band, part, map_GP in zip(bands, parts, maps, strict=True):
-                z_NP[tile, part] = np.concatenate(band.filtered(index.rows(tile)), axis=1) @ map_GP
+                z_NP[tile, part] = band.filtered(index.rows(tile)).reshape(len(tile), -1) @ map_GP
         return cls(bands, parts, maps, z_NP)
 
     def kernels(self, weight_CB: Doubles, blocks: Sequence[Block], drift: Detrend) -> Kernels:
@@ -243,7 +243,7 @@ def strongest_axes(gram_NN: Doubles, n_latents: int) -> tuple[Doubles, Doubles]:
 
 def _leading_axes(band: FeatureBand, landmarks: LagIndex) -> Doubles:
     """Return (Q·F, p): maps filtered features to the band's axes, whose inner products approximate its kernel."""
-    x_MG = np.concatenate(band.filtered(landmarks), axis=1) / np.sqrt(band.scale)
+    x_MG = band.filtered(landmarks).reshape(len(landmarks.tr_NL), -1) / np.sqrt(band.scale)
     power_M, vectors_MM = np.linalg.eigh(x_MG @ x_MG.T)
     n_axes = min(BAND_AXES, int((power_M > LEAST_POWER * power_M[-1]).sum()))
     leading_Mp = fix_eigenvector_signs(vectors_MM[:, ::-1][:, :n_axes]) / np.sqrt(power_M[::-1][:n_axes])

@@ -71,8 +71,8 @@ def _linear_part(x_NP: torch.Tensor, y_NE: torch.Tensor) -> torch.Tensor:
 
 def _components(x_TF: Singles, prior_LL: NDArray[np.float64], index: LagIndex) -> torch.Tensor:
     """Return the projection (F, P) on the leading components of HRF-filtered features, of mean variance 1."""
-    filtered = FeatureBand.of("", x_TF, prior_LL, index).filtered(index)
-    covariance_FF = np.sum([x_NF.T @ x_NF for x_NF in filtered], axis=0)
+    x_GF = FeatureBand.of("", x_TF, prior_LL, index).filtered(index).reshape(-1, x_TF.shape[1])
+    covariance_FF = x_GF.T @ x_GF
     _, vectors_FF = np.linalg.eigh(covariance_FF)
     n_components = min(N_COMPONENTS, len(vectors_FF))
     projection_FP = fix_eigenvector_signs(vectors_FF[:, ::-1][:, :n_components])

@@ -1,6 +1,6 @@
 """Delayed features of training TRs under a prior over lags, without building all lags at once.
 
-N training TRs, L lags (0 first), F features, Q axes of a prior, K latents.
+N training TRs, n of them in a tile, L lags (0 first), F features, Q axes of a prior, G = Q·F, K latents.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from giblet_train.components.batches import Batch
 Doubles = NDArray[np.float64]
 EIGENVALUE_FLOOR = 1e-6
 LEAST_VARIANCE = 1e-12
+TILE_NUMBERS = 1 << 20
+"""Delayed features that are built at once: 8 MiB."""
 
 
 @dataclass(frozen=True)
@@ -60,32 +62,31 @@ class FeatureBand:
         values_L, vectors_LL = np.linalg.eigh(prior_LL)
         large_L = values_L > EIGENVALUE_FLOOR * values_L[-1]
         band = cls(space, x_TF, vectors_LL[:, large_L] * np.sqrt(values_L[large_L]), 1.0)
-        power = sum(float((x_NF**2).sum()) for x_NF in band.filtered(index)) / len(index.tr_NL)
+        power = float(np.square(band.filtered(index)).sum()) / len(index.tr_NL)
         return cls(space, x_TF, band.axes_LQ, max(power, LEAST_VARIANCE))
 
-    def filtered(self, index: LagIndex) -> list[Doubles]:
-        """Return for each axis of the prior the features (N, F) filtered by it."""
-        weight_NLQ = index.seen_NL[..., None] * self.axes_LQ
-        parts = [np.zeros((len(index.tr_NL), self.x_TF.shape[1])) for _ in range(self.axes_LQ.shape[1])]
-        for lag in range(self.axes_LQ.shape[0]):
-            x_NF = self.x_TF[index.tr_NL[:, lag]].astype(np.float64)
-            for q, part_NF in enumerate(parts):
-                part_NF += weight_NLQ[:, lag, q, None] * x_NF
-        return parts
+    def filtered(self, index: LagIndex) -> Doubles:
+        """Return the features filtered by each axis of the prior, (N, Q, F)."""
+        n_lags, n_axes = self.axes_LQ.shape
+        n_features = self.x_TF.shape[1]
+        filtered_NQF = np.empty((len(index.tr_NL), n_axes, n_features))
+        tile_trs = max(1, TILE_NUMBERS // (n_lags * n_features))
+        for start in range(0, len(filtered_NQF), tile_trs):
+            tile = slice(start, start + tile_trs)
+            lagged_nLF = self.x_TF[index.tr_NL[tile]].astype(np.float64)
+            lagged_nLF[~index.seen_NL[tile]] = 0.0
+            np.matmul(self.axes_LQ.T, lagged_nLF, out=filtered_NQF[tile])
+        return filtered_NQF
 
     def kernel(self, index: LagIndex) -> Doubles:
         """Return the kernel (N, N) of the training TRs."""
-        kernel_NN = np.zeros((len(index.tr_NL), len(index.tr_NL)))
-        for x_NF in self.filtered(index):
-            kernel_NN += x_NF @ x_NF.T
-        return kernel_NN / self.scale
+        x_NG = self.filtered(index).reshape(len(index.tr_NL), -1)
+        return np.asarray(x_NG @ x_NG.T / self.scale)
 
     def path(self, dual_NK: Doubles, index: LagIndex) -> Doubles:
         """Return the primal weights (K, L, F) of K functions given by dual weights."""
-        path_KLF = np.zeros((dual_NK.shape[1], len(self.axes_LQ), self.x_TF.shape[1]))
-        for axis_L, x_NF in zip(self.axes_LQ.T, self.filtered(index), strict=True):
-            path_KLF += axis_L[None, :, None] * (dual_NK.T @ x_NF)[:, None, :]
-        return path_KLF / self.scale
+        filters_KQF = np.tensordot(dual_NK, self.filtered(index), axes=(0, 0))
+        return np.asarray(self.axes_LQ @ filters_KQF / self.scale)
 
 
 def bands_of(
