@@ -9,13 +9,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 LIMIT_S = 60.0
+PIECE_BYTES = 1 << 16
 FAULTS = """(() => {
   const faults = [];
   const wide = document.documentElement.scrollWidth - window.innerWidth;
@@ -56,7 +57,9 @@ class Browser:
     responses: Any
     n: int = 0
     session: str | None = None
-    messages: list[dict[str, Any]] = None  # type: ignore[assignment]
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    buffer: bytes = b""
+    """Received bytes that are no whole message yet."""
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command and return its result; other messages are kept."""
@@ -75,12 +78,12 @@ class Browser:
             self.messages.append(message)
 
     def receive(self) -> dict[str, Any]:
-        data = b""
-        while not data.endswith(b"\0"):
-            byte = self.responses.read(1)
-            assert byte, "the browser ended"
-            data += byte
-        message: dict[str, Any] = json.loads(data[:-1])
+        parts = [self.buffer]
+        while b"\0" not in parts[-1]:
+            parts.append(self.responses.read1(PIECE_BYTES))
+            assert parts[-1], "the browser ended"
+        text, _, self.buffer = b"".join(parts).partition(b"\0")
+        message: dict[str, Any] = json.loads(text)
         return message
 
     def faults(self, page: Path, width: int, *, dark: bool = False) -> list[str]:
@@ -155,7 +158,7 @@ def browser(folder: Path) -> Iterator[Browser]:
     os.close(to_browser)
     os.close(from_browser)
     with open(ours_out, "wb") as requests, open(ours_in, "rb") as responses:
-        started = Browser(requests, responses, messages=[])
+        started = Browser(requests, responses)
         try:
             yield started
         finally:

@@ -143,9 +143,7 @@ def engine_cli_server() -> ForkServer:
 @cache
 def giblet_server() -> ForkServer:
     """Return the server of this test worker that runs `giblet`."""
-    commands = importlib.import_module("giblet_tui.cli.commands").COMMANDS.values()
-    modules = dict.fromkeys(f"giblet_tui.cli.{command.module}" for command in commands if command.module != "dashboard")
-    return ForkServer("giblet_tui.cli:main", ["paramiko", *modules])
+    return ForkServer("tests.forked_giblet:main")
 
 
 def _serve(entry: str) -> None:

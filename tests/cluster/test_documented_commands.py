@@ -132,18 +132,19 @@ def reasons(line: str) -> list[str]:
 def run_words(line: str, run_id: str) -> list[str]:
     """Return the words to run: placeholders stand for the run, the node and the configuration of this test."""
     words = shlex.split(line)[1:]
-    values = {"RUN": run_id, "RUN...": run_id, "NODE": "tensor01", "NAME": "demo", "CONFIG": "./mine.yaml"}
+    values = {"RUN": run_id, "RUN...": run_id, "NODE": "tensor01", "NAME": "demo"}
+    values |= dict.fromkeys(("CONFIG", "./sherlock.yaml"), "./mine.yaml")
     values["FILE"] = "./mine.yaml" if words[0] == "config" else "records.csv"
     return [values.get(word, word) for word in words]
 
 
 @pytest.fixture
 def finished(laptop: Laptop, tensor01: LoopbackNode) -> Iterator[str]:
-    """Yield the id of a run that has finished, with success criteria; mine.yaml and sherlock.yaml are its study."""
+    """Yield the id of a run that has finished, with success criteria; mine.yaml is its study."""
     laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
     text = SMALL_CONFIG.replace("criteria: {}\n", "").replace("num_epochs: 400", "num_epochs: 1")
     text = text.replace("warmup_epochs: 1", "warmup_epochs: 0.5")
-    for seed, name in enumerate(("first", "mine", "sherlock")):  # a node refuses what runs there already, by any name
+    for seed, name in enumerate(("first", "mine")):  # a node refuses what runs there already, by any name
         own = f"name: {name}\nseed: {seed}"
         (laptop.folder / f"{name}.yaml").write_text(text.replace("name: small", own))
     (laptop.folder / "docs").mkdir()
@@ -165,9 +166,12 @@ def test_every_documented_command_is_run_here_or_by_a_named_test() -> None:
 def test_documented_commands_do_what_they_promise(finished: str, laptop: Laptop) -> None:
     lines = [line for line in documented() if not reasons(line)]
     assert len(lines) > 40
-    faults = {}
+    faults, commands_run = {}, set()
     for line in sorted(lines, key=lambda line: next((n for n, verb in enumerate(LAST) if f" {verb} " in line), -1)):
         words = run_words(line, finished)
+        if tuple(words) in commands_run:  # only its placeholders differ from those of another page
+            continue
+        commands_run.add(tuple(words))
         result = laptop.giblet(*words)
         if result.returncode not in CODES.get(words[0], {0}) or "Traceback" in result.stderr:
             faults[line] = f"exit code {result.returncode}: {result.stderr[-300:]}"
