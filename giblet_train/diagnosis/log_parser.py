@@ -112,8 +112,9 @@ def unavailable_from_log(metrics: Sequence[EpochMetric], log: TrainingLog | None
         missing.append("validation (overfitting, leaks)")
     if not any(m.lr for m in metrics) and not (log is not None and any(row.lr is not None for row in log.rows)):
         missing.append("the learning rate")
+    gradients = "" if log is not None and any(row.grad_norm is not None for row in log.rows) else "gradients, "
     seconds = "" if log is not None and log.data_wait is not None else "the seconds of a step, "
-    missing.append(f"gradients, {seconds}memory")
+    missing.append(f"{gradients}{seconds}memory")
     return [f"This log does not show {'; '.join(missing)}."]
 
 

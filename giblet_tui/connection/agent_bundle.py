@@ -53,6 +53,7 @@ LOG_READER_MODULES = tuple(
         "epoch_table",
         "collapse",
         "data_wait",
+        "stall",
         "end_patterns",
         "checkpoint_mismatch",
         "end_scan",

@@ -74,7 +74,59 @@ KILLED_BY_SHELL = "train.sh: line 3: 4711 Killed                  python train.p
 ABORTED = "bash: line 1:  4711 Aborted                 (core dumped) python train.py"
 CUDA_RESET = "RuntimeError: NCCL communicator was aborted on rank 0: remote process exited"
 
+OOM_WITH_ADVICE = (
+    f"{OOM}. If it is large try setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
+)
+CLOSING_BAR = "  1%|          | 73/9375 [04:06<8:43:00,  3.37s/it]"
+"""Bar that tqdm prints once more when it is closed, behind the traceback that closed it."""
+FROM_A_WORKER = [
+    *traceback("FileNotFoundError: Caught FileNotFoundError in DataLoader worker process 3."),
+    "Original Traceback (most recent call last):",
+    '  File "/opt/env/torch/utils/data/_utils/worker.py", line 308, in _worker_loop',
+    "FileNotFoundError: [Errno 2] No such file or directory: '/data/18821.png'",
+]
+SOURCE = [
+    "        if not torch.isfinite(loss):",
+    '            raise FloatingPointError("loss is nan")',
+    '        print("CUDA out of memory: training failed")',
+]
+"""Lines of a program, as a log quotes them."""
+
 DEAD: dict[str, tuple[str, list[str]]] = {
+    "gpu_memory_with_advice": ("oom_gpu", traceback(OOM_WITH_ADVICE)),
+    "error_before_a_closing_bar": ("crashed", [*traceback("ValueError: not enough values to unpack"), CLOSING_BAR]),
+    "error_of_make": ("crashed", ["make: *** [Makefile:14: train] Error 1"]),
+    "exit_code_of_a_container": ("crashed", ["trainer_1 exited with code 255"]),
+    "exit_status_of_a_command": ("crashed", ["Command exited with non-zero status 3"]),
+    "exit_of_a_background_job": ("crashed", ["[1]+  Exit 1                  python train.py"]),
+    "return_code_of_a_process": ("crashed", ["[launcher] process 4711 terminated, return code = 2"]),
+    "failed_job": ("crashed", ["Job failed after 3 h 12 min"]),
+    **{
+        f"last_line_{line[:24]}": (cause, [line])
+        for cause, lines in {
+            "crashed": (
+                *("[1]  + 4711 exit 1     python train.py", "zsh: segmentation fault  python train.py", "rc=1"),
+                *("make: *** [train] Fehler 1", "Speicherzugriffsfehler (Speicherabzug geschrieben)", "Abgebrochen"),
+                *("free(): invalid pointer", "The kernel appears to have died. It will restart automatically."),
+                *("The system is going down for reboot NOW!", "JobState=NODE_FAIL Reason=NodeDown"),
+                *("scancel: Terminating job 77", "timeout: sending signal TERM to command 'python'", "Segfault"),
+                *("CUDA error: an illegal memory access was encountered", "thread 'main' panicked at src/main.rs:10"),
+            ),
+            "oom_host": (
+                *("[1]+  Killed                  python train.py", "zsh: killed     python train.py", "Getötet"),
+                *("OSError: [WinError 1455] The paging file is too small", "Container killed on request"),
+                *("Your session crashed after using all available RAM.", "error: job exceeded its memory request"),
+                "MemoryError: Nicht genügend Speicher",
+            ),
+            "disk_full": ("OSError: [Errno 28] Auf dem Gerät ist kein Speicherplatz mehr verfügbar",),
+            "too_many_files": ("OSError: Zu viele offene Dateien",),
+            "hangup": ("client_loop: send disconnect: Broken pipe", "Connection to gpu3 closed by remote host."),
+            "collective_timeout": ("[rank2]: Timeout at NCCL work: 100, last enqueued NCCL work: 101",),
+            "nan": ("NaN detected in loss, exiting.", "Aborting: gradient norm is inf"),
+        }.items()
+        for line in lines
+    },
+    "error_of_a_worker": ("crashed", FROM_A_WORKER),
     "not_finite_at_an_iteration": (
         "nan",
         [
@@ -369,6 +421,21 @@ DEAD: dict[str, tuple[str, list[str]]] = {
 
 SURVIVED: dict[str, list[str]] = {
     "no_error": [],
+    "source": SOURCE,
+    "other_ends": [
+        "[1]+  Done                    python train.py",
+        "Killed 0 zombie processes",
+        "Terminating data loader workers",
+        "State: COMPLETED ExitCode 0:0",
+        "0 errors, 2 warnings",
+        "Fertig.",
+        "logout",
+    ],
+    "good_exit": ["trainer_1 exited with code 0", "GET /api/runs: exit of the request with HTTP status 200"],
+    "handled_gpu_memory_in_a_bar": [
+        "CUDA out of memory. Tried to allocate 2.00 GiB; skipping batch",
+        *(f" {k}%|#  | {k}/100 [00:1{k}<02:00, 1.2it/s]" for k in (21, 22, 23)),
+    ],
     "handled_gpu_memory": [
         "WARNING | ran out of memory with exception: CUDA out of memory. Tried to allocate 2.00 GiB; skipping batch",
         bars(21),

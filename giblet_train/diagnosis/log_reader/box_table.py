@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Dict, Optional
 
-_ROW = re.compile(r"\s*[|│]\s*([A-Za-z_][\w ./()%-]{0,60}?)\s*[|│]\s*([^|│]{0,40}?)\s*[|│]\s*$")
+_ROW = re.compile(r"\s*[|│](?![^|│]*\s\d+\s*[|│])\s*([A-Za-z_][\w ./()%-]{0,60}?)\s*[|│]\s*([^|│]{0,40}?)\s*[|│]\s*$")
+"""Name and value of a row. `| step 0 | loss 2.8 |` is no row of a box."""
 _RULE = re.compile(r"\s*[-=+─└┘┴]{8,}\s*$")
 FEWEST_ROWS = 3
 _STEPS = re.compile(

@@ -6,7 +6,13 @@ import re
 from typing import Dict, Optional, Tuple
 
 _CAUSES: Dict[str, Tuple[str, ...]] = {
-    "too_many_files": (r"too many open files", r"\bErrno 24\b", r"received 0 items of ancdata", r"EMFILE"),
+    "too_many_files": (
+        r"too many open files",
+        r"zu viele offene dateien",
+        r"\bErrno 24\b",
+        r"received 0 items of ancdata",
+        r"EMFILE",
+    ),
     "shared_memory": (
         r"insufficient shared memory",
         r"\(shm\)",
@@ -53,6 +59,11 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"detected \d+ oom",
         r"OOMKilled",
         r"task \d+: out of memory",
+        r"paging file is too small",
+        r"after using all available RAM",
+        r"exceeded its memory request",
+        r"job killed: \S*mem\S* .*exceeded limit",
+        r"nicht genügend (?:arbeits)?speicher",
         r"OUT_OF_MEMORY\b",
         r"exceeded (?:job )?memory limit",
         r"\bMemoryError\b",
@@ -77,6 +88,8 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"code: 28\b",
         r"ENOSPC",
         r"disk is full",
+        r"kein speicherplatz (?:mehr )?(?:auf|verfügbar)",
+        r"kontingent\w* (?:ist )?überschritten",
         r"disk quota exceeded",
         r"low on resource: ephemeral-storage",
         r"\bErrno 122\b",
@@ -98,6 +111,8 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"socket timeout",
         r"store->get\(.*timeout",
         r"Rendezvous\w*Timeout",
+        r"timeout at NCCL work",
+        r"client socket has timed out",
         r"DistStoreError.*time",
         r"heartbeat.*(?:NCCL|watchdog)",
         r"heartbeat monitor timed out",
@@ -105,7 +120,15 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"timed out.*(?:rank|barrier|all_?reduce|collective)",
         r"(?:barrier|all_?reduce|collective)\S* timed out",
     ),
-    "hangup": (r"^Hangup\b", r":\s+\d+ Hangup\b", r"\bSIGHUP\b", r"got signal: 1\b"),
+    "hangup": (
+        r"\bsend disconnect: broken pipe",
+        r"^packet_write_wait: connection to",
+        r"^connection to \S+ closed by remote host",
+        r"^Hangup\b",
+        r":\s+\d+ Hangup\b",
+        r"\bSIGHUP\b",
+        r"got signal: 1\b",
+    ),
     "nan": (
         r"loss\b.{0,40} (?:is|became|turned|was) \S*(?:nan|inf)",
         r"\b(?:nan|infinite|non[- ]?finite) loss\b(?! (?:batches|counts?|steps)\b|:? ?0\b)",
@@ -125,6 +148,8 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"(?:loss|gradients?|grad_?norm|logits|outputs?)\b.{0,30}(?:contains?|has|have|are|=) ?(?:nan|inf)\b",
         r"NanLossDuringTraining",
         r"(?:nan|inf) (?:in|value of) (?:the )?(?:loss|gradient)",
+        r"(?:nan|inf) detected in (?:the )?(?:loss|gradient|output)",
+        r"gradient norm is (?:nan|inf)",
     ),
 }
 CAUSES = tuple((cause, re.compile("|".join(messages), re.IGNORECASE)) for cause, messages in _CAUSES.items())
@@ -168,10 +193,40 @@ PLAIN_ERROR = re.compile(
     r"|Main process exited, code=(?:killed|dumped)|Main process exited, code=exited, status=[1-9]"
     r"|\b(?:exit|return) ?code[ :=]+-?[1-9]|slurmstepd: error|srun: error|\bCANCELLED AT\b"
     r"|signal: (?:Killed|Aborted|Bus)|\bSIGTERM\b.*\b(?:received|caught)|\b(?:[Rr]eceived|[Cc]aught)\b.*\bSIGTERM\b"
-    r"|\bthread: \[[\d, ]+\] Assertion .* failed",
+    r"|\bthread: \[[\d, ]+\] Assertion .* failed|^CUDA error: |^(?:Segfault|Fatal error|FATAL ERROR)\b|\bpanicked at\b"
+    r"|^(?:corrupted (?:double|size)|free\(\):|double free|malloc\(\)|munmap_chunk|\*\*\* stack smashing)"
+    r"|^(?:Fehler: )?(?:Training|Job)\b.*\babgebrochen\b|^[Oo]ut of memory\W*$|\bsegmentation fault encountered\b",
 )
+_SIGNALLED = r"killed|terminated|stopped|aborted?|abort|segmentation fault|bus error|floating point exception|hangup"
+EXITED = re.compile(
+    r"\bexit(?:ed|s|ing)?\b(?!.*\b(?:https?|url)\b).{0,40}?\b(?:code|status|value|rc)\b\s?[:=]?\s?\(?(-?[1-9]\d{0,2})\b"
+    r"|\b(?:process|command|job|task|container|program|script|training|trainer|worker|child|rank \d+)\b.{0,60}?"
+    r"\b(?:finished|ended|failed|returned|terminated|died|completed|stopped)\b.{0,30}?\b(?:code|status|rc)\b\s?[:=]?\s?"
+    r"\(?(-?[1-9]\d{0,2})\b"
+    r"|\bnon-?zero (?:exit |return )?(?:code|status)"
+    r"|\*\*\* \[.*\] (?:Error|Fehler) \d"
+    r"|^\W*(?:exit|exit ?code|rc|ret|retval|return code)\W{1,3}(?!0\b)\d{1,3}\W*$"
+    rf"|^\[\d+\]\s*[+-]?\s+(?:[+-]\s+)?(?:\d+\s+)?(?:exit [1-9]|{_SIGNALLED})\b"
+    rf"|^(?:zsh|bash|fish|sh|dash): (?:.*[ ,:])?(?:{_SIGNALLED})\b|\bterminated by signal (?:SIG)?[A-Z\d]"
+    r"|^(?:(?:\S+: )?Zeile \d+:\s+\d+ )?(?:Getötet|Abgebrochen|Beendet|Speicherzugriffsfehler)\b[^:]{0,40}$"
+    r"|^(?:the )?(?:kernel|session|runtime) (?:appears to have )?(?:died|crashed|disconnected)\b"
+    r"|\bsystem (?:is going down|will (?:power off|reboot))|\bworker process has died\b"
+    r"|^container killed\b"
+    r"|^(?:[\w -]{0,30}\s)?(?:job|run|training|experiment|task|command|script) (?:has |was )?failed\b(?! to\b)",
+    re.IGNORECASE,
+)
+"""A wrapper reports that the training ended with another code than 0: an end, without its reason."""
+_ENDED_ONLY = re.compile(r"^Terminated\s*$|\bFAILED\b[\s.!]*$")
+SOURCE = re.compile(
+    r"\s*(?:raise (?:\w+\.)*\w+\(|assert\s.*[\[\](),]|(?:print|warnings\.warn|sys\.exit|log(?:ger|ging)?\.\w+)\("
+    r"|(?:if|elif|while|for|with|except|def|class)\b.*:\s*(?:#.*)?$|from [\w.]+ import\b)"
+)
+"""A line of a program, as tracebacks and dumps quote them: what it names has not happened."""
 KILLED = re.compile(
-    r"^(?:\S+: line \d+:\s+\d+\s+)?Killed\b|task \d+: Killed|\bSIGKILL\b"
+    r"^(?:\S+: (?:line|Zeile) \d+:\s+\d+\s+)?(?:Killed|Getötet)(?=\s{2}|[:.!]|\s*$)"
+    r"|^(?:zsh|fish): killed\b"
+    r"|^\[\d+\]\s*[+-]?\s+(?:[+-]\s+)?(?:\d+\s+)?killed\b|terminated by signal SIGKILL"
+    r"|^container killed\b|task \d+: Killed|\bSIGKILL\b"
     r"|(?:exit|return) ?code[ :=]+(?:-9|137)\b|signal:? 9\b|status=9/KILL",
     re.I,
 )
@@ -180,11 +235,16 @@ CLOSING = re.compile(
     r"sending process \d+ closing signal|received signal.*sigterm|sigterm.*(?:closing|torchelastic)", re.I
 )
 """torchrun ends the other ranks: an echo."""
-PROGRAM_ERROR = re.compile(r"\b(?:slurmstepd|srun): error|\bCANCELLED AT\b|^[A-Za-z][\w./-]*: error: [a-z]")
-"""A message of Slurm or of a command line. Its `STEP 123.0` or `--learning_rate 0.1` is no progress of the training."""
+PROGRAM_ERROR = re.compile(r"\b(?:slurmstepd|srun): error|\bCANCELLED AT\b|^[A-Za-z][\w./-]*: error: [a-z]|: \*\*\* \[")
+"""A message of Slurm, make or a command line. Its `STEP 123.0` or `--learning_rate 0.1` is no progress."""
 CANCELLED = re.compile(
     r"\bCANCELLED AT\b|\bjob killed: walltime|(?:reached|exceeded) .*(?:run ?time|walltime|time) limit|TERM_RUNLIMIT"
-    r"|\bspot (?:instance )?interruption|\b(?:job|instance|node) (?:is being|was|has been|is) preempted",
+    r"|\bspot (?:instance )?interruption|\bspot instance is being reclaimed"
+    r"|\bJobState=(?:TIMEOUT|NODE_FAIL|PREEMPTED|CANCELLED)"
+    r"|^scancel: terminating|^qdel: |^job \S+ (?:has been|was) (?:deleted|cancelled|aborted)"
+    r"|^cancelled by\b|^preempted by\b"
+    r"|\bhost EC2 \(.*\) terminated|\btimeout: sending signal|\bzeitlimit (?:erreicht|überschritten)"
+    r"|\b(?:job|instance|node) (?:is being|was|has been|is) preempted",
     re.IGNORECASE,
 )
 """A scheduler ends the job: cancelled, preempted, or out of time."""
@@ -238,13 +298,15 @@ SIGNALS: Dict[int, str] = {
 
 
 _KEYWORDS: Dict[str, Tuple[str, ...]] = {
-    "too_many_files": ("too many", "errno 24", "ancdata", "emfile"),
+    "too_many_files": ("too many", "zu viele", "errno 24", "ancdata", "emfile"),
     "shared_memory": ("shm", "torch_", "shared memory", "bus error"),
     "gpu_failure": ("ecc", "xid", "bus", "gpu", "nvlink", "device handle"),
     "oom_gpu": ("memory", "alloc", "algorithm"),
-    "oom_host": ("memory", "oom", "alloc", "errno 12", "killed"),
+    "oom_host": ("mem", "oom", "alloc", "errno 12", "killed", "paging", "ram", "speicher"),
     "disk_full": (
         "space",
+        "speicherplatz",
+        "kontingent",
         "errno",
         "os error",
         "code: 28",
@@ -259,19 +321,35 @@ _KEYWORDS: Dict[str, Tuple[str, ...]] = {
     ),
     "tiny_batch_norm": ("per channel",),
     "collective_timeout": ("time", "barrier", "watchdog"),
-    "hangup": ("hangup", "sighup", "signal: 1"),
+    "hangup": ("hangup", "sighup", "signal: 1", "disconnect", "packet_write", "closed by"),
     "nan": ("nan", "inf", "loss", "overflow", "invalid values"),
 }
 """Cause -> words of which its messages contain at least one, in lower case: a quick test before the pattern."""
 
 
+_OTHER_ERROR_WORDS = (
+    *("fehler", "abgebrochen", "getötet", "beendet", "speicher", "kontingent", "zu viele", "zeitlimit", "disconnect"),
+    *("closed by", "packet_write", "crashed", "going down", "power off", "terminat", "rc=", "ret=", "retval", "code"),
+    *("jobstate", "deleted", "reclaimed", "corrupt", "free", "malloc", "stack smashing", "detected", "stopped"),
+    *("segfault", "norm is"),
+)
 _ERROR_WORDS = (
     *("error", "exception", "interrupt", "refused", "fail", "exit", "preempted", "kill", "timeout", "timed", "limit"),
     *("traceback", "terminate", "what()", "fault", "dumped", "abort", "hangup", "signal", "cancelled", "fatal"),
     *("memory", "space", "quota", "disk", "written", "unexpected pos", "too many", "ancdata", "shm", "xid", "ecc"),
     *("gpu", "alloc", "oom", "per channel", "barrier", "nan", "scale", "overflow", "errno", "sighup", "giblet: "),
     *("panic", "bus", "nvlink", "cudnn", "terminating", "invalid values", "sigterm", "preempted", "spot", "term_"),
-    *("low on", "is nan", "could not override", "evicted"),
+    *(
+        "low on",
+        "is nan",
+        "could not override",
+        "evicted",
+        "returned",
+        "non-zero",
+        "nonzero",
+        "died",
+        *_OTHER_ERROR_WORDS,
+    ),
 )
 _STACK_FRAME = "frame #"
 
@@ -289,6 +367,11 @@ def cause_of(text: str) -> Optional[str]:
         if any(word in lowered for word in _KEYWORDS[cause]) and pattern.search(text):
             return None if CONFIGURATION_ECHO.match(text) else cause
     return None
+
+
+def is_exit_only(text: str) -> bool:
+    """Return True for a line that reports that a program ended badly, but not why."""
+    return EXITED.search(text) is not None or _ENDED_ONLY.search(text) is not None
 
 
 def statement_of(text: str) -> str:

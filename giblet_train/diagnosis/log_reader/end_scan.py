@@ -20,6 +20,8 @@ EPOCHS_AFTER_CANCEL = 1
 """Epochs that may begin between a scheduler's message and the end of the job."""
 _THROWN, _WHAT = "terminate called after throwing", "what():"
 """Lines about a C++ exception; the second one has its message."""
+_CAUGHT = re.compile(r": Caught \w+ in .*\b(?:worker|thread|replica|process)\b")
+"""An error that a worker passes on; the original one follows."""
 _FIELD = re.compile(r"^\s*(time|host|rank|exitcode|traceback|error_file)\s*:\s*(.*)$")
 _ROOT_CAUSE = re.compile(r"^Root Cause \(first observed failure\)")
 _FAILED_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
@@ -97,7 +99,8 @@ class LogEnd(NamedTuple):
             own = next((error for error in self.errors if error.rank == self.failed.rank), None)
             if own is not None:
                 return own
-        return next(iter(self.errors or self.echoes), None)
+        reasons = (error for error in self.errors if not patterns.is_exit_only(error.text))
+        return next(reasons, None) or next(iter(self.errors or self.echoes), None)
 
 
 class EndScan:
@@ -159,6 +162,8 @@ class EndScan:
             return
         self._tail.append(raw)
         self._note_ranks(line)
+        if patterns.SOURCE.match(line.text):
+            return
         self._note_cancel(line)
         if self._read_torchrun(line.text) or self._read_mismatch(line):
             return
@@ -335,10 +340,11 @@ class EndScan:
             self._echoes = [*self._echoes, error][:FIRST_ERRORS]
             return
         cause = patterns.cause_of(text)
-        if cause and not patterns.ADVICE.search(text):
+        if cause and (exception or ends_traceback or not patterns.ADVICE.search(text)):
             self._causes.setdefault(cause, error)
             self._note_timeout(text, rank)
-        is_named = any(pattern.search(text) for pattern in (patterns.PLAIN_ERROR, patterns.ABORTED, patterns.CANCELLED))
+        named = (patterns.PLAIN_ERROR, patterns.ABORTED, patterns.CANCELLED, patterns.EXITED)
+        is_named = any(pattern.search(text) for pattern in named)
         is_marked = line.level in ("CRITICAL", "FATAL") or text.startswith("giblet: ")
         is_error = bool(cause or exception or ends_traceback or is_named or is_marked)
         if line.level == "ERROR" and not is_error and self._complaint is None:
@@ -347,7 +353,8 @@ class EndScan:
         if not is_error or is_progress_of_nan or text == ":" or patterns.CHAINED.match(text):
             return
         self._remedy_expected = text.startswith("giblet: ") or bool(exception and exception[1] in patterns.OWN_ERRORS)
-        if text.startswith(_WHAT) and self._errors and self._errors[-1].text.startswith(_THROWN):
+        last = self._errors[-1].text if self._errors else ""
+        if (text.startswith(_WHAT) and last.startswith(_THROWN)) or (ends_traceback and _CAUGHT.search(last)):
             self._errors[-1] = error
             return
         if LOADING in text and self._mismatch is None:

@@ -22,17 +22,17 @@ COMPONENT_NAMES = {
 _COMPONENT = {alias: name for name, aliases in COMPONENT_NAMES.items() for alias in aliases}
 SPLIT_NAMES = {
     "train": (
-        *("train", "training", "tr", "trn", "trainings", "learn"),
+        *("train", "training", "tr", "trn", "tl", "trainings", "learn"),
         *("entrainement", "apprentissage", "entrenamiento", "addestramento"),
     ),
     "validation": (
-        *("val", "valid", "validation", "eval", "evaluation", "validate", "validating", "dev", "heldout", "va"),
+        *("val", "valid", "validation", "eval", "evaluation", "validate", "validating", "dev", "heldout", "va", "vl"),
         *("validierungs", "validacion", "validazione"),
     ),
     "test": ("test", "testing"),
 }
 _SPLIT = {alias: name for name, aliases in SPLIT_NAMES.items() for alias in aliases}
-_ONLY_IN_NAMES = ("tr", "trn", "va", "learn")
+_ONLY_IN_NAMES = ("tr", "trn", "tl", "va", "vl", "learn")
 """Splits that mean something else outside a name."""
 _LOSS = frozenset(_words("loss losses nll objective cost verlust fehler perte pertes perdida coste erreur perdita"))
 _ERROR = frozenset(

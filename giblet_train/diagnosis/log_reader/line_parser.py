@@ -76,7 +76,7 @@ _UNNAMED_STEP = re.compile(rf"\s*(train|valid|val|test)\s+(\d{{1,9}})\s+({NUMBER
 """Step of DARTS and its many descendants: split, step, loss, accuracies."""
 _POSSESSIVE = re.compile(r"\b(train(?:ing)?|val(?:id)?|test|eval)(?:_\d+)?'s\s")
 """Data set in front of an error of LightGBM, such as `valid_1's rmse`."""
-_SUMMARY_FOLLOWS = re.compile(r"best iteration is:?\s*$", re.IGNORECASE)
+_SUMMARY_FOLLOWS = re.compile(r"best iteration(?: is)?:?\s*$", re.IGNORECASE)
 _SPLITS = r"train(?:ing)?|val(?:id|idation)?|dev|test"
 _GROUP_NAME = r"(?<![\w-])([A-Za-z][\w-]{0,60})"
 """A name of bounded length that begins at its first letter: else a long line costs the square of its length."""
@@ -116,6 +116,8 @@ _LEADING = re.compile(
 _NAMELESS = re.compile(rf"\s*[:|,-]?\s*(?P<first>{NUMBER})(?:\s*[/|,;]?\s*(?P<second>{NUMBER}))?\s*$", re.IGNORECASE)
 """One or two numbers that are all that follows the counter of a line."""
 _DECIMAL = re.compile(r"\d*[.,]\d|\d[eE][-+]?\d|nan|inf", re.IGNORECASE)
+_LETTERS = re.compile(r"(?<!\w)L\s?[=:]\s?[-\d.n].*(?<!\w)V\s?[=:]\s?[-\d.n]")
+"""Losses of training and validation that are called L and V."""
 _BAR = re.compile(r"\d+%\|[^|]*\|\s*(\d{1,12})/(\d{1,12})\s*\[")
 _EPOCH_BAR = re.compile(r"\s*(?:training\s+)?epochs?\s*:?\s*\d{1,3}%\|", re.IGNORECASE)
 """A progress bar over the epochs."""
@@ -322,7 +324,7 @@ class LineParser:
         if _INNER_COMMA.search(text):
             self.learn_comma(text)
         values: List[Value] = []
-        context = _Context(None if position.epoch is not None else self._section, names_networks(text))
+        context = _Context(None if position.epoch is not None else self._section, text)
         others: List[Value] = []
         end, n_losses = 0, 0
         for match in _PAIR.finditer(text):
@@ -354,9 +356,10 @@ class LineParser:
 class _Context:
     """Split that applies to the names of a line: from the text between pairs, or from an earlier name."""
 
-    def __init__(self, section: Optional[str], names_networks: bool) -> None:
+    def __init__(self, section: Optional[str], text: str) -> None:
         self._from_text = section
-        self._names_networks = names_networks
+        self._names_networks = names_networks(text)
+        self._has_letters = _LETTERS.search(text) is not None
         self._from_name: Optional[str] = None
         self._is_other = False
 
@@ -388,6 +391,8 @@ class _Context:
             return Quantity("loss", self._from_text, part)
         if quantity is None:
             last_word = name.rsplit(" ", 1)[-1]
+            if last_word == "V" and self._has_letters:
+                return Quantity("loss", "validation")
             component = component_of(last_word) if position.epoch is not None else None
             is_counted = position.epoch is not None or position.kind == "bar"
             is_loss = (
@@ -490,7 +495,11 @@ def _leading_epoch(text: str) -> Optional[Observation]:
     is_pair = _NAMELESS.match(rest) is not None and len(_DECIMAL.findall(rest)) == 2
     words = words_of(rest)
     splits = {single_split(word) for word in words}
-    if not is_pair and not ("validation" in splits and ("train" in splits or names_a_loss(rest))):
+    if (
+        not is_pair
+        and not _LETTERS.search(rest)
+        and not ("validation" in splits and ("train" in splits or names_a_loss(rest)))
+    ):
         return None
     number = match["round"] or match["square"] or match["plain"]
     of = match["of_round"] or match["of_square"] or match["of_plain"]

@@ -13,10 +13,14 @@ from giblet_train.diagnosis.log_reader.end_scan import EndScan, LogEnd
 from giblet_train.diagnosis.log_reader.epoch_table import NAMELESS, EpochRow, EpochTable
 from giblet_train.diagnosis.log_reader.line_parser import LineParser, Observation
 from giblet_train.diagnosis.log_reader.line_prefix import clean, split_prefix
+from giblet_train.diagnosis.log_reader.stall import Stall, StallWatch
 
 UNREAD_SHOWN = 3
 BARS_PER_READING = 8
 """Of this many progress bars with the same title in a row, one is read."""
+BARS_AFTER_ERROR = 3
+"""Positions of a progress bar that show progress after an error: a bar is printed once more when it is closed."""
+_BAR_COUNT = re.compile(r"%\|[^|]*\|\s*(\d{1,12})/(\d{1,12})\b")
 _BREAK = re.compile(r"[\r\n]+")
 _GLUED = re.compile(r"(?<=\S)(?=Epoch[ :]\s*\[?\d+\s*/\s*\d+\]?\s*[|,:])")
 """Where two ranks printed an epoch line each into one line."""
@@ -43,6 +47,10 @@ _RESULT = re.compile(
 """What follows a heading that is none, as in `Subject 1: accuracy 0.52`."""
 _ROUNDED_RATE = re.compile(r"\b(?:lr|learning[ _]?rate)\b\W{0,6}(0\.0{2,6})(?![\de])", re.IGNORECASE)
 """A learning rate of which no digit is left."""
+_EXACT_ZERO = re.compile(
+    r"\b(?:lr|learning[ _]?rate)\b\W{0,6}(?:0|0\.0|0?\.0+e[-+]?0+|0e[-+]?0+)(?![\d.e])", re.IGNORECASE
+)
+"""A learning rate of 0 in a notation that does not round small ones to it."""
 _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf\b", re.IGNORECASE)
 _DECIMAL = re.compile(r"\d[.,]\d")
 
@@ -66,6 +74,8 @@ class TrainingLog(NamedTuple):
     steps_per_epoch: Optional[int] = None
     end: LogEnd = LogEnd()
     collapse: Optional[Collapse] = None
+    stall: Optional[Stall] = None
+    """Time without progress in which the log ends; None without one, or without printed times."""
     data_wait: Optional[DataWait] = None
     """How long recent steps waited for data; None if the log does not print it."""
     restarted: bool = False
@@ -77,6 +87,8 @@ class TrainingLog(NamedTuple):
     """True if the rows are blocks of steps, because the log counts no epochs."""
     rounded_rate: str = ""
     """A learning rate of 0 as printed, such as `0.0000`, if its digits would not show a small one; else empty."""
+    exact_zero_rate: bool = False
+    """True if a learning rate of 0 is printed in a notation that does not round small ones to it."""
     balanced_rows: Tuple[EpochRow, ...] = ()
     """Epochs, or blocks of steps, of losses that balance each other."""
     summed_parts: Tuple[str, ...] = ()
@@ -127,7 +139,9 @@ class LogReader:
         self._scan = EndScan()
         self._collapse = CollapseWatch()
         self._data_wait = DataWaitWatch()
-        self._rounded_rate = ""
+        self._stall = StallWatch()
+        self._rounded_rate, self._exact_zero_rate = "", False
+        self._bars_after_error: Dict[str, Set[int]] = {}
         self._unread: List[UnreadLine] = []
         self._n_unread, self._n_lines = 0, 0
         self._unnamed: Optional[UnreadLine] = None
@@ -160,7 +174,8 @@ class LogReader:
         title = text.partition("%|")[0].rstrip("0123456789 ")
         self._n_bars += 1
         is_epoch = title.lower().rstrip(": ").endswith(("epoch", "epochs")) or _BAR_OF_EPOCH.search(text) is not None
-        if is_epoch or title != self._bar_title or self._n_bars >= BARS_PER_READING:
+        is_read = is_epoch or self._scan.has_errors
+        if is_read or title != self._bar_title or self._n_bars >= BARS_PER_READING:
             self.flush()
             self._bar_title, self._n_bars = title, 0
         self._bar = text
@@ -170,8 +185,7 @@ class LogReader:
         self._n_lines += 1
         observation = self._parser.record(record)
         if observation is not None:
-            texts = (f"{name} {item}" for name, item in record.items() if isinstance(item, str))
-            self._note_rounded_rate(" ".join(texts))
+            self._note_zero_rate(", ".join(f"{name} {item}" for name, item in record.items()))
             self._add(observation)
 
     def learn_comma(self, text: str) -> None:
@@ -198,10 +212,12 @@ class LogReader:
             steps_per_epoch=self.table.steps_per_epoch,
             end=self._scan.result(),
             collapse=self._collapse.result(),
+            stall=self._stall.result(),
             data_wait=self._data_wait.result(),
             restarted=self.table.restarted,
             is_blocks=self.table.is_blocks,
             rounded_rate=self._rounded_rate,
+            exact_zero_rate=self._exact_zero_rate,
             balanced_rows=self.table.balanced_rows,
             summed_parts=self.table.summed_parts,
             is_adversarial=self.table.is_adversarial,
@@ -226,7 +242,7 @@ class LogReader:
         if observation is not None:
             self._settle_headings(observation)
             self._data_wait.add(line.text)
-            self._note_rounded_rate(line.text)
+            self._note_zero_rate(line.text)
         epoch_before = self.table.epoch
         is_progress = observation is not None and not self._is_detail(observation) and self._add(observation)
         if observation is not None and observation.unreadable:
@@ -235,7 +251,11 @@ class LogReader:
             self._note_unnamed(raw)
         if "verflow" in line.text or "OVERFLOW" in line.text:
             self._collapse.add_text(line.text)
-        if is_progress and not (self._scan.has_errors and _is_all_lost(observation)):
+        if is_progress and self._scan.has_errors:
+            is_progress = not _is_all_lost(observation) and self._has_moved(line.text)
+        self._stall.add(line, is_progress)
+        if is_progress:
+            self._bars_after_error.clear()
             self._scan.progress(is_new_epoch=self.table.epoch != epoch_before)
             return
         is_quiet = observation is not None and (observation.values or observation.kind in ("bar", "keras"))
@@ -245,9 +265,19 @@ class LogReader:
             self.table.disturb()
         self._scan.add(line, raw)
 
-    def _note_rounded_rate(self, text: str) -> None:
+    def _has_moved(self, text: str) -> bool:
+        """Return True for a line after an error that shows progress: of a progress bar, several positions do."""
+        bar = _BAR_COUNT.search(text)
+        if bar is None:
+            return True
+        positions = self._bars_after_error.setdefault(bar[2], set())
+        positions.add(int(bar[1]))
+        return len(positions) >= BARS_AFTER_ERROR
+
+    def _note_zero_rate(self, text: str) -> None:
         match = _ROUNDED_RATE.search(text) if "0.00" in text else None
         self._rounded_rate = match[1] if match else self._rounded_rate
+        self._exact_zero_rate = self._exact_zero_rate or _EXACT_ZERO.search(text) is not None
 
     def _note_fold(self, text: str) -> None:
         """Hold a heading with another fold than the last one: the next epoch decides whether a training begins."""

@@ -27,6 +27,8 @@ FELL_BEFORE = 0.02
 """Relative decrease in the epochs before the rate vanished that shows that learning was not over."""
 MOST_NOISE = 0.03
 """Uncertainty of a change, relative to the loss, at which nobody can say that it does not change."""
+MOST_NOISE_WITHOUT_RATE = 0.1
+"""The same after the rate has vanished, when it cannot change."""
 WINDOW = 3
 SUDDEN = 1.2
 """Last loss, relative to the median, from which a loss does not stay constant but rises at its end."""
@@ -80,7 +82,8 @@ def _never_a_rate(case: RunHistory, rates: Rates, highest: float) -> Finding | N
 
 def _decayed(case: RunHistory, rates: Rates, highest: float) -> Finding | None:
     """Report a rate that reached 0 long before the end, so that the loss has not changed since."""
-    gone_since = _since(rates, GONE * highest) if _shows_small_rates(rates) else None
+    is_shown = _shows_small_rates(rates) or (case.log is not None and case.log.exact_zero_rate)
+    gone_since = _since(rates, GONE * highest) if is_shown else None
     since = gone_since if gone_since is not None else _since(rates, FADED * highest)
     if since is None:
         return None
@@ -89,7 +92,8 @@ def _decayed(case: RunHistory, rates: Rates, highest: float) -> Finding | None:
     idle_share = (planned - since + 1) / max(1, planned - rates[0][0] + 1)
     after = [total for epoch, total in case.train_totals if epoch >= since]
     before = [total for epoch, total in case.train_totals if epoch < since]
-    if n_idle < FEWEST_EPOCHS or idle_share < IDLE_SHARE or not _is_constant(after, case.watch.flat_change):
+    most_noise = MOST_NOISE if gone_since is None else MOST_NOISE_WITHOUT_RATE
+    if n_idle < FEWEST_EPOCHS or idle_share < IDLE_SHARE or not _is_constant(after, case.watch.flat_change, most_noise):
         return None
     is_cut_short = _was_falling(before)
     if gone_since is None and not is_cut_short:
@@ -161,14 +165,14 @@ def _has_places(rate: float, n_places: int) -> bool:
     return math.isclose(round(rate, n_places), rate, rel_tol=1e-9)
 
 
-def _is_constant(values: Sequence[float], change: float) -> bool:
+def _is_constant(values: Sequence[float], change: float, most_noise: float = MOST_NOISE) -> bool:
     """Return True if the last third of a course is neither below nor above its first, and noise hides neither."""
     if not values:
         return False
     third = max(1, len(values) // 3)
     first, last = median(values[:third]), median(values[-third:])
     noise = 3 * math.sqrt(2) * median_error(jitter(values), third)
-    return noise <= MOST_NOISE * abs(first) and abs(first - last) <= max(2 * change * abs(first), noise)
+    return noise <= most_noise * abs(first) and abs(first - last) <= max(2 * change * abs(first), noise)
 
 
 def _was_falling(values: Sequence[float]) -> bool:

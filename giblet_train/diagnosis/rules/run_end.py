@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from giblet_train.diagnosis.log_reader.checkpoint_mismatch import remedy_of
-from giblet_train.diagnosis.log_reader.end_patterns import CANCELLED, SIGNALS, cause_of
+from giblet_train.diagnosis.log_reader.end_patterns import CANCELLED, SIGNALS, cause_of, is_exit_only
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.log_evidence import (
     describe,
@@ -19,12 +19,14 @@ from giblet_train.diagnosis.rules.log_evidence import (
 )
 from giblet_train.diagnosis.rules.noise import TENTATIVE
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, fault, rule
-from giblet_train.schema.health import BY_SCHEDULER
+from giblet_train.schema.health import BY_SCHEDULER, duration
 
 INFERRED = 0.6
 """Confidence in a cause that only an exit code suggests."""
 AFTER_LAST_EPOCH = 0.5
 """Confidence in a crash after the last planned epoch."""
+STALLED_IN_LOG = 0.7
+"""Confidence in a stall that only the times of a log show."""
 _ENDINGS = ("crashed", "collective_timeout")
 _SPECIFIC_ACTIONS = (
     (
@@ -50,11 +52,15 @@ _SPECIFIC_ACTIONS = (
     (r"NODE[_ ]FAIL", "Start it on another node, and report this one to its administrator"),
     (r"CANCELLED", "Ask who cancelled the job: `scancel`, or a limit of the cluster"),
     (
-        r"got signal: 15|signal 15\b|SIGTERM",
+        r"got signal: 15|signal 15\b|SIGTERM|(?m:^Terminated\s*$)",
         "Find out who ended it: a scheduler's limit, `kill`, or a shutdown of the node",
     ),
     (r"ModuleNotFoundError|ImportError", "Install the missing module in the environment of the training"),
     (r"FileNotFoundError|No such file", "Check that path on the node"),
+    (
+        r"PermissionError|Permission denied",
+        "Give the user of the training the right to use that path, or choose another",
+    ),
 )
 
 
@@ -188,16 +194,40 @@ def data_error(case: RunHistory) -> Finding | None:
 
 
 @rule(
-    group="ending", level="error", fault=fault("stall", "a step does not return", FAULT_STEP, watch__stall_min_s=15.0)
+    group="ending",
+    explains=("crashed",),
+    level="error",
+    fault=fault("stall", "a step does not return", FAULT_STEP, watch__stall_min_s=15.0),
 )
 def stalled(case: RunHistory) -> Finding | None:
-    """Report a live run that makes no step."""
-    if case.health is None or case.health.state != "stalled":
+    """Report a live run that makes no step, or a log that continues without progress."""
+    if case.health is None:
+        return _stalled_in_log(case)
+    if case.health.state != "stalled":
         return None
     stop = f"`giblet stop {case.run_id}`" if case.run_id else "stop it"
     action = f"Look at {log_place(case)} and the ranks' logs. A hung exchange does not recover: {stop}, then resume."
     evidence = {"health": case.health.sentence, "last_step": case.steps[-1].step if case.steps else None}
     return _finding(0.95, f"It makes no progress: {case.health.sentence}", evidence, action)
+
+
+def _stalled_in_log(case: RunHistory) -> Finding | None:
+    """Return the finding for a log whose lines go on, with later times, long after its last progress."""
+    log = case.log
+    root = log.end.root_error if log is not None else None
+    has_reason = root is not None and not is_exit_only(root.text) and not CANCELLED.search(root.text)
+    if log is None or log.stall is None or has_reason or log.completed or is_over(case):
+        return None
+    stall = log.stall
+    sentence = (
+        f"It made no progress for {duration(stall.seconds)} after {stall.since}, where {stall.n_lines} equal "
+        f"lines were printed; a pause between signs of progress was {duration(stall.usual_s)} before"
+    )
+    action = (
+        "A hung exchange, loader or file system does not recover: see with `py-spy dump --pid PID` on each rank where "
+        f"it waits, and stop it. Then {resume(case)}."
+    )
+    return _finding(STALLED_IN_LOG, sentence, {"seconds": stall.seconds, "since": stall.since}, action)
 
 
 @rule(group="fallback", level="error", fault=fault("crash", "a step raises KeyError", FAULT_STEP))
@@ -214,7 +244,13 @@ def crashed(case: RunHistory) -> Finding | None:
     end = health.sentence if health is not None else _place_of_end(case)
     evidence = {"error": error or None, "health": end, "last_step": case.steps[-1].step if case.steps else None}
     what = "Its scheduler ended it" if _is_cancelled(case, error) else "It crashed"
-    return _finding(_crash_confidence(case), f"{what}: {error or end}", evidence, _crash_action(case, error))
+    silence = ". The log does not show why" if _is_silent(case, error) else ""
+    return _finding(_crash_confidence(case), f"{what}: {error or end}{silence}", evidence, _crash_action(case, error))
+
+
+def _is_silent(case: RunHistory, error: str) -> bool:
+    """Return True if the log only shows that a program ended badly."""
+    return case.health is None and not _is_cancelled(case, error) and is_exit_only(error)
 
 
 def _is_cancelled(case: RunHistory, error: str) -> bool:
@@ -247,6 +283,11 @@ def _crash_action(case: RunHistory, error: str) -> str:
     then = "Then " + resume(case) + "."
     if specific:
         return f"{specific}. {then}"
+    if _is_silent(case, error):
+        return (
+            "Look for the reason elsewhere: a file of standard error, `dmesg` on the node, the scheduler's record "
+            f"(`sacct -j JOB`). {then}"
+        )
     return f"Read the first error in {log_place(case)}; later errors follow from it. {then}"
 
 

@@ -203,7 +203,7 @@ def _blocks(steps: Sequence[StepMetric]) -> list[tuple[int, float]]:
 def frozen_parameters(case: RunHistory) -> Finding | None:
     """Report that no gradient arrives: none at all, or none from one component."""
     if not case.steps:
-        return _same_validation(case)
+        return _no_gradient_in_log(case) or _same_validation(case)
     limit = max(NO_GRADIENT, VANISHED * max((s.gradient_norm or 0.0 for s in case.steps), default=0.0))
     steps = list(takewhile(lambda s: s.gradient_norm is not None and s.gradient_norm < limit, reversed(case.steps)))
     if len(steps) >= case.watch.frozen_steps:
@@ -228,6 +228,32 @@ def frozen_parameters(case: RunHistory) -> Finding | None:
         evidence={"component": dead[0], "share": largest, "measured": len(shares)},
         action=f"Look for a detached tensor between the bottleneck and the loss of {dead[0]}.",
     )
+
+
+def _no_gradient_in_log(case: RunHistory) -> Finding | None:
+    """Report a gradient norm that a log prints as 0, or far below its largest, in all of its last epochs."""
+    rows = case.log.rows if case.log is not None else ()
+    norms = [(row.epoch, row.grad_norm) for row in rows if row.grad_norm is not None and math.isfinite(row.grad_norm)]
+    limit = max(NO_GRADIENT, VANISHED * max((norm for _, norm in norms), default=0.0))
+    zeros = list(takewhile(lambda item: item[1] <= limit, reversed(norms)))
+    if len(zeros) < EXACT_EPOCHS or _learns_since(case, zeros[-1][0]):
+        return None
+    since, norm = zeros[-1][0], max(norm for _, norm in zeros)
+    return Finding(
+        confidence=0.9,
+        sentence=f"The gradient norm is {norm:.2g} since {case.course_unit} {since}: nothing is learnt.",
+        evidence={"component": None, "since_epoch": since, "epochs": len(zeros), "gradient_norm": norm},
+        action="Look for frozen, detached or dead units (ReLU), and for a loss that does not depend on the weights.",
+    )
+
+
+def _learns_since(case: RunHistory, since: int) -> bool:
+    """Return True if the training loss falls after an epoch, or has fallen to a small part of its start."""
+    totals = case.train_totals
+    values = [value for epoch, value in totals if epoch >= since]
+    third = max(1, len(values) // 3)
+    before, after = median(values[:third]), median(values[-third:])
+    return before - after > LEARNT * abs(before) or abs(after) < LOW_LOSS * abs(totals[0][1])
 
 
 def _same_validation(case: RunHistory) -> Finding | None:

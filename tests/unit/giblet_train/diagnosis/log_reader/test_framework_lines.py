@@ -412,3 +412,31 @@ def test_a_flat_loss_below_zero_is_not_learnt_by_being_negative() -> None:
         for e in range(1, 31)
     ]
     assert "brain_unexplained" not in judged(lines)[1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[{e:3d}/300] L={v:.4f} V={w:.4f}", "ep {e} tl {v:.4f} vl {w:.4f} tracc 0.1", "| epoch {e} | loss {v:.4f} |"],
+)
+def test_short_names_of_losses_are_read(line: str) -> None:
+    parsed, causes = judged([line.format(e=e, v=v, w=v + 0.1) for e, v in enumerate(FALL, 1)])
+    assert totals(parsed) == FALL and causes == []
+    validations = [m.validation.total for m in parsed.metrics if m.validation is not None]
+    assert validations == ([] if "{w" not in line else pytest.approx([v + 0.1 for v in FALL]))
+
+
+def test_a_gradient_norm_of_0_in_a_log_is_named() -> None:
+    fall = [1.609 + 2 * 0.5**k for k in range(30)]
+    dead = [
+        f"it {20 * k} loss {v:.4f} gnorm={0.5 if k < 15 else 0.0:.2e}" for k, v in enumerate([*fall, *[1.609] * 90])
+    ]
+    parsed, causes = judged(dead)
+    assert causes == ["frozen_parameters"] and not any("gradients" in note for note in parsed.notes)
+    converged = [f"it {20 * k} loss {0.5**k:.4e} gnorm={0.5**k:.2e}" for k in range(90)]
+    assert judged(converged)[1] == []
+
+
+def test_the_best_round_that_xgboost_prints_once_more_is_no_restart() -> None:
+    rounds = [f"[{i}]\ttrain-rmse:{v:.5f}\teval-rmse:{v * 1.05:.5f}" for i, v in enumerate(FALL)]
+    parsed, _ = judged([*rounds, "Stopping. Best iteration:", rounds[12]])
+    assert len(parsed.metrics) == len(FALL) and not parsed.log.restarted

@@ -10,7 +10,18 @@ from giblet_train.diagnosis.log_reader.end_patterns import statement_of
 from giblet_train.schema.config import Config
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import EventMetric, RunMetric
-from tests.collection.log_ends import DEAD, OOM, SURVIVED, epochs, log_of, stacks, torchrun, traceback, watchdog
+from tests.collection.log_ends import (
+    DEAD,
+    FROM_A_WORKER,
+    OOM,
+    SURVIVED,
+    epochs,
+    log_of,
+    stacks,
+    torchrun,
+    traceback,
+    watchdog,
+)
 
 
 def judged(lines: list[str]) -> tuple[ParsedLog, Diagnosis]:
@@ -139,6 +150,37 @@ def test_the_log_states_how_a_training_ended() -> None:
     assert parsed.log.end.statement == "early_stop"
     parsed, _ = judged(log_of([]))
     assert "It ends after epoch 20 of 50; the log does not say why." in parsed.notes
+
+
+def test_the_error_of_a_worker_is_quoted_and_not_that_it_was_caught() -> None:
+    _, diagnosis = judged(log_of(FROM_A_WORKER))
+    assert "No such file or directory: '/data/18821.png'" in diagnosis.causes[0].sentence
+    assert diagnosis.causes[0].action.startswith("Check that path")
+
+
+def test_a_log_that_only_shows_an_exit_code_shows_no_reason() -> None:
+    exited = "srun: error: gpu07: task 0: Exited with exit code 1"
+    _, diagnosis = judged(log_of([exited]))
+    assert diagnosis.causes[0].sentence.endswith("The log does not show why.")
+    assert "sacct" in diagnosis.causes[0].action
+    _, diagnosis = judged(log_of([exited, *traceback("KeyError: 'sub-04'")]))
+    assert diagnosis.causes[0].sentence == "It crashed: KeyError: 'sub-04'."
+
+
+def test_equal_lines_for_hours_after_the_last_progress_are_a_stall() -> None:
+    def at(minute: int) -> str:
+        return f"2025-09-{9 + minute // 1440:02d} {minute // 60 % 24:02d}:{minute % 60:02d}:11"
+
+    steps = [f"{at(22 * 60 + k)} train step={40 * k} loss={2 + 2 * 0.97**k:.3f}" for k in range(60)]
+    waiting = [f"{at(23 * 60 + 2 * k)} watchdog last_step=2360 gpu_util={99 + k % 2}% alive" for k in range(60)]
+    limit = "slurmstepd: error: *** JOB 31415 ON n07 CANCELLED AT 2025-09-10T01:00:11 DUE TO TIME LIMIT ***"
+    _, diagnosis = judged([*steps, *waiting, limit])
+    assert [cause.cause for cause in diagnosis.causes] == ["stalled", "crashed"]
+    assert diagnosis.causes[0].evidence["seconds"] == 119 * 60
+    assert judged([*steps, *waiting])[1].causes[0].cause == "stalled"
+    evaluation = [f"{at(23 * 60 + 2 * k)} evaluated batch {k}/200" for k in range(60)]
+    assert judged([*steps, *evaluation])[1].causes == ()
+    assert judged([*steps, *waiting, *(line.replace("2025-09-09", "2025-09-11") for line in steps)])[1].causes == ()
 
 
 @pytest.mark.parametrize(("first", "completed"), [(0, True), (1, False)])

@@ -119,3 +119,15 @@ def test_a_log_without_epochs_speaks_of_its_blocks() -> None:
     (cause,) = [c for c in diagnose(None, parsed.metrics, log=parsed.log).causes if c.cause == "lr_off_plan"]
     assert parsed.log.is_blocks and f"of {len(parsed.log.rows)} (its highest" in cause.sentence
     assert " since block " in cause.sentence and "epoch" not in cause.sentence
+
+
+@pytest.mark.parametrize("zero", ["0", "0.0", "0.0000e+00", "1.0e-09"])
+def test_a_rate_that_vanishes_after_few_noisy_epochs_is_named(zero: str) -> None:
+    rng = random.Random(4)
+    losses = [(1.6 if e == 1 else 1.19) * (1 + rng.gauss(0, 0.012)) for e in range(1, 21)]
+    lines = [f"epoch {e}/40 loss {v:.4f} lr {zero if e > 1 else 0.001}" for e, v in enumerate(losses, 1)]
+    parsed = parse(lines)
+    first = diagnose(None, parsed.metrics, log=parsed.log).causes[0]
+    assert (first.cause, first.evidence["reason"]) == ("lr_off_plan", "ended_early") and first.confidence > 0.5
+    rounded = parse(line.replace(f"lr {zero}", "lr 0.0000") for line in lines)
+    assert not [c for c in diagnose(None, rounded.metrics, log=rounded.log).causes if c.cause == "lr_off_plan"]
