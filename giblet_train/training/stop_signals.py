@@ -36,7 +36,7 @@ class StopSignals:
         self._run_dir, self._ranks = run_dir, ranks
         self.terminate_requested = False
         self._stepping = False
-        self._raises = self._polls_file = False
+        self._raises = False
 
     def __enter__(self) -> StopSignals:
         self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
@@ -58,13 +58,19 @@ class StopSignals:
         """Return this rank's stop requests; TrainStep combines them over ranks."""
         return {"stop": self._ranks.is_first and self._run_dir.stop.exists(), "terminate": self.terminate_requested}
 
+    def request(self) -> Request | None:
+        """Return the stop request that this rank sees."""
+        if self.terminate_requested:
+            return "terminate"
+        return "stop" if self._run_dir.stop.exists() else None
+
     @contextmanager
-    def obeyed_at_once(self, *, polls_file: bool) -> Iterator[None]:
+    def obeyed_at_once(self) -> Iterator[None]:
         """Raise StopRequested in the block as soon as there is a request: for long work that may end anywhere.
 
-        polls_file: look for the stop file too, every POLL_S. False where other ranks would wait for this one.
+        Each rank looks for itself, so the block must not be followed by a collective that a rank may miss.
         """
-        self._raises, self._polls_file = True, polls_file
+        self._raises = True
         try:
             self._raise_request()
             signal.setitimer(signal.ITIMER_REAL, POLL_S, POLL_S)
@@ -75,10 +81,7 @@ class StopSignals:
 
     def _raise_request(self) -> None:
         """Raise StopRequested, once, if there is a request."""
-        request: Request | None = "terminate" if self.terminate_requested else None
-        if request is None and self._polls_file and self.poll()["stop"]:
-            request = "stop"
-        if self._raises and request is not None:
+        if self._raises and (request := self.request()) is not None:
             self._raises = False
             raise StopRequested(request)
 

@@ -226,13 +226,8 @@ class Trainer:
     def _final_evaluation(self) -> int:
         """Refit and evaluate the best weights on the test block; rank 0 records the result. Returns the exit code."""
         self._sync_logger_position()
-        sharded = self.setup.shards.sharded
-        request: Request | None = None
-        if sharded and self.ranks.broadcast(self.stop_signals.poll()["stop"]):
-            request = "stop"
-        elif self.evaluator is not None:
-            request = self._refit_and_evaluate(polls_file=not sharded)
-        if not sharded:  # with sharded heads every rank evaluates, and is terminated by itself
+        request = self._refit_and_evaluate() if self.evaluator is not None else None
+        if not self.setup.shards.sharded:  # with sharded heads every rank evaluates, and has left by itself
             request = self.ranks.broadcast(request)
         if self.checkpoints.last_save_error:
             which = f"since step {last.step} no" if (last := self.checkpoints.last) else "no"
@@ -249,11 +244,11 @@ class Trainer:
         self.ranks.barrier()
         return OK
 
-    def _refit_and_evaluate(self, *, polls_file: bool) -> Request | None:
+    def _refit_and_evaluate(self) -> Request | None:
         """Refit the best weights and record their figures. Returns a stop request that ended it before."""
         assert self.evaluator is not None
         try:
-            with self.stop_signals.obeyed_at_once(polls_file=polls_file):
+            with self.stop_signals.obeyed_at_once():
                 model = self.train_step.average.model
                 model.load_state_dict(model.state_dict() | self.train_step.best)
                 model.share = self.state.best_share
@@ -264,6 +259,10 @@ class Trainer:
                 )
         except StopRequested as stop:
             return stop.request
+        except RunFailed:  # another rank may have seen the request first
+            if (request := self.stop_signals.request()) is None:
+                raise
+            return request
         self.logger.log_metric(EvaluationMetric, **figures)
         return None
 

@@ -11,7 +11,7 @@ import getpass
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from giblet_tui.agent import layout
@@ -75,8 +75,8 @@ class Slurm(SessionBackend):
         # Only giblet's own trainer continues where it was; a command of the user's would begin again from nothing.
         is_command = os.path.exists(os.path.join(run_dir, layout.ENVIRONMENT))
         argv += [f"--chdir={os.path.dirname(os.path.dirname(run_dir))}", "--open-mode=append"]
-        argv += ["--no-requeue" if is_command else "--requeue", script]
-        completed = answer(argv, _LIMIT_S, session_environment())
+        argv += ["--no-requeue" if is_command else "--requeue", *_directives(script), script]
+        completed = answer(argv, _LIMIT_S, _environment(session_environment()))
         if completed is None:
             raise AgentRefusal(f"sbatch gave no answer within {_LIMIT_S:.0f} s.", "See whether `sinfo` answers.", 5)
         if completed.returncode != 0:
@@ -122,7 +122,7 @@ def jobs() -> dict[str, SlurmJob] | None:
         return None
     if _list is None or time.monotonic() - _list[0] > _LIST_EVERY_S:
         argv = ["squeue", "--noheader", f"--user={getpass.getuser()}", "--states=all", "--format=%i|%j|%T|%r|%N"]
-        completed = answer(argv, _LIMIT_S)
+        completed = answer(argv, _LIMIT_S, _environment(os.environ))
         is_answer = completed is not None and completed.returncode == 0
         _list = time.monotonic(), parse_jobs(completed.stdout) if completed and is_answer else None
     return _list[1]
@@ -168,14 +168,33 @@ def end_sentence(job: SlurmJob) -> str:
 
 def signal_supervisor(job_id: str) -> None:
     """Send TERM to the job's batch process, which is the run's supervisor."""
-    answer(["scancel", "--batch", "--signal=TERM", job_id], _LIMIT_S)
+    answer(["scancel", "--batch", "--signal=TERM", job_id], _LIMIT_S, _environment(os.environ))
     forget_list()
 
 
 def cancel(job_id: str) -> None:
     """Cancel a job, whatever its state."""
-    answer(["scancel", job_id], _LIMIT_S)
+    answer(["scancel", job_id], _LIMIT_S, _environment(os.environ))
     forget_list()
+
+
+def _directives(script: str) -> list[str]:
+    """Return the options in a job script, for the command line: there they win over variables (SBATCH_PARTITION)."""
+    mark = "#SBATCH "
+    with open(script, encoding="utf-8") as file:
+        return [line[len(mark) :].strip() for line in file if line.startswith(mark)]
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables without the user's own settings of squeue and scancel: filters that hide jobs, questions.
+
+    Those of sbatch are defaults of the user's jobs and stay, except for what makes sbatch wait or submit several jobs.
+    """
+    return {
+        name: value
+        for name, value in variables.items()
+        if not name.startswith(("SQUEUE_", "SCANCEL_")) and name not in ("SBATCH_WAIT", "SBATCH_ARRAY_INX")
+    }
 
 
 def _reason(stderr: str) -> str:

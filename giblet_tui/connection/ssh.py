@@ -40,6 +40,7 @@ SLOT_LIMIT_S = 3.0
 """How long sshd may count a command that has ended: until then it opens no further session."""
 SHAKE_HANDS = "shake hands by SSH"
 """Stage of a connection in which both sides introduce themselves."""
+OPEN_CHANNEL = "open a channel"
 DROPPED_PAUSES_S = (0.3, 0.8, 1.6)
 """sshd drops some of those who arrive while many others are logging in (MaxStartups)."""
 _PROHIBITED = 1
@@ -101,7 +102,7 @@ class SSHConnection(AgentConnection):
         return self._transports[-1]
 
     def _open(self) -> Pipe:
-        with self._within(CHANNEL_LIMIT_S, "open a channel"):
+        with self._within(CHANNEL_LIMIT_S, OPEN_CHANNEL):
             channel = self._open_session()
             channel.exec_command(AGENT_COMMAND)
         return _ChannelPipe(channel, self._lost, self._check_link)
@@ -243,6 +244,11 @@ def _unreachable(error: Exception, node_name: str, stage: str) -> Unreachable:
         return Unreachable(
             f"{node_name} opens no further session on this connection: {reason}.",
             "Wait until other commands have ended, or ask its administrator for a higher MaxSessions.",
+        )
+    if stage == OPEN_CHANNEL and isinstance(error, (EOFError, ConnectionResetError)):
+        return Unreachable(
+            f"{node_name} let us in and then closed the connection: {reason}.",
+            "See whether this works: ssh NODE true. The account may be for files only (sftp, chroot), or closed.",
         )
     # A connection that is reset while both sides introduce themselves ends in EOFError instead.
     is_dropped = isinstance(error, paramiko.SSHException) and "protocol banner" in str(error)

@@ -31,7 +31,8 @@ _HEADER = """\
 
 Transport = Literal["local", "ssh", "openssh"]
 Multiplexer = Literal["auto", SessionKind]
-HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$(?!\n)")]
+_LONG_HOST = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$(?!\n)"
+HostName = Annotated[str, Meta(pattern=_LONG_HOST)]
 GroupName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$(?!\n)")]
 NodePath = Annotated[str, Meta(pattern=_PATH_PATTERN)]
 
@@ -171,6 +172,8 @@ def check_name(name: str) -> None:
     """Raise ConfigError if a node cannot have that name."""
     if not re.fullmatch(HOST_PATTERN, name):
         remedy = "Use at most 63 letters, digits, _ . and -, not starting with . or -."
+        if len(name) > 63 and re.fullmatch(_LONG_HOST, name):
+            remedy = f"Give it a shorter one: giblet node add NAME --host {name}"
         parts = re.fullmatch(r"(?:\w+://)?(?:[^@/]+@)?([A-Za-z0-9_.-]+)(?::.*|/.*)?", name)
         if parts and parts[1] != name and re.fullmatch(HOST_PATTERN, parts[1]):
             remedy = (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from giblet_train.schema.errors import ConfigError
-from giblet_tui.connection import notices, transport_choice
+from giblet_tui.connection import notices, ssh, transport_choice
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import NodeProbe, RunIds
 from giblet_tui.connection.ssh import SSHConnection
@@ -338,3 +338,9 @@ def test_a_host_certificate_is_checked_by_the_systems_ssh(cluster: Cluster, tens
         assert reaches(cluster, "by-authority", node.home) == "OpenSSHConnection"
     finally:
         node.close()
+
+
+def test_a_server_that_lets_us_in_and_then_closes_is_not_called_busy() -> None:
+    """sshd does so where its ChrootDirectory is wrong; root's own session ends in another way."""
+    failure = ssh._unreachable(ConnectionResetError(104, "Connection reset by peer"), "n1", ssh.OPEN_CHANNEL)
+    assert "n1 let us in and then closed the connection" in failure.message and "for files only" in failure.remedy

@@ -59,3 +59,27 @@ def test_without_slurm_on_the_path_a_job_counts_as_live(tmp_path: Path, monkeypa
     assert LocalRun(run_dir).has_job, "so `rm` keeps the run"
     (run_dir / "exit.json").write_text("{}")
     assert not LocalRun(run_dir).has_job
+
+
+def test_the_users_variables_neither_hide_jobs_nor_ask_nor_replace_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for program in ("sbatch", "squeue", "scancel"):
+        (tmp_path / program).write_text(
+            f'#!/bin/sh\necho "$@" >{tmp_path}/{program}.argv; env >{tmp_path}/{program}.env\n'
+        )
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for name in ("SQUEUE_PARTITION", "SCANCEL_INTERACTIVE", "SBATCH_WAIT", "SBATCH_PARTITION", "SBATCH_ACCOUNT"):
+        monkeypatch.setenv(name, "short")
+    run_dir = tmp_path / "runs" / "demo"
+    run_dir.mkdir(parents=True)
+    (run_dir / "launch.sh").write_text("#!/bin/sh\n#SBATCH --partition=gpu\n#SBATCH --signal=B:TERM@120\nexec true\n")
+    slurm.Slurm().start("gib-demo", ["/bin/sh", str(run_dir / "launch.sh")])
+    slurm.jobs()
+    slurm.cancel("12")
+    sent = {p.stem: p.read_text() for p in tmp_path.glob("*.env")}
+    assert "--partition=gpu --signal=B:TERM@120 " in (tmp_path / "sbatch.argv").read_text()
+    assert "SBATCH_ACCOUNT=short" in sent["sbatch"] and "SBATCH_WAIT" not in sent["sbatch"]
+    assert "SQUEUE_PARTITION" not in sent["squeue"] and "SCANCEL_INTERACTIVE" not in sent["scancel"]
+    slurm.forget_list()

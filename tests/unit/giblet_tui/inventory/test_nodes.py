@@ -123,7 +123,8 @@ def test_the_first_node_makes_the_file(own_files: Path, monkeypatch: pytest.Monk
         ("ssh://ada@tensor01/data", "Name it tensor01; "),
         ("-tensor01", "Use at most 63 letters"),
         ("ada@.hidden", "Use at most 63 letters"),
-        ("a" * 64, "Use at most 63 letters"),
+        ("a" * 64, "Give it a shorter one: giblet node add NAME --host aaa"),
+        ("a" * 300, "Use at most 63 letters"),
     ],
 )
 def test_the_advice_for_a_bad_name_is_a_name_that_can_be(name: str, remedy: str) -> None:
