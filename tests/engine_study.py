@@ -34,7 +34,7 @@ def config(**overrides: Any) -> Config:
         "steps_per_epoch": 10,
         "warmup_steps": 4,
         "learning_rate": 2e-3,
-        "model": {"width": 16, "n_layers": 1, "bottleneck_dim": 6, "window_trs": 40},
+        "model": {"width": 16, "n_layers": 1, "bottleneck_dim": 6, "window_trs": 40, "context_trs": 12, "fir_trs": 13},
         "split": {"gap_trs": 14},
     }
     for key, item in overrides.items():

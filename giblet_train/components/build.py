@@ -234,7 +234,7 @@ def _check_sizes(config: Config, shape: ModelSize, n_train: int, ranks: ProcessG
     if shape.fir_trs > n_train:
         raise ConfigError(
             f"model.fir_trs {shape.fir_trs} is longer than all {n_train} training TRs.",
-            "A response lasts some 20 s: 13 TRs of 1.5 s are the default.",
+            "A response with a memory lasts some 40 s: 27 TRs of 1.5 s are the default.",
         )
 
 

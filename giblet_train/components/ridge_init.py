@@ -41,7 +41,13 @@ Doubles = NDArray[np.float64]
 Singles = NDArray[np.float32]
 QUARTERS, HALVES, FEW_SPACES = 4, 2, 6
 MEMORIES_S = (0.0, 15.0)
-SMOOTH_S, JITTER_S = 3.75, 1.1
+SMOOTH_S = (3.75, 30.0)
+"""Time over which weights at two lags are similar, for each of MEMORIES_S.
+
+Responses differ in latency and width, so weights without memory may change in seconds. A memory is a slow decay whose
+shape varies little: freedom at each lag would only fit noise.
+"""
+JITTER_S = 1.1
 LEAST_SHARE = 0.01
 ENOUGH_VOXELS = 8192
 LINEAR_PARENTS = 3
@@ -130,9 +136,9 @@ def lag_priors(response_L: Doubles, tr_s: float, convolved: bool) -> tuple[Doubl
     lag_s = np.arange(len(response_L)) * tr_s
     apart_LL = np.subtract.outer(lag_s, lag_s)
     blurred_L = np.exp(-0.5 * (apart_LL / JITTER_S) ** 2) @ response_L
-    alike_LL = np.exp(-0.5 * (apart_LL / SMOOTH_S) ** 2)
     priors = []
-    for memory_s in MEMORIES_S:
+    for memory_s, smooth_s in zip(MEMORIES_S, SMOOTH_S, strict=True):
+        alike_LL = np.exp(-0.5 * (apart_LL / smooth_s) ** 2)
         size_L = np.convolve(blurred_L, np.exp(-lag_s / memory_s))[: len(lag_s)] if memory_s else blurred_L
         size_L = np.sqrt(np.maximum(size_L, 0.0))
         priors.append(alike_LL * np.outer(size_L, size_L))

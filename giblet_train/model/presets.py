@@ -27,9 +27,9 @@ class ModelSize:
 
 # tiny has no blocks: with minutes of film they fit noise, and its latents are then a reduced-rank FIR regression.
 _PRESETS = {
-    "tiny": ModelSize(64, 0, 2, 24, 16, 64, 12, 13, 128),
-    "lab": ModelSize(384, 4, 6, 256, 32, 128, 12, 13, 512),
-    "large": ModelSize(1024, 8, 16, 1024, 64, 192, 12, 13, 1024),
+    "tiny": ModelSize(64, 0, 2, 24, 16, 78, 26, 27, 128),
+    "lab": ModelSize(384, 4, 6, 256, 32, 142, 26, 27, 512),
+    "large": ModelSize(1024, 8, 16, 1024, 64, 206, 26, 27, 1024),
 }
 
 

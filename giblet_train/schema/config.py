@@ -216,9 +216,9 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     """Blocks of the trunk."""
     window_trs: Count | None = None
     """TRs per training window."""
-    context_trs: CountOrZero = 12
+    context_trs: CountOrZero = 26
     """First TRs of a window that serve as context only and are not scored."""
-    fir_trs: Count = 13
+    fir_trs: Count = 27
     """Length of the causal FIR kernel in TRs."""
     dropout: Fraction = 0.2
     """Dropout in the trunk."""

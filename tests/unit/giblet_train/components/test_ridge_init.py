@@ -13,6 +13,7 @@ from giblet_train.components.marginal_likelihood import SHARES
 from giblet_train.components.ridge_init import lag_priors, ridge_start
 from giblet_train.data.simulation.learning_study import simulate_learning_study
 from giblet_train.evaluation.evaluator import Evaluator
+from giblet_train.evaluation.metrics import pearson
 from giblet_train.model.presets import shape_of
 from tests.engine_study import ALONE, config, split_data
 
@@ -174,6 +175,27 @@ def test_latents_of_the_start_can_be_left_out():
     z_BWZ = model.linear_path(features, seen_BW)
     expected = z_BWZ[..., :4] @ model.heads.start_ZR[:4]
     torch.testing.assert_close(model.predict(model(features, seen_BW)), expected)
+
+
+def test_a_memory_is_one_slow_shape_and_a_response_without_memory_is_not():
+    plain_LL, memory_LL = lag_priors(response_kernel(config(), 1.5, 27).double().numpy(), 1.5, False)
+    leading = [np.linalg.eigvalsh(prior_LL)[-1] / np.trace(prior_LL) for prior_LL in (plain_LL, memory_LL)]
+    assert leading[0] < 0.85 < 0.9 < leading[1]
+    after_30_s = [np.diag(prior_LL)[20] / np.diag(prior_LL).max() for prior_LL in (plain_LL, memory_LL)]
+    assert after_30_s[0] < 0.01 and after_30_s[1] > 0.05
+
+
+def test_integration_over_seconds_needs_lags_beyond_the_haemodynamic_response():
+    study = simulate_learning_study("integration", 300, 0, n_voxels=30)
+    r = {}
+    for fir_trs in (13, 27):
+        lengths = {"fir_trs": fir_trs, "context_trs": fir_trs - 1, "window_trs": 60}
+        cfg = config(model={"bottleneck_dim": 24, "start_nonlinear": False, **lengths})
+        setup = TrainingSetup.build(cfg, study.data, ALONE)
+        predicted = Evaluator.of(setup, study.data).predicted(setup.train_step.average.model)
+        rows, yes_V = study.data.split.test, study.data.responsive_V
+        r[fir_trs] = np.mean([pearson(x_TV, study.data.bold[s][rows])[yes_V].mean() for s, x_TV in predicted])
+    assert r[27] > r[13] + 0.005
 
 
 @pytest.mark.parametrize(
