@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.marks import can_train
+
 HERE = Path(__file__).parent
 SHARING = ("unit/giblet_train/portable/",)
 """Folders whose files share a fixture that takes long: one worker runs them all."""
@@ -75,20 +77,31 @@ def needs_the_engine(path: Path) -> bool:
     return any(p.exists() and p != path and needs_the_engine(p) for p in ours)
 
 
-def runs_on_a_laptop(path: Path) -> bool:
-    """Return True for a unit test that a laptop runs completely."""
-    return HERE / "unit" in path.parents and not needs_the_engine(path) and "can_train" not in path.read_text()
+@cache
+def on_a_laptop(path: Path) -> bool:
+    """Return True for unit tests that a laptop runs, all but those that are marked with `can_train`."""
+    return HERE / "unit" in path.parents and not needs_the_engine(path)
 
 
+IS_ENGINE_PART = find_spec("torch") is not None and os.environ.get("GIBLET_TESTS") == "engine"
 if find_spec("torch") is None:
     collect_ignore = [str(p) for p in HERE.rglob("test_*.py") if needs_the_engine(p)]
-elif os.environ.get("GIBLET_TESTS") == "engine":
-    collect_ignore = [str(p) for p in HERE.rglob("test_*.py") if runs_on_a_laptop(p)]
+elif IS_ENGINE_PART:
+    collect_ignore = [
+        str(p) for p in HERE.rglob("test_*.py") if on_a_laptop(p) and "@can_train" not in p.read_text()
+    ]
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook, which comes before that of a conftest.py
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file with one worker, which makes its fixtures once, and begin with the files that take longest."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep each file with one worker, which makes its fixtures once, and begin with the files that take longest.
+
+    Of a file that a laptop runs too, the engine's part runs what needs the engine.
+    """
+    if IS_ENGINE_PART:
+        laptop_items = [i for i in items if on_a_laptop(i.path) and can_train.mark not in i.iter_markers()]
+        config.hook.pytest_deselected(items=laptop_items)
+        items[:] = [item for item in items if item not in laptop_items]
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item.path.relative_to(HERE).as_posix())))
     items.sort(key=lambda item: _rank(item.path.relative_to(HERE).as_posix()))

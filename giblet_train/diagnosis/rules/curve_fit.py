@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from operator import mul
 from typing import NamedTuple
 
 N_RATES = 24
@@ -48,12 +49,14 @@ def from_steepest(points: Points) -> Points:
 def falls(points: Points, knee: float = math.inf) -> list[ExponentialFit]:
     """Return the best fit for each rate, if it falls. points: at least three, x ascending from 0 or more."""
     span = max(1e-9, min(knee, points[-1][0]) - points[0][0])
+    clipped = [min(x, knee) for x, _ in points]
+    values = _Values.of([y for _, y in points])
     fits = []
     for i in range(N_RATES):
         rate = SLOWEST * (FASTEST / SLOWEST) ** (i / (N_RATES - 1)) / span
-        fit = _linear(points, rate, knee)
-        if fit.height > 0:
-            fits.append(fit)
+        floor, height, error = _line([math.exp(-rate * x) for x in clipped], values)
+        if height > 0:
+            fits.append(ExponentialFit(floor, height, rate, knee, error))
     return fits
 
 
@@ -93,6 +96,7 @@ def _power_laws(points: Points, x: float) -> list[tuple[float, float]]:
     """Return (error, value at x) for each power law floor + height · (1 + (t - t0) / onset)^-exponent that falls."""
     start = points[0][0]
     span = max(1e-9, points[-1][0] - start)
+    values = _Values.of([y for _, y in points])
     fits = []
     for exponent in EXPONENTS:
         for onset in ONSETS:
@@ -100,7 +104,7 @@ def _power_laws(points: Points, x: float) -> list[tuple[float, float]]:
             def shape(t: float, onset: float = onset * span, exponent: float = exponent) -> float:
                 return float((1 + (t - start) / onset) ** -exponent)
 
-            floor, height, error = _line([shape(t) for t, _ in points], [y for _, y in points])
+            floor, height, error = _line([shape(t) for t, _ in points], values)
             if height > 0:
                 fits.append((error, floor + height * shape(x)))
     return fits
@@ -129,7 +133,7 @@ def _plane(first: Sequence[float], second: Sequence[float], y: Sequence[float]) 
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:
-    return sum(x * y for x, y in zip(a, b, strict=True))
+    return float(sum(map(mul, a, b)))
 
 
 def _student(freedom: int) -> float:
@@ -137,19 +141,24 @@ def _student(freedom: int) -> float:
     return 1.96 + 2.4 / freedom + 4.5 / freedom**2
 
 
-def _linear(points: Points, rate: float, knee: float) -> ExponentialFit:
-    """Fit y on exp(-rate · min(x, knee)) by ordinary least squares."""
-    shape = [math.exp(-rate * min(x, knee)) for x, _ in points]
-    floor, height, error = _line(shape, [y for _, y in points])
-    return ExponentialFit(floor, height, rate, knee, error)
+class _Values(NamedTuple):
+    """The values that shapes are fitted to: many shapes to the same values."""
+
+    mean: float
+    centred: Sequence[float]
+
+    @classmethod
+    def of(cls, y: Sequence[float]) -> _Values:
+        """Centre the values."""
+        mean = sum(y) / len(y)
+        return cls(mean, [value - mean for value in y])
 
 
-def _line(shape: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
-    """Return floor, height and error of ordinary least squares of y on one shape."""
-    n = len(y)
-    mean_g, mean_y = sum(shape) / n, sum(y) / n
-    spread = sum((g - mean_g) ** 2 for g in shape)
-    product = sum((g - mean_g) * (v - mean_y) for g, v in zip(shape, y, strict=True))
-    height = product / spread if spread else 0.0
-    floor = mean_y - height * mean_g
-    return floor, height, sum((v - floor - height * g) ** 2 for g, v in zip(shape, y, strict=True))
+def _line(shape: Sequence[float], values: _Values) -> tuple[float, float, float]:
+    """Return floor, height and error of ordinary least squares of the values on one shape."""
+    mean = sum(shape) / len(shape)
+    centred = [g - mean for g in shape]
+    spread = _dot(centred, centred)
+    height = _dot(centred, values.centred) / spread if spread else 0.0
+    residuals = [v - height * g for g, v in zip(centred, values.centred, strict=True)]
+    return values.mean - height * mean, height, _dot(residuals, residuals)

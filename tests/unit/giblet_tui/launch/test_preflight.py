@@ -22,6 +22,7 @@ from giblet_tui.launch.preflight import check_node, check_run, refuse
 from giblet_tui.launch.request import LaunchRequest
 from giblet_tui.reporting.doctor import doctor_json, finding_lines
 from tests import fleets
+from tests.marks import can_train
 
 NODE = Node(name="n", host="n")
 ENGINE = EngineFacts(python="/e/bin/python", version="0.1.0", fingerprint="0" * 12, torch="2.13.0")
@@ -224,8 +225,8 @@ def test_an_interpreter_that_others_can_change_is_not_run(tmp_path: Path) -> Non
     assert not ran.exists()
 
 
+@can_train
 def test_the_node_answers_all_of_it_in_one_call(tmp_path: Path) -> None:
-    pytest.importorskip("nibabel")
     (tmp_path / "data").mkdir()
     arguments = {"workdir": str(tmp_path), "python": sys.executable, "key": "", "config": dump(OWN)}
     answer = decode(json.loads(json.dumps(agent_preflight.preflight(arguments, lambda event: None))), Preflight)
