@@ -87,9 +87,7 @@ IS_ENGINE_PART = find_spec("torch") is not None and os.environ.get("GIBLET_TESTS
 if find_spec("torch") is None:
     collect_ignore = [str(p) for p in HERE.rglob("test_*.py") if needs_the_engine(p)]
 elif IS_ENGINE_PART:
-    collect_ignore = [
-        str(p) for p in HERE.rglob("test_*.py") if on_a_laptop(p) and "@can_train" not in p.read_text()
-    ]
+    collect_ignore = [str(p) for p in HERE.rglob("test_*.py") if on_a_laptop(p) and "@can_train" not in p.read_text()]
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook, which comes before that of a conftest.py

@@ -43,13 +43,15 @@ def missing() -> list[str]:
 def wait_until(condition: Callable[[], Any], limit_s: float = 120.0, what: str = "the condition") -> Any:
     """Return the first true value of `condition`. Raises AssertionError after `limit_s`.
 
-    Asking takes at most a third of the time: a condition may start a program, which competes with what it waits for.
+    A file that it reads may not be there yet. Asking takes at most a third of the time: a condition may start a
+    program, which competes with what it waits for.
     """
     deadline = time.monotonic() + limit_s
     while True:
         began = time.monotonic()
-        if value := condition():
-            return value
+        with contextlib.suppress(FileNotFoundError):
+            if value := condition():
+                return value
         assert time.monotonic() < deadline, f"{what} did not come about within {limit_s:.0f} s"
         time.sleep(max(0.02, 2 * (time.monotonic() - began)))
 

@@ -80,7 +80,7 @@ def test_on_a_cpu_one_after_the_other_and_the_best_is_named(grid: Grid) -> None:
     assert grid.notes()[:3] == [["begin", "0.1"], ["end", "0.1"], ["begin", "0.3"]]
     assert not grid.run(third).record("heartbeat.json")
     grid.open("0.3")
-    wait_until(lambda: grid.run(third).ended, 60.0, what="the last run")
+    wait_until(lambda: grid.run(third).ended, what="the last run")
     assert [word for word, _ in grid.notes()] == ["begin", "end"] * 3
     result = grid.laptop.giblet("sweep")
     assert result.returncode == 0, result.stderr
@@ -94,7 +94,7 @@ def test_on_gpus_as_many_as_are_free_and_a_waiting_run_can_be_stopped(grid: Grid
     first, second, third = grid.launch("--gpus", "1")
     wait_until(lambda: len(grid.notes()) == 2, what="two runs")
     assert {note[2] for note in grid.notes()} == {"GPU-0", "GPU-1"}
-    assert "GPU" in str(grid.run(third).record("supervisor.json").get("waiting_for"))
+    wait_until(lambda: "GPU" in str(grid.run(third).record("supervisor.json").get("waiting_for")), what="the third")
     stopped = grid.laptop.giblet("stop", third, "--grace", "1")
     assert stopped.returncode == 0 and grid.run(third).ended
     grid.open("0.1", "0.3")

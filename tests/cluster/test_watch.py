@@ -74,7 +74,7 @@ def test_one_look(tensor01: LoopbackNode, home: Path) -> None:
     tensor01.record_gpus("case $1 in *gpu=*) echo '0, GPU-1, RECORDED, 1024, 2048, 50, 60';; *) ;; esac")
     node = tensor01.node(workdir=str(home))
     snapshot = observe_once(node)
-    assert (snapshot.link, snapshot.facts.n_cpus > 0, abs(snapshot.facts.clock_skew_s) < 1) == ("live", True, True)
+    assert (snapshot.link, snapshot.facts.n_cpus > 0, abs(snapshot.facts.clock_skew_s) < 60) == ("live", True, True)
     assert [(gpu.name, gpu.memory_used_gib) for gpu in snapshot.facts.gpus] == [("RECORDED", 1.0)]
     (run,) = snapshot.runs
     assert (run.run.run_id, run.health.state) == (run_dir.run_id, "running")
