@@ -1,6 +1,8 @@
 """Maps on the cortex: what is at the back of the left hemisphere is drawn there, and only there."""
 
 import re
+import subprocess
+import sys
 from base64 import b64decode
 from io import BytesIO
 
@@ -50,6 +52,14 @@ def test_a_spot_at_the_back_of_the_left_hemisphere_is_drawn_there(kind):
     spot = coloured(drawn["left, lateral"])
     assert len(spot) > 50 and spot[:, 1].min() > 0.7 * drawn["left, lateral"].shape[1], "posterior is on the right"
     assert not len(coloured(drawn["right, lateral"])) and not len(coloured(drawn["right, medial"]))
+
+
+def test_the_files_of_nilearn_are_read_without_importing_it():
+    program = (
+        "import sys; from giblet_train.analysis.cortex import fsaverage5; "
+        "assert fsaverage5() is not None and 'nilearn' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_what_cannot_be_placed_is_not_drawn(monkeypatch):
