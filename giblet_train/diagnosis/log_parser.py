@@ -13,6 +13,8 @@ import msgspec
 from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
 from giblet_train.diagnosis.log_reader.log_files import read_file, read_folder
 from giblet_train.diagnosis.log_reader.reader import TrainingLog, read_lines
+from giblet_train.diagnosis.rules.adversarial import reward_change
+from giblet_train.diagnosis.run_start import format_loss
 from giblet_train.schema import yaml_io
 from giblet_train.schema.config import COMPONENTS, Config
 from giblet_train.schema.config_loader import from_mapping
@@ -56,6 +58,11 @@ class ParsedLog(msgspec.Struct, frozen=True, kw_only=True):
     def tail(self) -> tuple[str, ...]:
         """Return the last lines after the last sign of progress."""
         return self.log.end.tail
+
+    @property
+    def has_course(self) -> bool:
+        """Return True if it shows whether the training learns: losses of epochs, or a reward that rises."""
+        return bool(self.metrics) or reward_change(self.log.balanced_rows) is not None
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -148,7 +155,9 @@ def _reading_notes(log: TrainingLog) -> list[str]:
     if log.summed_parts:
         notes.append(f"It prints no total loss: the sum of {', '.join(log.summed_parts)} is taken for it.")
     if log.is_adversarial:
-        notes.append(BALANCED)
+        change = reward_change(log.balanced_rows)
+        risen = f" Its reward rose from {format_loss(change[0])} to {format_loss(change[1])}." if change else ""
+        notes.append(f"{BALANCED}{risen}")
     if log.is_nameless and log.rows:
         second = " and the second for the validation loss" if log.rows[0].validation is not None else ""
         notes.append(f"Its numbers have no names: the first of each epoch is taken for the training loss{second}.")

@@ -94,7 +94,7 @@ def of_path(path: Path, config: str | None) -> Answer:
         subject=path.name,
         diagnosis=diagnosis,
         notes=(*plan_notes, *unplanned, *map(sanitize, parsed.notes)),
-        begun=bool(parsed.metrics),
+        begun=parsed.has_course,
         too_short=_few_epochs(parsed.metrics, parsed.n_epochs, log.is_blocks),
         balanced=log.is_adversarial,
         unread=_unread_lines(log),

@@ -46,7 +46,8 @@ live training in the same way.
 - **A log without a loss** is judged by an error such as `rmse`, or by numbers that only `train` and `val` name, if
   they fall at first.
 - **Not read**: three or more numbers without names. **Not judged**: losses that balance each other, as of adversarial
-  networks and reinforcement learning; only nan, a discriminator that wins, and the end are reported.
+  networks and reinforcement learning; only nan, a discriminator that wins, a reward that collapses, and the end are
+  reported. A reward that rises shows that such a training learns.
 
 The examples show logs of a training whose loss becomes nan in epoch 7 of 9, each up to the first nan, and what
 `giblet why` prints for them. Notes on standard error are left out. This page is written by

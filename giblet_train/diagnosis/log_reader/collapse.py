@@ -26,6 +26,12 @@ _OVERFLOW = re.compile(
 )
 
 
+_SCALE = re.compile(
+    r"\b(?:(?:loss|grad|amp|gradient)[_ ]?)?scaler?\s{0,3}[:=]?\s{0,3}(\d[\d.]{0,30}(?:e[+-]?\d{1,3})?)", re.IGNORECASE
+)
+"""A loss scale that is printed with the loss."""
+
+
 class Collapse(NamedTuple):
     """A quantity that stopped being a number, and did not recover."""
 
@@ -81,10 +87,15 @@ class CollapseWatch:
         self._scale, self._n_overflows = 0.0, 0
 
     def add_text(self, text: str) -> None:
-        """Follow the loss scale in messages about gradient overflow (DeepSpeed, apex)."""
-        match = _OVERFLOW.search(text)
-        if match:
-            self._scale, self._n_overflows = float(match[1]), self._n_overflows + 1
+        """Follow the loss scale: in messages about gradient overflow (DeepSpeed, apex), or printed with the loss."""
+        overflow = _OVERFLOW.search(text)
+        printed = None if overflow else _SCALE.search(text)
+        if overflow:
+            self._scale, self._n_overflows = float(overflow[1]), self._n_overflows + 1
+        elif printed:
+            before, self._scale = self._scale, float(printed[1])
+            # A scale that grows, or stays, is that of a training whose steps are taken.
+            self._n_overflows = self._n_overflows + 1 if self._scale < before else 0
 
     def add(self, observation: Observation, epoch: Optional[int]) -> None:
         """Follow the values of a line of the given epoch."""

@@ -56,6 +56,8 @@ class EpochRow(NamedTuple):
     validation_others: Mapping[str, float] = MappingProxyType({})
     fake_score: Optional[float] = None
     """Mean verdict of a discriminator on generated samples, from 0 to 1."""
+    reward: Optional[float] = None
+    """Mean reward of a reinforcement learner."""
 
 
 class Point(NamedTuple):
@@ -418,7 +420,8 @@ class EpochTable:
         train = epoch.first(((kind, "train", ""), (kind, "", "")))
         validation = epoch.first(((kind, "validation", ""), (kind, "test", "")))
         r = epoch.first((("r", "validation", ""), ("r", "", ""), ("r", "test", "")))
-        has_reward = epoch.value(("reward", "", "")) is not None
+        reward = epoch.value(("reward", "", ""))
+        has_reward = reward is not None
         others = {**epoch.parts("", OTHER), **epoch.parts("train", OTHER)}
         validation_others = epoch.parts("validation", OTHER) or epoch.parts("test", OTHER)
         if (train is None or kind == "error") and not train_parts:
@@ -443,6 +446,7 @@ class EpochTable:
             others,
             validation_others,
             fake_score,
+            reward,
         )
 
     def _total(
@@ -491,7 +495,8 @@ class EpochTable:
     def _complete(self, rows: List[EpochRow]) -> List[EpochRow]:
         """Give every row a training loss: of a log that prints only validation, that one."""
         if self.is_adversarial:
-            balanced = tuple(row for row in rows if row.train is None and len(row.train_parts) > 1)
+            without_total = [row for row in rows if row.train is None]
+            balanced = tuple(row for row in without_total if len(row.train_parts) > 1 or row.reward is not None)
             self.balanced_rows = balanced or self.balanced_rows
         if all(row.train is None for row in rows):
             rows = [row for row in rows if row.validation is not None]

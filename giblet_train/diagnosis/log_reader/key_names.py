@@ -27,7 +27,7 @@ SPLIT_NAMES = {
     ),
     "validation": (
         *("val", "valid", "validation", "eval", "evaluation", "validate", "validating", "dev", "heldout", "va", "vl"),
-        *("validierungs", "validacion", "validazione"),
+        *("validierungs", "validierung", "validacion", "validazione"),
     ),
     "test": ("test", "testing"),
 }
@@ -50,7 +50,7 @@ ADVERSARIAL = frozenset(
 """Words of losses that balance each other, so that neither they nor their sum must fall."""
 REINFORCEMENT = frozenset(_words("policy critic actor surrogate pi"))
 """The same for reinforcement learning, where also a total that is printed need not fall."""
-_REWARD = frozenset({"reward", "rew"})
+_REWARD = frozenset({"reward", "rew", "return"})
 _OF_REWARDS = _REWARD | frozenset(_words("mean avg average total episode ep rollout train score objective rlhf env"))
 """Words of the reward that a training raises. Preference losses print `rewards/chosen`, and fall."""
 _NETWORK = re.compile(r"(?:net)?[DG](?:_[A-Za-z]\w*)?\Z")
@@ -67,7 +67,7 @@ _CORRELATION = frozenset({"corr", "correlation", "pearson", "pearsonr", "pcc", "
 
 _FILLER = _LOSS | frozenset(
     _words(
-        "total overall avg average averaged mean epoch step batch running current global sum all value final lm "
+        "total tot overall avg average averaged mean epoch step batch running current global sum all value final lm "
         "smoothed avr mvg moving ema de di du sur en for iter mini minibatch the is e dataloader idx and with of s ms "
         "sec took after done finished complete completed "
         "results set model network net now at end on in info"

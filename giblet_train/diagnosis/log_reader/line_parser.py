@@ -116,6 +116,12 @@ _LEADING = re.compile(
 _NAMELESS = re.compile(rf"\s*[:|,-]?\s*(?P<first>{NUMBER})(?:\s*[/|,;]?\s*(?P<second>{NUMBER}))?\s*$", re.IGNORECASE)
 """One or two numbers that are all that follows the counter of a line."""
 _DECIMAL = re.compile(r"\d*[.,]\d|\d[eE][-+]?\d|nan|inf", re.IGNORECASE)
+_SPLIT_BEHIND = re.compile(
+    rf"\b(\w*(?:loss|verlust|fehler|error|mse|mae))\s?[(\[]({_SPLITS}|train\w*|valid\w*)[)\]]", re.IGNORECASE
+)
+"""A split in parentheses behind its loss, such as `loss (val)` or `Verlust (Training)`."""
+_L_NAME = re.compile(r"(?<!\w)L_[A-Za-z]\w*\W{1,3}[-\d.n]")
+"""A loss whose name begins with an L, such as `L_tot 0.5`."""
 _LETTERS = re.compile(r"(?<!\w)L\s?[=:]\s?[-\d.n].*(?<!\w)V\s?[=:]\s?[-\d.n]")
 """Losses of training and validation that are called L and V."""
 _BAR = re.compile(r"\d+%\|[^|]*\|\s*(\d{1,12})/(\d{1,12})\s*\[")
@@ -212,6 +218,7 @@ class LineParser:
         text = _FAKE_SCORE.sub("d_fake_score", text) if "D(G(" in text else text
         text = _LOSS_AFTER.sub(r"\2 \3 \1: ", text)
         text = _JOINED_EPOCH.sub(r"\1 ", text)
+        text = _SPLIT_BEHIND.sub(r"\2 \1", text) if "(" in text or "[" in text else text
         text = _ungrouped(_POSSESSIVE.sub(r"\1 ", text) if "'s" in text else text)
         position = self._position_of(text)
         if self._is_summary(position):
@@ -425,7 +432,7 @@ def _may_have_values(text: str, position: Observation) -> bool:
         or position.kind == "round"
         or (position.step is not None and "train" in lowered and "val" in lowered)
         or (position.epoch is not None and position.kind == "line")
-        or (position.step is not None and names_networks(text))
+        or (position.step is not None and (names_networks(text) or _L_NAME.search(text) is not None))
         or (position.kind == "bar" and "total:" in lowered)
     )
 

@@ -249,7 +249,7 @@ class LogReader:
             self._note_unread(raw)
         elif observation is not None and observation.epoch is not None and not _has_names(observation):
             self._note_unnamed(raw)
-        if "verflow" in line.text or "OVERFLOW" in line.text:
+        if "verflow" in line.text or "OVERFLOW" in line.text or "scale" in line.text:
             self._collapse.add_text(line.text)
         if is_progress and self._scan.has_errors:
             is_progress = not _is_all_lost(observation) and self._has_moved(line.text)

@@ -1,13 +1,15 @@
-"""Rule for adversarial training whose discriminator wins, from the losses that a log prints."""
+"""Rules for logs whose losses balance each other: a discriminator that wins, and a reward that collapses."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from statistics import fmean, median
 
 from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
 from giblet_train.diagnosis.log_reader.key_names import REINFORCEMENT
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
+from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
 from giblet_train.diagnosis.rules.registry import rule
 from giblet_train.diagnosis.run_start import format_loss
 
@@ -25,6 +27,11 @@ LOST = 4.0
 """Loss of a generator from which its samples are taken for real in less than 2 % of the cases."""
 NO_FALL = 0.85
 """Share of its first loss down to which a generator's loss has not fallen, but for noise."""
+FEWEST_REWARDS = 8
+REWARD_ERRORS = 5.0
+"""Standard errors of a median that a change of the reward must exceed."""
+LOST_SHARE, ALL_LOST = 0.6, 0.8
+"""Share of a rise of the reward whose loss is reported, and from which it is likely."""
 NEVER_REAL = 0.02
 """Mean verdict of the discriminator on generated samples below which it takes none of them for real."""
 
@@ -62,6 +69,48 @@ def discriminator_wins(case: RunHistory) -> Finding | None:
             "regularise it (R1 penalty, label smoothing, augmentation)."
         ),
     )
+
+
+@rule(group="curve", level="warning")
+def reward_collapsed(case: RunHistory) -> Finding | None:
+    """Report a reward that had risen, and has lost most of its rise for good."""
+    rewards = _rewards(case.log.balanced_rows if case.log is not None else ())
+    if len(rewards) < FEWEST_REWARDS:
+        return None
+    n = len(rewards) // 5
+    levels = smoothed(rewards, n)[n - 1 :]
+    best_index = max(range(len(levels)), key=levels.__getitem__)
+    start, best, last = levels[0], levels[best_index], levels[-1]
+    error = REWARD_ERRORS * median_error(jitter(rewards), n)
+    rise, fall = best - start, best - last
+    if rise <= error or fall <= error or fall < LOST_SHARE * rise:
+        return None
+    return Finding(
+        confidence=0.7 if fall >= rise * ALL_LOST else TENTATIVE,
+        sentence=(
+            f"The reward had risen from {format_loss(start)} to {format_loss(best)}, and has fallen to "
+            f"{format_loss(last)}: {min(1.0, fall / rise):.0%} of the rise is lost."
+        ),
+        evidence={"start": start, "best": best, "last": last},
+        action=(
+            "Go back to the checkpoint with the best reward; lower the learning rate, or limit each update more (clip "
+            "range, target KL, fewer epochs per batch)."
+        ),
+    )
+
+
+def reward_change(rows: Sequence[EpochRow]) -> tuple[float, float] | None:
+    """Return the reward at the beginning and at the end if it has risen by more than its noise; else None."""
+    rewards = _rewards(rows)
+    if len(rewards) < FEWEST_REWARDS:
+        return None
+    third = len(rewards) // 3
+    first, last = median(rewards[:third]), median(rewards[-third:])
+    return (first, last) if last - first > REWARD_ERRORS * median_error(jitter(rewards), third) else None
+
+
+def _rewards(rows: Sequence[EpochRow]) -> list[float]:
+    return [row.reward for row in rows if row.reward is not None and math.isfinite(row.reward)]
 
 
 def _courses(rows: Sequence[EpochRow]) -> tuple[list[float], list[float]]:

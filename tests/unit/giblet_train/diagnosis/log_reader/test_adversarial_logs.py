@@ -72,3 +72,25 @@ def test_balanced_networks_accuse_nobody(kind: str) -> None:
 def test_the_verdicts_on_generated_samples_are_quoted() -> None:
     (cause,) = judged(WINS["dcgan"])
     assert "takes 0.2% of the generated samples for real" in cause.sentence
+
+
+@pytest.mark.parametrize(
+    ("rewards", "causes"),
+    [
+        ([-200 + 400 * (1 - math.exp(-k / 10)) if k < 45 else -250.0 for k in range(80)], ["reward_collapsed"]),
+        ([-200 + 400 * (1 - math.exp(-k / 10)) for k in range(80)], []),
+        ([-200 + 400 * (1 - math.exp(-k / 10)) - (150 if 30 <= k < 36 else 0) for k in range(80)], []),
+        ([-200.0] * 80, []),
+    ],
+    ids=["collapses", "rises", "falls for a while", "stays"],
+)
+def test_a_reward_that_collapses_is_named_and_one_that_rises_shows_learning(
+    rewards: list[float], causes: list[str]
+) -> None:
+    rng = random.Random(5)
+    parsed = parse(
+        f"Episode {10 * k} | mean reward {reward + rng.gauss(0, 8):.1f} | policy_loss 0.01 | value_loss 20.3"
+        for k, reward in enumerate(rewards)
+    )
+    assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes] == causes
+    assert parsed.has_course == (rewards[-1] > 0)

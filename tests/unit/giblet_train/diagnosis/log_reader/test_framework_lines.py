@@ -416,7 +416,13 @@ def test_a_flat_loss_below_zero_is_not_learnt_by_being_negative() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["[{e:3d}/300] L={v:.4f} V={w:.4f}", "ep {e} tl {v:.4f} vl {w:.4f} tracc 0.1", "| epoch {e} | loss {v:.4f} |"],
+    [
+        "[{e:3d}/300] L={v:.4f} V={w:.4f}",
+        "ep {e} tl {v:.4f} vl {w:.4f} tracc 0.1",
+        "| epoch {e} | loss {v:.4f} |",
+        "Epoche {e}: Verlust (Training) {v:.4f}; Verlust (Validierung) {w:.4f}",
+        "ep {e} loss[train] {v} loss[val] {w}",
+    ],
 )
 def test_short_names_of_losses_are_read(line: str) -> None:
     parsed, causes = judged([line.format(e=e, v=v, w=v + 0.1) for e, v in enumerate(FALL, 1)])
@@ -440,3 +446,21 @@ def test_the_best_round_that_xgboost_prints_once_more_is_no_restart() -> None:
     rounds = [f"[{i}]\ttrain-rmse:{v:.5f}\teval-rmse:{v * 1.05:.5f}" for i, v in enumerate(FALL)]
     parsed, _ = judged([*rounds, "Stopping. Best iteration:", rounds[12]])
     assert len(parsed.metrics) == len(FALL) and not parsed.log.restarted
+
+
+def test_parts_that_begin_with_an_l_are_read_with_a_counter_of_steps() -> None:
+    parsed, causes = judged(
+        [
+            f"[{e}/20] L_tot {4e5 + 10 * e + 3:.2f} | L_fMRI {4e5 + 10 * e:.2f} | L_vid 1.02 | L_txt 1.98"
+            for e in range(20)
+        ]
+    )
+    assert parsed.metrics and causes[:1] == ["scale_mismatch"]
+
+
+def test_a_loss_scale_that_only_falls_is_exhausted() -> None:
+    scales = [65536.0] * 20 + [65536.0 / 2**k for k in range(1, 30)]
+    lines = [f"it {10 * i} loss {FALL[min(i, 8)]:.4f} scale {scale:.6g}" for i, scale in enumerate(scales)]
+    assert judged(lines)[1][:1] == ["nan"]
+    usual = [f"it {10 * i} loss {FALL[i % 20]:.4f} scale {0.5 if i % 7 else 1.0}" for i in range(40)]
+    assert "nan" not in judged(usual)[1]
