@@ -39,6 +39,7 @@ PURE = 0.8
 """Share of the true variance from which a region has one space."""
 ROWS = {
     "right": "true space has the largest share, signal voxels",
+    "attainable": "the same of an observer who knows each space's part in these TRs without error",
     "right_there": "space that has the largest share in these TRs has the largest estimate, signal voxels",
     "right_pure": "true space has the largest share, regions with at least 80 % of their variance from one space",
     "named": "named as in these TRs (a space with more than half, or mixed), driven signal voxels",
@@ -157,6 +158,7 @@ def measured(run: LoadedRun) -> dict[str, Any]:
         )
     return {
         "right": right_V[signal_V].mean(),
+        "attainable": (there_V == best[region_V - 1])[signal_V].mean(),
         "right_there": (largest_V == there_V)[signal_V].mean(),
         "named": (posterior.preferred_V == named_V)[signal_V & driven_V].mean(),
         "right_pure": right_V[pure_V].mean(),

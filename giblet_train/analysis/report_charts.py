@@ -25,8 +25,11 @@ FMRI = "fmri"
 """Name of the loss of the brain."""
 
 
-def responses(data: PreparedSplit, maps: HeldOutMaps) -> str:
-    """Draw measured and predicted responses of the regions that are predicted best, over film time."""
+def responses(data: PreparedSplit, maps: HeldOutMaps, has_regions: bool) -> str:
+    """Draw measured and predicted responses of what is predicted best, over film time.
+
+    has_regions: True if the series are means of the regions of an atlas, False if they are of single voxels.
+    """
     r = {name: float(pearson(maps.predicted[name], maps.measured[name])) for name in maps.measured}
     rows = np.asarray(data.split.test)
     # The time of the film rises only if one film is shown once and without a break.
@@ -43,11 +46,18 @@ def responses(data: PreparedSplit, maps: HeldOutMaps) -> str:
         chart = line_chart(title, lines, clock, "response, sd", width=WIDE)
         wide = f'<div class="scroll" tabindex="0"><div class="wide">{chart}</div></div>'
         charts += figure(wide, "", heading=f"{name}: r = {r[name]:.2f}")
-    note = (
-        "Mean over the voxels of a region and over subjects, in standard deviations of a voxel, in held-out TRs; the "
-        f"{min(MOST_SERIES, len(r))} that are predicted best of {len(r)}. Averages have less noise than voxels, so "
-        "their r is higher."
-    )
+    noun = data.study.geometry.noun
+    unit = f"in standard deviations of a {noun.one}, in held-out TRs"
+    if has_regions:
+        note = (
+            f"Mean over the {noun.many} of a region and over subjects, {unit}; the {min(MOST_SERIES, len(r))} that are "
+            f"predicted best of {len(r)}. Averages have less noise than single {noun.many}, so their r is higher."
+        )
+    else:
+        note = (
+            f"Mean over subjects, {unit}; the {min(MOST_SERIES, len(r))} {noun.many} with the highest held-out r of "
+            "all, which is therefore higher than it would be on another film. data.atlas shows regions instead."
+        )
     return paragraph(note, "soft") + charts + paragraph("Source: series.tsv next to this page", "source")
 
 
@@ -56,7 +66,8 @@ def subjects(data: PreparedSplit, maps: HeldOutMaps) -> str:
     responsive_V = data.responsive_V if data.responsive_V.any() else np.ones(data.n_voxels, bool)
     rows = [(subject, float(r_V[responsive_V].mean()), None) for subject, r_V in maps.r.items()][:MOST_SUBJECTS]
     values = [value for _, value, _ in rows]
-    chart = bars("Held-out r of each subject", rows, "held-out r, mean of responsive voxels", "")
+    noun = data.study.geometry.noun
+    chart = bars("Held-out r of each subject", rows, f"held-out r, mean of responsive {noun.many}", "")
     count = f"; the first {MOST_SUBJECTS} of {len(maps.r)}" if len(maps.r) > MOST_SUBJECTS else ""
     caption = f"Held-out r of each subject, {min(values):.2f} to {max(values):.2f}{count}."
     return figure(f'<div class="narrow">{chart}</div>', caption, "sub-*_r maps next to this page")
@@ -78,7 +89,7 @@ def curves(metrics: Sequence[AnyMetric]) -> str:
     r = [_value(e.fmri_r) for e in epochs]
     if any(math.isfinite(value) for value in r):
         chart = line_chart("Validation r by epoch", [Line("validation", x, r, 1, 4)], "epoch", "r")
-        charts.append(figure(chart, "", heading="r of responsive voxels on the validation block"))
+        charts.append(figure(chart, "", heading="r of the brain on the validation block"))
     note = paragraph("A loss of 1 is that of the best constant. Source: metrics.jsonl of the run", "soft")
     return note + f'<div class="columns">{"".join(charts)}</div>'
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from giblet_train.analysis.cortex import Cortex
 from giblet_train.analysis.held_out_maps import FDR, HeldOutMaps
 from giblet_train.components.voxel_posterior import LEAST_SIGNAL, VoxelPosterior
-from giblet_train.data.geometry import VolumeGrid
+from giblet_train.data.geometry import Noun, VolumeGrid
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.pages.brain import BrainCanvas, Overlay, category_key, colour_bar
 from giblet_train.pages.colours import SEQUENTIAL
@@ -61,6 +61,10 @@ class MapSection:
         return Cortex.of(self.data.study.geometry, self._canvas)
 
     @property
+    def _noun(self) -> Noun:
+        return self.data.study.geometry.noun
+
+    @property
     def _n_significant(self) -> int:
         return int(self.maps.significant().sum())
 
@@ -103,12 +107,12 @@ class MapSection:
     def _prediction(self) -> str:
         coloured = (
             f"Coloured: significant at a false-discovery rate of {FDR:g} "
-            f"({self._n_significant} of {self.data.n_voxels} voxels)."
+            f"({self._n_significant} of {self.data.n_voxels} {self._noun.many})."
             if self._n_significant
-            else "No voxel is significant, so none is coloured."
+            else f"No {self._noun.one} is significant, so none is coloured."
         )
         caption = f"Held-out r, mean over subjects. {coloured}"
-        return self._figure(self._r, "How well each voxel is predicted", "held-out r", caption, SOURCE)
+        return self._figure(self._r, f"How well each {self._noun.one} is predicted", "held-out r", caption, SOURCE)
 
     def _ceiling(self) -> str:
         ceiling_V = np.nan_to_num(self.maps.ceiling_V)
@@ -131,12 +135,12 @@ class MapSection:
         weakest = float(posterior.explained_V[posterior.driven_V].min()) / 2
         overlay = Overlay(self._placed(strength_V), weakest, 1.0, self._placed(preferred_V))
         counts = {name: int((preferred_V == n).sum()) for n, name in enumerate(names)}
-        heading = "What drives each voxel"
+        heading = f"What drives each {self._noun.one}"
         caption = (
             "Feature space with more than half of the variance that the film explains in training; mixed: none has "
             f"half. Coloured where a response is {LEAST_SIGNAL:.0%} probable."
         )
-        pictures = self._pictures(overlay, heading, category_key(names, counts))
+        pictures = self._pictures(overlay, heading, category_key(names, counts, self._noun.many))
         return figure(pictures, caption, "maps space and share_* next to this page", heading)
 
     def _memory(self) -> str:
@@ -146,8 +150,8 @@ class MapSection:
         memory_V = np.where(posterior.driven_V, posterior.memory_s_V, 0.0)
         overlay = Overlay(self._placed(memory_V), 1.0, max(2.0, float(memory_V.max())), positive=SEQUENTIAL)
         caption = (
-            "Mean time constant of each voxel's memory, in seconds: how long a response outlasts its cause beyond the "
-            "haemodynamic response."
+            f"Mean time constant of each {self._noun.one}'s memory, in seconds: how long a response outlasts its cause "
+            "beyond the haemodynamic response."
         )
         source = "map memory_s next to this page"
         return self._figure(overlay, "How long it remembers", "memory, s", caption, source)

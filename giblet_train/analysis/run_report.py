@@ -20,10 +20,12 @@ from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.analysis.report_charts import balance, curves, responses, subjects
 from giblet_train.analysis.report_maps import MapSection
 from giblet_train.diagnosis.criteria import WORDS, Verdict
+from giblet_train.evaluation.metrics import SEGMENT_TRS
 from giblet_train.pages.charts import bars, value_table
 from giblet_train.pages.film import film_time
 from giblet_train.pages.page import figure, html_page, paragraph, table
 from giblet_train.pages.png import data_uri, png_uri
+from giblet_train.pages.scores import score_table
 from giblet_train.schema.config import Config, ordered_spaces
 from giblet_train.schema.records import AnyMetric
 
@@ -49,7 +51,7 @@ def report_page(parts: ReportParts) -> str:
     """Return the report as HTML."""
     sections = [
         ("Maps of the brain", MapSection(parts.run.data, parts.maps, parts.run.setup.posterior).html()),
-        ("Measured and predicted responses", responses(parts.run.data, parts.maps)),
+        ("Measured and predicted responses", responses(parts.run.data, parts.maps, bool(parts.run.regions()))),
         ("Regions", _regions(parts)),
         ("Subjects", subjects(parts.run.data, parts.maps)),
         ("The film, reconstructed", _film(parts)),
@@ -79,6 +81,7 @@ def _opening(parts: ReportParts) -> str:
 def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
     """Return three sentences: what was asked, how well brains are predicted, and how well the film is reconstructed."""
     data, encoding = parts.run.data, parts.figures["encoding"]
+    noun = data.study.geometry.noun
     tr_s, n_test = data.study.tr_s, len(data.split.test)
     spaces = _join_words(list(data.inputs))
     question = (
@@ -94,9 +97,9 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
     ridge = f" (ridge regression: {encoding['r_ridge']:.2f})" if _is_number(encoding.get("r_ridge")) else ""
     n_significant = int(parts.maps.significant().sum())
     prediction = (
-        f"In responsive voxels, predicted and measured responses correlate with r = {_decimal(r)}{between}{share}"
+        f"In responsive {noun.many}, predicted and measured responses correlate with r = {_decimal(r)}{between}{share}"
         f"{ridge}; "
-        f"{n_significant} of {data.n_voxels} voxels are predicted above chance (false-discovery rate {FDR:g})."
+        f"{n_significant} of {data.n_voxels} {noun.many} are predicted above chance (false-discovery rate {FDR:g})."
     )
     skills = parts.figures["decoding"].get("predicted", {})
     better = [m for m in ordered_spaces(skills) if (skills[m]["skill"] or 0.0) > 0]
@@ -115,7 +118,7 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
 
 
 def _regions(parts: ReportParts) -> str:
-    maps, regions = parts.maps, parts.run.regions()
+    maps, regions, many = parts.maps, parts.run.regions(), parts.run.data.study.geometry.noun.many
     rows = [(p.name, p.voxels_V) for p in regions if p.voxels_V.any()]
     if not rows:
         return ""
@@ -123,7 +126,7 @@ def _regions(parts: ReportParts) -> str:
     ordered = sorted(rows, key=lambda row: -float(maps.group_r_V[row[1]].mean()))
     means = [(name, float(maps.group_r_V[v].mean()), _mean(maps.ceiling_V[v])) for name, v in ordered[:40]]
     chart = bars(
-        "Held-out r of each region and its noise ceiling", means, "held-out r, mean of voxels", "noise ceiling"
+        "Held-out r of each region and its noise ceiling", means, f"held-out r, mean of {many}", "noise ceiling"
     )
     cells = [
         (
@@ -135,36 +138,19 @@ def _regions(parts: ReportParts) -> str:
         )
         for name, v in ordered
     ]
-    figures = table(("region", "voxels", "r", "ceiling", "significant"), cells)
+    figures = table(("region", many, "r", "ceiling", "significant"), cells)
     source = "regions.tsv next to this page; giblet evaluate RUN"
-    caption = "Regions of the atlas, best first. Significant: share of the voxels of a region."
+    caption = f"Regions of the atlas, best first. Significant: share of the {many} of a region."
     return f'<div class="columns">{figure(chart, caption, source)}<div>{figures}</div></div>'
 
 
 def _film(parts: ReportParts) -> str:
-    rows = [
-        (
-            f"{m} {origin(source)}",
-            _decimal(scores.get("skill"), sign=True),
-            _decimal(scores.get("r")),
-            _percent(scores.get("two_way")),
-            _percent(scores.get("top_1")),
-        )
+    scores_by_row = {
+        f"{m} {origin(source)}": scores
         for source, modalities in parts.figures["decoding"].items()
         for m, scores in modalities.items()
-    ]
-    scores = ""
-    if rows:
-        chances = [
-            s["top_1_chance"] for m in parts.figures["decoding"].values() for s in m.values() if "top_1_chance" in s
-        ]
-        by_chance = f"; by chance 50% and {_percent(chances[0])}" if chances else ""
-        scores = table(("", "skill", "r", "two-way", "identified"), rows) + paragraph(
-            "Skill: 1 is perfect, 0 the training mean. Two-way: how often a reconstructed segment is more like the "
-            "true one than like another. Identified: how often it is more like the true one than like any "
-            f"other{by_chance}.",
-            "soft",
-        )
+    }
+    scores = score_table(scores_by_row, SEGMENT_TRS) if scores_by_row else ""
     if parts.clip is None:
         note = "There is no clip, because the video features cannot be turned back into pictures."
         return scores and scores + paragraph(note, "soft")
@@ -209,7 +195,7 @@ def _lesions(parts: ReportParts) -> str:
     study = parts.lesions
     if study is None or not study["lesions"]:
         return ""
-    modalities = ordered_spaces(study["before"])
+    modalities, many = ordered_spaces(study["before"]), parts.run.data.study.geometry.noun.many
     rows = {}
     for lesion in study["lesions"]:
         changes = [lesion["changes"][m]["skill"] for m in modalities]
@@ -218,8 +204,8 @@ def _lesions(parts: ReportParts) -> str:
         ]
     largest = max([0.02, *(abs(value) for cells in rows.values() for value, _ in cells if math.isfinite(value))])
     caption = (
-        f"Skill that the reconstruction from {study['source']} brains loses without the voxels of a region. "
-        f"* more than with {study['n_draws']} random sets of as many voxels (p ≤ .05)."
+        f"Skill that the reconstruction from {study['source']} brains loses without the {many} of a region. "
+        f"* more than with {study['n_draws']} random sets of as many {many} (p ≤ .05)."
     )
     return figure(value_table("region", rows, modalities, largest), escape(caption), "giblet lesion RUN")
 
@@ -253,8 +239,8 @@ def _refit(parts: ReportParts) -> str:
 def methods_sentence(parts: ReportParts) -> str:
     """Return a paragraph for a methods section, with the numbers of this run."""
     config, data, encoding = parts.run.config, parts.run.data, parts.figures["encoding"]
-    split = data.split
-    kind = "a ridge regression with per-voxel priors over feature spaces and a transformer that adds to it"
+    split, noun = data.split, data.study.geometry.noun
+    kind = f"a ridge regression with priors of each {noun.one} over feature spaces and a transformer that adds to it"
     if config.model.start != "ridge":
         kind = "a transformer"
     if config.model.kind == "dense":
@@ -262,7 +248,7 @@ def methods_sentence(parts: ReportParts) -> str:
     sizes = f"{len(split.train)} training, {len(split.validation)} validation and {len(split.test)} test TRs"
     responsive = int(encoding["n_responsive"])
     return (
-        f"Responses of {_with_count(len(data.subjects), 'subject')} ({data.n_voxels} voxels, TR "
+        f"Responses of {_with_count(len(data.subjects), 'subject')} ({data.n_voxels} {noun.many}, TR "
         f"{data.study.tr_s:g} s) were "
         f"predicted from {_join_words(list(data.inputs))} features by {kind}. "
         "The scans were split "
@@ -271,8 +257,9 @@ def methods_sentence(parts: ReportParts) -> str:
         f"were fitted to training TRs alone; the weights were selected on the validation block. {_refit(parts)}"
         f"{_drift(config)} "
         f"Prediction was measured by the Pearson correlation of predicted and measured responses of the test block, "
-        f"averaged over subjects and over the {responsive} voxels with reliable inter-subject correlation in training. "
-        f"One-sided p values compare it with {parts.maps.null}, pooled over voxels; they were corrected by the "
+        f"averaged over subjects and over the {responsive} {noun.many} with reliable inter-subject correlation in "
+        "training. "
+        f"One-sided p values compare it with {parts.maps.null}, pooled over {noun.many}; they were corrected by the "
         f"false-discovery rate (Benjamini and Hochberg 1995). The noise ceiling is the root of the inter-subject "
         f"correlation. 95% intervals use the "
         "long-run variance of what each TR contributes, from its slowest cosines (Lazarus et al. 2018)."
@@ -300,10 +287,6 @@ def _decimal(value: float | None, *, sign: bool = False) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:{'+' if sign else ''}.2f}".replace("-", "−")
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.0%}"
 
 
 def _join_words(words: Sequence[str]) -> str:

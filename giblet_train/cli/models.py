@@ -31,7 +31,7 @@ from giblet_train.portable.decode import decode as decode_film
 from giblet_train.portable.decode import decoded_facts, read_sentences, write_decoded
 from giblet_train.portable.film_features import FilmFeatures, film_of
 from giblet_train.portable.inference import Inference
-from giblet_train.portable.measured import read_measured
+from giblet_train.portable.measured import length_notes, read_measured
 from giblet_train.portable.model_file import check_model_path, default_subject, write_model
 from giblet_train.portable.new_subject import fit_new_subject, label_of, new_subject_facts, new_subject_lines
 from giblet_train.portable.open_model import card_facts, open_model, publish_run
@@ -122,9 +122,10 @@ def new_subject(
     for note in measured.notes:
         report_progress(note)
     given_film = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
-    fitted = fit_new_subject(
-        Inference.of(opened), FilmFeatures.of(opened, given_film), measured, label, report_progress
-    )
+    film_features = FilmFeatures.of(opened, given_film)
+    for note in length_notes(measured, film_features.seconds):
+        report_progress(note)
+    fitted = fit_new_subject(Inference.of(opened), film_features, measured, label, report_progress)
     write_model(fitted.model, path)
     report_progress(str(path))
     print(json.dumps(new_subject_facts(fitted)) if as_json else "\n".join(new_subject_lines(fitted)))
@@ -163,6 +164,8 @@ def decode(
         silent = {*(without or ()), *(["text"] if "text" in opened.header.features and not has_text else [])}
         given_film = film_of(film, annotations, features or (), sorted(silent), start, scan_lengths=scan_lengths)
         film_features = FilmFeatures.of(opened, given_film)
+        for note in length_notes(measured, film_features.seconds):
+            report_progress(note)
     sentences = read_sentences(annotations, opened.header.tr_s) if film is None else ()
     decoded = decode_film(Inference.of(opened), measured, subject or default_subject(opened), film_features, sentences)
     lines = write_decoded(decoded, film_features, folder, report_progress)

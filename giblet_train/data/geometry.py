@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 import nibabel
@@ -41,8 +41,20 @@ class Regions(NamedTuple):
     """Label -> name."""
 
 
+class Noun(NamedTuple):
+    """What the positions of a geometry are called."""
+
+    one: str
+    """One of them."""
+    many: str
+    """Several."""
+
+
 class _Base(msgspec.Struct, frozen=True, kw_only=True, dict=True, tag_field="kind"):
     """What all geometries share."""
+
+    noun: ClassVar[Noun]
+    """What its positions are called."""
 
     @property
     @abstractmethod
@@ -90,6 +102,8 @@ class _Base(msgspec.Struct, frozen=True, kw_only=True, dict=True, tag_field="kin
 
 class VolumeGrid(_Base, frozen=True, kw_only=True, tag="volume"):
     """Voxels of a regular grid; files are NIfTI."""
+
+    noun = Noun("voxel", "voxels")
 
     shape_XYZ: tuple[int, int, int]
     """Voxels along each axis."""
@@ -193,6 +207,8 @@ def _intent(kind: str, form: str) -> str:
 class Grayordinates(_Cifti, frozen=True, kw_only=True, tag="grayordinates"):
     """Vertices and voxels of CIFTI brain models; files are `.dtseries.nii` and `.dscalar.nii`."""
 
+    noun = Noun("grayordinate", "grayordinates")
+
     @property
     def description(self) -> str:
         return f"{self.n_positions} grayordinates"
@@ -226,6 +242,8 @@ def _structure(name: str) -> str:
 class CiftiParcels(_Cifti, frozen=True, kw_only=True, tag="cifti_parcels"):
     """Parcels of a CIFTI file; files are `.ptseries.nii` and `.pscalar.nii`."""
 
+    noun = Noun("parcel", "parcels")
+
     @property
     def description(self) -> str:
         return f"{self.n_positions} parcels"
@@ -246,6 +264,8 @@ class CiftiParcels(_Cifti, frozen=True, kw_only=True, tag="cifti_parcels"):
 
 class SurfacePair(_Base, frozen=True, kw_only=True, tag="surfaces"):
     """Vertices of the left hemisphere, then of the right one; files are pairs `hemi-L`, `hemi-R` of `.func.gii`."""
+
+    noun = Noun("vertex", "vertices")
 
     n_left: int
     """Vertices of the left hemisphere."""
@@ -290,6 +310,8 @@ class SurfacePair(_Base, frozen=True, kw_only=True, tag="surfaces"):
 
 class ParcelTable(_Base, frozen=True, kw_only=True, tag="parcels"):
     """Parcels without positions in space; files are `.tsv`."""
+
+    noun = Noun("parcel", "parcels")
 
     names: tuple[str, ...]
     """Name of each parcel."""
@@ -337,7 +359,7 @@ def check_same_kind(first: Geometry, other: Geometry) -> str:
     return first.difference(other)
 
 
-def times(shape: Sequence[int]) -> str:
+def times(shape: Sequence[int | str]) -> str:
     """Format a shape as `4 x 5 x 6`."""
     return " x ".join(map(str, shape))
 

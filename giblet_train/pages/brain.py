@@ -278,11 +278,11 @@ def colour_bar(overlay: Overlay, label: str) -> str:
     return f'<div class="bar">{svg(title, width + 34, 36, image + texts)}<p>{escape(label + below)}</p></div>'
 
 
-def category_key(names: Sequence[str], counts: Mapping[str, int]) -> str:
-    """Return the legend of an overlay with labels, with the number of voxels of each."""
+def category_key(names: Sequence[str], counts: Mapping[str, int], noun: str) -> str:
+    """Return the legend of an overlay with labels, with the number of positions of each. noun: what these are."""
     items = "".join(
         f'<span class="key"><i style="background:{css(CATEGORIES[n % len(CATEGORIES)])}"></i>'
-        f"{escape(name)} ({counts.get(name, 0)} voxels)</span>"
+        f"{escape(name)} ({counts.get(name, 0)} {noun})</span>"
         for n, name in enumerate(names)
     )
     return f'<p class="keys">{items}</p>'

@@ -5,6 +5,7 @@ T volumes or rows, V voxels of the model, X Y Z grid, F features.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 from giblet_train.data import geometry as data_geometry
 from giblet_train.evaluation.intervals import interval_of_sum
 from giblet_train.evaluation.metrics import contributions_of, pearson
+from giblet_train.portable.arguments import as_path, as_tr_s
 from giblet_train.portable.decode import Decoded, decode
 from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.map_picture import MapPicture, map_picture
-from giblet_train.portable.measured import read_measured
+from giblet_train.portable.measured import length_notes, read_measured
 from giblet_train.portable.model_file import Card, ModelFile, default_subject, write_model
 from giblet_train.portable.new_subject import NewSubject, fit_new_subject, label_of
 from giblet_train.portable.open_model import open_model
@@ -46,7 +48,7 @@ class Geometry:
 
     def volume(self, values_V: NDArray[Any]) -> NDArray[Any]:
         """Return values (..., V) in the shape of the space, such as (..., X, Y, Z); 0 outside the mask."""
-        values_V = np.asarray(values_V)
+        values_V = self._checked(values_V)
         volume = np.zeros((*values_V.shape[:-1], *self.mask.shape), values_V.dtype)
         volume[..., self.mask] = values_V
         return volume
@@ -68,7 +70,22 @@ class Geometry:
 
     def save_map(self, stem: str | Path, values_V: NDArray[Any]) -> tuple[Path, ...]:
         """Write one number for each position in the format of the study; stem: path without the ending."""
-        return self.space.write_map(Path(stem), np.asarray(values_V, np.float32), self.mask)
+        values_V = self._checked(values_V, n_axes=1).astype(np.float32)
+        try:
+            return self.space.write_map(as_path(stem, "The stem"), values_V, self.mask)
+        except OSError as error:
+            raise DataError(f"{stem} cannot be written: {error.strerror}.", "Name a folder that exists.") from None
+
+    def _checked(self, values_V: NDArray[Any], n_axes: int | None = None) -> NDArray[Any]:
+        """Return values (..., V) as an array. Raises DataError for another shape. n_axes: axes; None for any number."""
+        values_V, n_positions = np.asarray(values_V), int(np.count_nonzero(self.mask))
+        if values_V.shape[-1:] != (n_positions,) or n_axes not in (None, values_V.ndim):
+            first = "" if n_axes == 1 else "..., "
+            raise DataError(
+                f"The values have shape {values_V.shape}; the model has {n_positions} {self.space.noun.many}.",
+                f"Give ({first}{n_positions}{',' if n_axes == 1 else ''}), in C order of geometry.mask.",
+            )
+        return values_V
 
 
 @dataclass(frozen=True)
@@ -165,7 +182,7 @@ class Model:
         label = self._label(subject)
         film_features = FilmFeatures.of(self.file, _film(film, annotations, features, without))
         z_TK = FilmLatents(self._inference, film_features).all()
-        to_s = self.tr_s if tr_s is None else tr_s
+        to_s = self.tr_s if tr_s is None else as_tr_s(tr_s)
         series_TV = resample(self._inference.predict(z_TK, label), self.tr_s, to_s)
         return Prediction(series_TV, to_s, label, self.geometry, film_features.notes)
 
@@ -191,6 +208,7 @@ class Model:
             film, subject, annotations=annotations, features=features, without=without, tr_s=measured.tr_s
         )
         n_rows = min(len(predicted.series_TV), len(measured.bold_TV))
+        lengths = length_notes(measured, len(predicted.series_TV) * measured.tr_s)
         if n_rows < FEWEST_TRS:
             raise DataError(f"Film and scan share {n_rows} volumes.", f"Give at least {FEWEST_TRS}.")
         block = [(0, n_rows)]
@@ -200,9 +218,8 @@ class Model:
         contributions_T = contributions_of(predicted_TV[:, responsive_V], measured_TV[:, responsive_V])
         low, high = interval_of_sum(contributions_T)
         r_V = pearson(predicted_TV, measured_TV)
-        return Score(
-            r_V, float(contributions_T.sum()), low, high, n_rows, self.geometry, (*predicted.notes, *measured.notes)
-        )
+        notes = (*predicted.notes, *measured.notes, *lengths)
+        return Score(r_V, float(contributions_T.sum()), low, high, n_rows, self.geometry, notes)
 
     def decode(
         self,
@@ -249,12 +266,12 @@ class Model:
         """
         measured = read_measured(self.file, _bold(bold), tr_s)
         film_features = FilmFeatures.of(self.file, _film(film, annotations, features, without))
-        fitted = fit_new_subject(self._inference, film_features, measured, label_of(name), _SILENT)
+        fitted = fit_new_subject(self._inference, film_features, measured, label_of(str(name)), _SILENT)
         return FittedSubject(Model(fitted.model), fitted)
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file, whole or not at all."""
-        write_model(self.file, Path(path))
+        write_model(self.file, as_path(path, "The model file"))
 
     def _label(self, subject: str | None) -> str:
         return default_subject(self.file) if subject is None else self.file.label(str(subject))
@@ -279,7 +296,8 @@ def load(path: str | Path, workdir: str | Path | None = None) -> Model:
 
     Raises ConfigError, DataError.
     """
-    return Model(open_model(Path(path), _SILENT, None if workdir is None else Path(workdir)))
+    folder = None if workdir is None else as_path(workdir, "workdir")
+    return Model(open_model(as_path(path, "The model"), _SILENT, folder))
 
 
 def _film(
@@ -290,9 +308,9 @@ def _film(
 ) -> Film:
     if isinstance(film, Film):
         return film
-    files = {m: Path(file) for m, file in (features or {}).items()}
-    return Film(Path(film), None if annotations is None else Path(annotations), files, frozenset(without))
+    # The film takes text for paths.
+    return Film(film, annotations, {} if features is None else features, without)  # type: ignore[arg-type]
 
 
 def _bold(bold: BoldLike) -> Path | NDArray[Any]:
-    return Path(bold) if isinstance(bold, str | Path) else bold
+    return as_path(bold, "bold") if isinstance(bold, str | os.PathLike) else bold

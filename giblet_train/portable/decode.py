@@ -25,6 +25,7 @@ from giblet_train.evaluation.metrics import SEGMENT_TRS, reconstruction
 from giblet_train.pages.film import film_time, moments, player
 from giblet_train.pages.page import figure, html_page, paragraph, table
 from giblet_train.pages.png import png_bytes
+from giblet_train.pages.scores import COLUMNS, score_cells, score_table
 from giblet_train.portable.film_features import FilmFeatures, frame_components
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.measured import Measured
@@ -169,11 +170,9 @@ def decoded_lines(decoded: Decoded) -> list[str]:
     """Format the result as text."""
     lines = [f"decoded {decoded.seconds:.0f} s of film with {_head(decoded.subject)}"]
     if decoded.figures:
-        lines.append(f"  {'':6} {'skill':>7} {'r':>6} {'two-way':>8} {'identified':>11} {'by chance':>10}")
+        lines.append(f"  {'':12}" + "".join(f"{name:>12}" for name in COLUMNS.values()))
     for modality, scores in decoded.figures.items():
-        skill, r, *shares = (_score(scores, name) for name in ("skill", "r", "two_way", "top_1", "top_1_chance"))
-        two_way, first, chance = shares
-        lines.append(f"  {modality:6} {skill:>7} {r:>6} {two_way:>8} {first:>11} {chance:>10}")
+        lines.append(f"  {modality:12}" + "".join(f"{cell:>12}" for cell in score_cells(scores)))
     ranks = [word.rank for word in decoded.words if word.rank is not None]
     if ranks:
         n_annotations = len({word.annotation for word in decoded.words if word.annotation})
@@ -268,24 +267,7 @@ def _page(decoded: Decoded, rows: Mapping[str, NDArray[np.uint8]], wave_S: Singl
 def _scores(decoded: Decoded) -> str:
     if not decoded.figures:
         return paragraph("Nothing can be compared, because the film is not known: add --film FILM.")
-    rows = [
-        (m, *(_score(scores, name) for name in ("skill", "r", "two_way", "top_1", "top_1_chance")))
-        for m, scores in decoded.figures.items()
-    ]
-    note = (
-        "Skill is 1 for a perfect reconstruction and 0 for the training mean. Two-way: how often a segment of "
-        f"{SEGMENT_TRS} rows is more like the true one than like another (chance 50%). Identified: how often it is "
-        f"more like the true one than like any other. {NOT_HELD_OUT}"
-    )
-    return table(("", "skill", "r", "two-way", "identified", "by chance"), rows) + paragraph(note, "soft")
-
-
-def _score(scores: Mapping[str, float], name: str) -> str:
-    if name not in scores:
-        return "–"
-    return (
-        f"{scores[name]:+.2f}" if name == "skill" else f"{scores[name]:.2f}" if name == "r" else f"{scores[name]:.1%}"
-    )
+    return score_table(decoded.figures, SEGMENT_TRS, NOT_HELD_OUT)
 
 
 def _pictures_section(decoded: Decoded, rows: Mapping[str, NDArray[np.uint8]]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from giblet_train.data.stimulus.frame_pca import FramePca
 from giblet_train.data.stimulus.pretrained import ModelRuns
 from giblet_train.data.stimulus.text import embed_timeline
 from giblet_train.data.stimulus.video import film_seconds, has_pictures, opened, read_frames_in_parts, video_features
+from giblet_train.portable.arguments import as_path
 from giblet_train.portable.model_file import FeatureSpace, ModelFile
 from giblet_train.portable.option_words import options_for_keys
 from giblet_train.schema.config import FeatureSource
@@ -52,6 +54,24 @@ class Film:
     """Seconds to predict; None to the end of the film."""
     scan_lengths_trs: tuple[int, ...] | None = None
     """Rows of each part of the film whose annotations count from its own start; None if they count from the film's."""
+
+    def __post_init__(self) -> None:
+        """Take text for paths, and one modality for a list of one."""
+        annotations = None if self.annotations is None else as_path(self.annotations, "annotations")
+        if not isinstance(self.features, Mapping):
+            raise ConfigError(
+                f"features is a {type(self.features).__name__}, not a file for each modality.",
+                'Give a dictionary, such as {"audio": "features.npy"}.',
+            )
+        without: Any = self.without
+        values = {
+            "path": as_path(self.path, "The film"),
+            "annotations": annotations,
+            "features": {m: as_path(file, f"The {m} features") for m, file in self.features.items()},
+            "without": frozenset([without] if isinstance(without, str) else without),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -96,6 +116,11 @@ class FilmFeatures:
         with options_for_keys():
             features._check_spaces()
         return features
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds of film that the rows cover."""
+        return self.n_trs * self.model.header.tr_s
 
     @property
     def labels(self) -> list[str]:
@@ -277,13 +302,12 @@ def film_of(
         modality, equals, file = word.partition("=")
         if not equals or not file:
             raise ConfigError(f"{word!r} does not name a modality and a file.", "Use --features audio=features.npy.")
-        files[modality] = Path(file).expanduser()
-    where = None if annotations is None else annotations.expanduser()
+        files[modality] = Path(file)
     words = [word.strip() for word in scan_lengths.split(",") if word.strip()]
     if not all(word.isdigit() and int(word) for word in words):
         raise ConfigError(f"{scan_lengths!r} is not a list of row counts.", "Use --scan-lengths 946,1030.")
     lengths = tuple(map(int, words)) or None
-    return Film(path.expanduser(), where, files, frozenset(without), start_s, seconds, lengths)
+    return Film(path, annotations, files, frozenset(without), start_s, seconds, lengths)
 
 
 def frame_components(model: ModelFile) -> FramePca | None:

@@ -18,6 +18,7 @@ from giblet_train.data.preprocessing.detrend import Block, Detrend
 from giblet_train.data.readers.headers import read_header
 from giblet_train.data.readers.image_files import check_present
 from giblet_train.data.readers.volumes import Volumes, stream
+from giblet_train.portable.arguments import as_singles, as_tr_s
 from giblet_train.portable.model_file import ModelFile
 from giblet_train.portable.option_words import in_options, options_for_keys
 from giblet_train.portable.regrid import Regridding
@@ -26,6 +27,8 @@ from giblet_train.schema.errors import DataError
 Singles = NDArray[np.float32]
 LEAST_COVERED = 0.9
 """Share of the model's voxels that a series on another grid must cover."""
+MOST_UNSHARED_S = 10.0
+"""Seconds by which film and scan may differ without a note: a scan goes on a little after its film."""
 TEMPLATES = {3: "Talairach", 4: "MNI"}
 """NIfTI codes of spaces that cannot be taken for one another."""
 
@@ -59,6 +62,18 @@ class Measured:
         return self.parts([(0, len(self.bold_TV))], slice(None))
 
 
+def length_notes(measured: Measured, film_s: float) -> tuple[str, ...]:
+    """Return a sentence if scan and film have different lengths, which a wrong film or a wrong TR would have too."""
+    scan_s = len(measured.bold_TV) * measured.tr_s
+    if abs(scan_s - film_s) <= MOST_UNSHARED_S:
+        return ()
+    sentence = (
+        f"The scan lasts {scan_s:.0f} s ({len(measured.bold_TV)} volumes of {measured.tr_s:g} s), the film "
+        f"{film_s:.0f} s; the first {min(scan_s, film_s):.0f} s of both are used."
+    )
+    return (sentence,)
+
+
 def read_measured(model: ModelFile, bold: Path | NDArray[Any], tr_s: float | None) -> Measured:
     """Read the series of one person.
 
@@ -71,43 +86,46 @@ def read_measured(model: ModelFile, bold: Path | NDArray[Any], tr_s: float | Non
     Raises DataError for an unreadable file, another space, a TR that is not stated, or values that are not finite.
     """
     notes: tuple[str, ...] = ()
+    tr_s = None if tr_s is None else as_tr_s(tr_s)
+    many = model.header.geometry.noun.many
     if isinstance(bold, Path):
         with options_for_keys():
             values_TV, file_tr_s, notes = _read_file(model, bold, tr_s)
         name = str(bold)
     else:
-        values_TV, file_tr_s, name = _numbers(bold), model.header.tr_s, "The array"
-        if values_TV.ndim != 2 or values_TV.shape[1] != int(model.mask.sum()):
+        values_TV, file_tr_s, name = _numbers(bold, many), model.header.tr_s, "The array"
+        n_positions = int(model.mask.sum())
+        if values_TV.ndim != 2 or values_TV.shape[1] != n_positions:
+            turned = ", so it is transposed" if values_TV.ndim == 2 and len(values_TV) == n_positions else ""
             raise DataError(
-                f"The array has shape {values_TV.shape}; the model has {int(model.mask.sum())} voxels.",
-                "Give (volumes, voxels), voxels in C order of model.mask.",
+                f"The array has shape {values_TV.shape}; the model has {n_positions} {many}{turned}.",
+                f"Give (volumes, {many}), in C order of model.geometry.mask.",
             )
     broken_TV = ~np.isfinite(values_TV)
     if broken_TV.any():
         raise DataError(
             f"{name} has values that are not finite in {int(broken_TV.any(axis=0).sum())} of the model's "
-            f"{values_TV.shape[1]} voxels, first in volume {int(broken_TV.any(axis=1).argmax()) + 1}.",
-            "Set voxels without data to 0 in all volumes; they are then left out.",
+            f"{values_TV.shape[1]} {many}, first in volume {int(broken_TV.any(axis=1).argmax()) + 1}.",
+            f"Set {many} without data to 0 in all volumes; they are then left out.",
         )
     if not (values_TV.std(axis=0) > 0).any():
-        raise DataError(f"{name} never changes in the model's voxels.", "Check that it is the right file.")
-    used_s = tr_s or file_tr_s
+        raise DataError(f"{name} never changes in the model's {many}.", "Check that it is the right file.")
+    used_s = file_tr_s if tr_s is None else tr_s
     kind: Any = model.header.detrend
     return Measured(values_TV, used_s, Detrend(kind, used_s), notes)
 
 
-def _numbers(bold: NDArray[Any]) -> Singles:
-    """Return an array as numbers. Raises DataError for anything else."""
-    try:
-        return np.asarray(bold, np.float32)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"The array does not hold numbers: {error}.", "Give (volumes, voxels).") from None
+def _numbers(bold: Any, many: str) -> Singles:
+    """Return an array as numbers. Raises DataError for anything else. many: what the model's positions are called."""
+    if hasattr(bold, "dataobj"):
+        raise DataError(f"The responses are a {type(bold).__name__}, not an array.", "Give the path of its file.")
+    return as_singles(bold, "The array", f"Give (volumes, {many}), or the path of a file.")
 
 
 def _read_file(model: ModelFile, path: Path, tr_s: float | None) -> tuple[Singles, float, tuple[str, ...]]:
     """Return the series (T, V), its TR, and notes. tr_s: a stated TR, which wins over that of the file."""
     check_present(path)
-    volumes = read_header(path, tr_s, "config" if tr_s else None)
+    volumes = read_header(path, tr_s, None if tr_s is None else "config")
     notes = tuple(in_options(note.sentence) for note in volumes.notes)
     difference = check_same_kind(model.header.geometry, volumes.geometry)
     if not difference:

@@ -288,4 +288,5 @@ def _check_complete(path: Path, model: ModelFile) -> None:
 
 def _label_spellings(label: str) -> set[str]:
     bare = label.removeprefix("sub-")
-    return {label, bare, bare.lstrip("0") or bare}
+    short = bare.lstrip("0") or bare
+    return {label, bare, short, f"sub-{short}"}

@@ -157,7 +157,8 @@ def new_subject_lines(fitted: NewSubject) -> list[str]:
     """Format the result as text."""
     head = fitted.head
     return [
-        f"{fitted.label}: head from {fitted.seconds / 60:.1f} min of data; r over responsive voxels of held-out rows",
+        f"{fitted.label}: head from {fitted.seconds / 60:.1f} min of data; r over responsive "
+        f"{fitted.model.header.geometry.noun.many} of held-out rows",
         f"  own head         {head.r:.3f} [{head.low:.3f}, {head.high:.3f}]",
         f"  average subject  {fitted.r_average:.3f}; gain of the own head {head.r - fitted.r_average:+.3f} "
         f"[{fitted.gain_low:+.3f}, {fitted.gain_high:+.3f}]",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import giblet_train
 from giblet_train.data.atomic_dir import atomic_directory
+from giblet_train.portable.arguments import as_tr_s
 from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.model_file import ModelFile, default_subject
@@ -26,7 +27,6 @@ from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.progress import ProgressCallback
 
 Singles = NDArray[np.float32]
-SHORTEST_TR_S, LONGEST_TR_S = 0.1, 20.0
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,7 @@ def predict_to_folder(
         tr_s: seconds per volume; None for the model's.
     """
     labels = list(dict.fromkeys(model.label(s) for s in subjects or [default_subject(model)]))
-    to_s = model.header.tr_s if tr_s is None else tr_s
-    if not SHORTEST_TR_S <= to_s <= LONGEST_TR_S:
-        raise ConfigError(
-            f"A TR of {to_s:g} s is not one of fMRI.",
-            f"Give {SHORTEST_TR_S:g} to {LONGEST_TR_S:g} s, or leave --tr out.",
-        )
+    to_s = model.header.tr_s if tr_s is None else as_tr_s(tr_s)
     features = FilmFeatures.of(model, film)
     n_volumes = n_rows(features.n_trs, model.header.tr_s, to_s)
     if n_volumes < 1:

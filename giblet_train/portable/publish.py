@@ -67,7 +67,7 @@ def publish(
             "voxel space.",
             "Publish a run with model.kind: trunk.",
         )
-    labels = _labels(run.data, subjects)
+    labels, noun = _labels(run.data, subjects), run.data.study.geometry.noun
     heads = dict(_heads(run, network, labels))
     header = Header(
         format=FORMAT,
@@ -80,7 +80,9 @@ def publish(
         geometry=run.data.study.geometry,
         detrend=run.data.drift.kind,
         gap_s=run.config.split.gap_trs * run.data.study.tr_s,
-        units="standard deviations of each voxel" if run.config.data.normalize_fmri else "units of the BOLD files",
+        units=f"standard deviations of each {noun.one}"
+        if run.config.data.normalize_fmri
+        else "units of the BOLD files",
         card=_card(run, figures or {}, _figures_of_heads(run, network, heads), licence),
     )
     arrays = {f"{NETWORK}{name}": x.cpu().numpy() for name, x in network.state_dict().items() if not _is_head(name)}
@@ -306,15 +308,18 @@ def _card(run: LoadedRun, figures: Mapping[str, Any], heads: dict[str, HeadFigur
 
 
 def _limitations(run: LoadedRun, heads: Mapping[str, HeadFigures]) -> Iterator[str]:
-    data = run.data
+    data, noun = run.data, run.data.study.geometry.noun
     minutes = (run.setup.refit_trs or len(data.split.train)) * data.study.tr_s / 60.0
     yield f"It was trained on {minutes:.0f} min of film; films unlike it are predicted less well."
-    yield "Predictions have no unit of signal change: they are in standard deviations of each voxel."
+    yield f"Predictions have no unit of signal change: they are in standard deviations of each {noun.one}."
     if len(data.split.test) * data.study.tr_s < 300:
         yield "Its held-out figures rest on less than five minutes of film."
     if not data.responsive_V.all():
         silent = 1.0 - float(data.responsive_V.mean())
-        yield f"{silent:.0%} of its voxels showed no response shared by subjects; predictions there are mostly noise."
+        yield (
+            f"{silent:.0%} of its {noun.many} showed no response shared by subjects; "
+            "predictions there are mostly noise."
+        )
     if set(heads) - {AVERAGE}:
         yield "It contains heads of single persons, which describe their brains: treat it as personal data."
     else:

@@ -28,6 +28,12 @@ CONSTANT_SHARE = 0.05
 UNIT_RATIO = 3.0
 FIRST_TRS = 10
 STEADY_MADS = 15.0
+HEADER_ACTIONS = {
+    "orientation_unknown": "Write a qform or sform, if you know them; left and right of maps may be exchanged.",
+    "orientation_conflict": "Look at the pictures of `data check --html`; write one affine for both if they are wrong.",
+    "grid_size": "Compare its shape and voxel size with those of your scanner, and correct the file.",
+}
+"""Finding of a header -> remedy, where something has to be done."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +70,13 @@ def check_files(
         except DataError as error:
             findings.append(_from_error(getattr(error, "finding", "unreadable_file"), subject, error))
     headers = _with_the_common_tr(_on_the_common_grid(headers, findings), findings)
+    used = _used(mask, headers, findings)
     facts: dict[str, FileFacts] = {}
     for n, (subject, volumes) in enumerate(headers.items()):
         progress(f"reading {subject}", n / len(headers))
         findings.extend(_header_notes(subject, volumes))
         try:
-            facts[subject] = file_facts(volumes, None if mask is None else read_mask(mask, volumes.geometry))
+            facts[subject] = file_facts(volumes, used)
         except DataError as error:
             findings.append(_from_error("truncated_file", subject, error))
             continue
@@ -78,6 +85,17 @@ def check_files(
     findings.extend(_about_units(facts))
     usable = {s: v for s, v in headers.items() if s in facts and not facts[s].bad_voxels}
     return usable, facts, findings
+
+
+def _used(mask: Path | None, headers: Mapping[str, Volumes], findings: list[Finding]) -> NDArray[np.bool_] | None:
+    """Read the mask on the grid that the files share; None, with a finding, if it cannot be used."""
+    if mask is None or not headers:
+        return None
+    try:
+        return read_mask(mask, next(iter(headers.values())).geometry)
+    except DataError as error:
+        findings.append(_from_error("unusable_mask", "", error))
+        return None
 
 
 def file_facts(volumes: Volumes, used: NDArray[np.bool_] | None = None) -> FileFacts:
@@ -164,7 +182,9 @@ def _header_notes(subject: str, volumes: Volumes) -> list[Finding]:
             subject=subject,
             sentence=note.sentence,
             evidence={"tr_s": volumes.tr_s},
-            action="Nothing has to be done here; other tools may read this header wrongly.",
+            action=HEADER_ACTIONS.get(
+                note.finding, "Nothing has to be done here; other tools may read this header wrongly."
+            ),
         )
         for note in volumes.notes
     ]

@@ -33,7 +33,7 @@ from giblet_train.pages.png import png_uri
 MOST_CONFOUNDS = 6
 
 LAG_MEANING = (
-    "A response comes some 3 to 6 s after what caused it, in every third of the scan. A lag that grows from third to "
+    "A response comes some 4 to 6 s after what caused it, in every third of the scan. A lag that grows from third to "
     "third shows a stretched film; one that is wrong but the same, a film that began at another time."
 )
 TSNR_MEANING = (
@@ -44,9 +44,8 @@ TSNR_MEANING = (
     "Grey lines are the edge of the voxels that all subjects have; left is on the left."
 )
 CARPET_MEANING = (
-    "Each row is a voxel, each column a TR, black 2.5 sd below the voxel's mean, white 2.5 above. "
-    "The line above is the "
-    "change from TR to TR: its peaks are motion or scanner faults."
+    "Each row is a {one}, each column a TR, black 2.5 sd below the mean of the {one}, white 2.5 above. The line above "
+    "is the change from TR to TR: its peaks are motion or scanner faults."
 )
 
 
@@ -112,8 +111,11 @@ def _pictures(study: Study) -> list[tuple[str, str]]:
     for subject, tsnr_V in tsnr.items():
         brains += _brain(study, subject, tsnr_V, high)
     sections.append(("Brains", brains))
-    carpets = paragraph(CARPET_MEANING) + "".join(_carpet(study, subject) for subject in study.subjects)
-    sections.append(("Voxels over time", carpets))
+    noun = study.geometry.noun
+    carpets = paragraph(CARPET_MEANING.format(one=noun.one)) + "".join(
+        _carpet(study, subject) for subject in study.subjects
+    )
+    sections.append((f"{noun.many.capitalize()} over time", carpets))
     examples = "".join(
         figure(f'<img class="pixels" alt="Simulated carpet. {escape(words)}" src="{png_uri(picture)}">', escape(words))
         for words, picture in bad_examples()
@@ -145,7 +147,12 @@ def _brain(study: Study, subject: str, tsnr_V: NDArray[np.float32], high: float)
 def _carpet(study: Study, subject: str) -> str:
     borders = list(accumulate(study.scan_lengths_trs))[:-1]
     chart = carpet_chart(
-        carpet(study, subject), f"Carpet of {subject}", borders, frame_changes(study, subject), study.tr_s
+        carpet(study, subject),
+        f"Carpet of {subject}",
+        borders,
+        frame_changes(study, subject),
+        study.tr_s,
+        study.geometry.noun.many,
     )
     motion = _confounds(study, subject, borders)
     return figure(
@@ -170,11 +177,12 @@ def _confounds(study: Study, subject: str, borders: Sequence[int]) -> str:
 
 def _light(study: Study) -> str:
     light_T, brain_T, r = light_and_brain(study)
+    many = study.geometry.noun.many
     borders = list(accumulate(study.scan_lengths_trs))[:-1]
     x = list(range(len(light_T)))
     lines = [Line("luminance, through Glover's response", x, light_T.tolist(), 0, 0)]
-    lines.append(Line("the voxels that follow it", x, brain_T.tolist(), 0, 5))
-    chart = line_chart("Film luminance and the voxels that follow it", lines, "TR", "z", borders=borders, width=WIDE)
-    caption = f"Voxels were chosen in the first half; in the second they follow with r = {r:.2f}."
+    lines.append(Line(f"the {many} that follow it", x, brain_T.tolist(), 0, 5))
+    chart = line_chart(f"Film luminance and the {many} that follow it", lines, "TR", "z", borders=borders, width=WIDE)
+    caption = f"{many.capitalize()} were chosen in the first half; in the second they follow with r = {r:.2f}."
     wide = f'<div class="scroll" tabindex="0"><div class="wide">{chart}</div></div>'
     return figure(wide, escape(caption))

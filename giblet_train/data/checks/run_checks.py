@@ -17,7 +17,7 @@ from giblet_train import __version__
 from giblet_train.data.checks.clock import check_clock
 from giblet_train.data.checks.files import FileFacts, check_files
 from giblet_train.data.checks.findings import Finding, by_severity
-from giblet_train.data.checks.study import check_annotations, check_features, check_scales
+from giblet_train.data.checks.study import check_annotations, check_features, check_mask, check_scales
 from giblet_train.data.manifest import Manifest, read_manifest
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
@@ -79,14 +79,15 @@ def check_study(request: DataRequest, progress: ProgressCallback) -> DataReport:
             )
             findings.extend(study_findings)
         except DataError as error:
-            findings.append(
-                Finding(
-                    finding=getattr(error, "finding", "cannot_prepare"),
-                    severity="error",
-                    sentence=error.message,
-                    action=error.remedy,
+            if error.message not in {f.sentence for f in findings}:
+                findings.append(
+                    Finding(
+                        finding=getattr(error, "finding", "cannot_prepare"),
+                        severity="error",
+                        sentence=error.message,
+                        action=error.remedy,
+                    )
                 )
-            )
     about = _about(request, sources, list(volumes.values()), study)
     return DataReport(by_severity(findings), files, components, lags, study, about)
 
@@ -123,6 +124,7 @@ def _check_study(
     texts = check_annotations(study, stimuli)
     findings = [
         *_notes(manifest, reported),
+        *check_mask(study, data.mask),
         *check_features(study),
         *check_scales(dict(data.facts), config),
         *clock,

@@ -1,6 +1,6 @@
 """Check the values of a study: features that are no measurements, scales, annotations that do not fit the film.
 
-T TRs, F features, N frames in a row, P pixels.
+T TRs, F features, N frames in a row, P pixels, V voxels of the store, X Y Z grid.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from giblet_train.data.checks.annotation_timing import (
     sound_change,
 )
 from giblet_train.data.checks.findings import Finding, Severity
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.readers.annotation_table import Segment
+from giblet_train.data.statistics.brain_signal import DARK_LEVEL, dark_voxels
 from giblet_train.data.stimulus.audio import read_log_mel
 from giblet_train.data.stimulus.code_frequencies import looks_categorical
 from giblet_train.data.stimulus.features import StimulusSource
@@ -35,6 +37,8 @@ STEPS, MEL_BANDS = 3, 24
 IN_TRS_SHARE = 0.05
 LOUD_RATIO = 10.0
 OUTLIER_RATIO = 1000.0
+DARK_SHARE = 0.1
+"""Share of dark voxels from which the brain is not masked; signal loss near the sinuses makes fewer."""
 
 
 def check_features(study: Study) -> list[Finding]:
@@ -66,6 +70,28 @@ def check_features(study: Study) -> list[Finding]:
             )
         findings.extend(_outliers(modality, values))
     return findings
+
+
+def check_mask(study: Study, mask_XYZ: NDArray[np.bool_]) -> list[Finding]:
+    """Find voxels outside the brain, which unmasked scans have, among those that a split keeps, mask_XYZ."""
+    if not isinstance(study.geometry, VolumeGrid):
+        return []
+    used_V = mask_XYZ[study.mask]
+    dark_SV = np.stack([dark_voxels(study.reference[subject]) for subject in study.subjects])
+    dark = float((dark_SV.mean(axis=0) > 0.5)[used_V].mean())
+    if dark < DARK_SHARE:
+        return []
+    return [
+        Finding(
+            finding="outside_brain",
+            severity="warning",
+            sentence=f"{dark:.0%} of the {int(used_V.sum())} voxels have less than {DARK_LEVEL:.0%} of the signal of "
+            "bright voxels: they are probably outside the brain.",
+            evidence={"share": dark, "voxels": int(used_V.sum())},
+            action="Set data.mask to a brain mask on the same grid, such as that of nilearn.masking.compute_epi_mask; "
+            "figures over all voxels are otherwise mostly those of noise.",
+        )
+    ]
 
 
 def _outliers(modality: str, values_TF: NDArray[np.float64]) -> list[Finding]:

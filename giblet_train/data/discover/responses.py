@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.discover.names import ScanName
-from giblet_train.data.geometry import check_same_kind
+from giblet_train.data.geometry import VolumeGrid, check_same_kind
 from giblet_train.data.readers.headers import read_header
 from giblet_train.data.readers.image_files import UNREADABLE, check_present
 from giblet_train.data.readers.repetition_time import header_seconds
@@ -21,6 +21,7 @@ from giblet_train.data.readers.series_path import SEPARATOR, split_dataset
 from giblet_train.data.readers.sidecar import read_sidecar
 from giblet_train.data.readers.volumes import Volumes, check_same_geometry, nonzero_voxels, stream
 from giblet_train.data.statistics.alignment import comparable
+from giblet_train.data.statistics.brain_signal import dark_voxels
 from giblet_train.schema.errors import DataError
 from giblet_train.schema.progress import ProgressCallback
 
@@ -176,9 +177,15 @@ def _of_one_grid(headers: Sequence[Header], problems: list[tuple[ScanName, DataE
 
 
 def _sample(volumes: Volumes) -> NDArray[np.bool_]:
-    """Return a mask of at most MAX_VOXELS voxels, at regular distances among those that are not zero."""
+    """Return a mask of at most MAX_VOXELS voxels, at regular distances among those of the brain.
+
+    These are not zero and, in scans that are not masked, not as dark as what is around the brain.
+    """
     nonzero = nonzero_voxels(volumes)
     places = np.flatnonzero(nonzero)
+    if isinstance(volumes.geometry, VolumeGrid):
+        _, first_BV = next(stream(volumes, nonzero, 1))
+        places = places[~dark_voxels(first_BV[0])]
     mask = np.zeros(nonzero.size, bool)
     mask[places[:: -(-len(places) // MAX_VOXELS)]] = True
     return mask.reshape(nonzero.shape)

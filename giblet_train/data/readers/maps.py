@@ -49,6 +49,11 @@ class Map:
 def read_mask(path: Path, geometry: Geometry) -> NDArray[np.bool_]:
     """Read the non-zero positions of a map, in the shape of the geometry. Raises DataError if it does not fit."""
     values = read_map(path, geometry, MASK_REMEDY).values
+    if ((values > 0) & (values < 1)).any():
+        raise DataError(
+            f"{path} has values between 0 and 1, such as probabilities, which do not say what is inside.",
+            "Threshold it, such as at 0.5, and write 0 and 1.",
+        )
     mask: NDArray[np.bool_] = np.isfinite(values) & (values != 0)
     return mask
 

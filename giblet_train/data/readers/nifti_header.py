@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from giblet_train.data.geometry import ALIGNED, VolumeGrid, times
 from giblet_train.data.readers.nifti import NiftiReader
@@ -17,6 +18,9 @@ from giblet_train.data.readers.repetition_time import HeaderNote, TrustTr, check
 from giblet_train.data.readers.sidecar import read_sidecar
 from giblet_train.data.readers.volumes import Volumes
 from giblet_train.schema.errors import DataError
+
+LEAST_MM, MOST_MM = 1.0, 400.0
+"""Lengths of a grid along its longest axis between which there is a brain: any animal's, and a person's head."""
 
 
 def read_nifti_header(image: Any, path: Path, tr_s: float | None, trust: TrustTr) -> Volumes:
@@ -29,6 +33,7 @@ def read_nifti_header(image: Any, path: Path, tr_s: float | None, trust: TrustTr
     zooms, unit = header.get_zooms(), header.get_xyzt_units()[1]
     seconds, tr_notes = checked_tr(float(zooms[len(zooms) - 1]), unit, read_sidecar(path), tr_s, trust, path)
     x, y, z, n_trs = shape
+    _check_affine(image.affine, path)
     data_path = Path(image.file_map["image"].filename)
     space_code = int(header["sform_code"]) or int(header["qform_code"]) or ALIGNED
     return Volumes(
@@ -46,8 +51,33 @@ def read_nifti_header(image: Any, path: Path, tr_s: float | None, trust: TrustTr
             intercept=float(image.dataobj.inter),
             offset_bytes=int(image.dataobj.offset),
         ),
-        notes=(*tr_notes, *notes, *_orientation_notes(header, path)),
+        notes=(*tr_notes, *notes, *_orientation_notes(header, path), *_size_notes(shape[:3], image.affine, path)),
     )
+
+
+def _check_affine(affine: NDArray[np.float64], path: Path) -> None:
+    """Raise DataError if voxels have no place, or several of them the same."""
+    is_finite = bool(np.isfinite(affine).all())
+    if is_finite and abs(np.linalg.det(affine[:3, :3])) > 0:
+        return
+    fault = "puts voxels at one place" if is_finite else "holds values that are not numbers"
+    raise DataError(
+        f"{path} has an affine that {fault}.",
+        "Take the affine of the same scan before the step that broke it, such as its raw file.",
+    )
+
+
+def _size_notes(shape: Sequence[int], affine: NDArray[np.float64], path: Path) -> tuple[HeaderNote, ...]:
+    """Note a grid that no head fits: its first axis may be time, or its unit not millimetres."""
+    sides_mm = np.array(shape) * np.linalg.norm(affine[:3, :3], axis=0)
+    if LEAST_MM <= sides_mm.max() <= MOST_MM:
+        return ()
+    size = times([f"{side:.3g}" for side in sides_mm])
+    sentence = (
+        f"{path.name}: the grid is {size} mm, {'larger' if sides_mm.max() > MOST_MM else 'smaller'} than a head; time "
+        "may be one of its first three axes, or its unit not millimetres."
+    )
+    return (HeaderNote("grid_size", sentence),)
 
 
 def _four_dimensions(shape: Sequence[int], path: Path) -> tuple[tuple[int, int, int, int], tuple[HeaderNote, ...]]:

@@ -205,6 +205,19 @@ def bright_start(folder):
     return accused(folder)
 
 
+def unmasked(folder):
+    """Fill all that is outside the brain with the scanner's noise."""
+    rng = np.random.default_rng(0)
+
+    def change(values, *rest):
+        noise = np.abs(rng.normal(0.0, 0.03 * values.max(), values.shape)) + 1.0
+        return np.where(values == 0, noise, values).astype(values.dtype), *rest
+
+    for path in sorted((folder / "bold").iterdir()):
+        rewrite(path, change)
+    return accused(folder)
+
+
 def missing_value_as_a_number(folder):
     pictures = film_features(folder)["video"].copy()
     pictures[40, 3] = 1e9
@@ -237,6 +250,7 @@ FAULTS = {
     copied_subject: {("subjects_alike", "sub-03")},
     dummy_scans: {("not_steady", f"sub-{n:02d}") for n in range(1, 5)},
     bright_start: {("not_steady", f"sub-{n:02d}") for n in range(1, 5)},
+    unmasked: {("outside_brain", "")},
     missing_value_as_a_number: {("feature_outliers", "")},
     sidecar_of_another_tr: {("tr_conflict", "sub-02")},
 }

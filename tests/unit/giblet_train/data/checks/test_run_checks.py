@@ -8,7 +8,7 @@ import pytest
 
 from giblet_train.data.checks.clock import check_lag, check_runs, check_subjects
 from giblet_train.data.checks.files import check_files, file_facts
-from giblet_train.data.checks.study import check_annotations, check_features, check_scales
+from giblet_train.data.checks.study import check_annotations, check_features, check_mask, check_scales
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.readers.annotation_table import Segment
@@ -154,6 +154,19 @@ def test_annotations_of_scan_two_on_scan_one_are_found():
     assert {"annotations_overlap", "annotations_missing"} <= annotated(study, [*first, *second])
 
 
+def test_voxels_outside_the_brain_are_found_where_volumes_have_their_mean():
+    study = made_study(shape=(4, 5, 6))
+    outside_V = np.arange(study.n_voxels) % 3 == 0
+    unmasked = replace(study, reference={s: np.where(outside_V, 0.02 * x, x) for s, x in study.reference.items()})
+    [finding] = check_mask(unmasked, study.mask)
+    assert finding.finding == "outside_brain" and finding.severity == "warning" and "33% of the 120" in finding.sentence
+    assert check_mask(study, study.mask) == []
+    assert check_mask(unmasked, ~outside_V.reshape(4, 5, 6)) == [], "the mask of the split leaves them out"
+    centred = {s: np.asarray(x - x.mean(), np.float32) for s, x in study.bold.items()}
+    without_mean = replace(study, bold=centred, reference={s: x[0] for s, x in centred.items()})
+    assert check_mask(without_mean, study.mask) == []
+
+
 def test_file_facts_are_numpys(tmp_path):
     values = made_volumes(n_trs=30)
     headers, facts, findings = check_files(
@@ -165,3 +178,10 @@ def test_file_facts_are_numpys(tmp_path):
     assert facts["sub-01"].sd == pytest.approx(np.median(inside.std(axis=1)))
     assert (facts["sub-01"].low, facts["sub-01"].high) == (inside.min(), inside.max())
     np.testing.assert_allclose(file_facts(headers["sub-01"]).global_T, inside.mean(axis=0))
+
+
+def test_a_mask_that_cannot_be_used_is_named_once(tmp_path):
+    bold = {f"sub-{n:02d}": (write_nifti(tmp_path / f"{n}.nii.gz", made_volumes(n_trs=30)),) for n in (1, 2)}
+    mask = write_nifti(tmp_path / "mask.nii.gz", np.ones((2, 2, 2), np.uint8))
+    _, facts, findings = check_files(bold, made_config(data={}).data, mask, quiet)
+    assert [(f.finding, f.subject) for f in findings] == [("unusable_mask", "")] and set(facts) == set(bold)

@@ -229,6 +229,29 @@ def test_an_orientation_that_is_unknown_or_contradictory_is_noted(tmp_path, qfor
     assert [note.finding for note in volumes.notes] == ([finding] if finding else [])
 
 
+@pytest.mark.parametrize(
+    ("value", "says"), [(0.0, "puts voxels at one place"), (np.nan, "values that are not numbers")]
+)
+def test_an_affine_without_places_is_refused(tmp_path, value, says):
+    path = write_nifti(tmp_path / "a.nii", made_volumes(n_trs=4))
+    content = bytearray(path.read_bytes())
+    content[312:328] = np.full(4, value, np.float32).tobytes()  # the third row of the sform
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match=says):
+        read_header(path, 1.5)
+
+
+@pytest.mark.parametrize(("scale", "says"), [(1.0, None), (50.0, "larger than a head"), (1e-3, "smaller than a head")])
+def test_a_grid_of_another_size_than_a_head_is_noted(tmp_path, scale, says):
+    """As with time for the first axis, or metres for millimetres."""
+    affine = AFFINE @ np.diag([scale, scale, scale, 1.0])
+    image = nibabel.Nifti1Image(made_volumes(n_trs=4), affine)
+    image.header["pixdim"][4] = 1.5
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    notes = [note for note in read_header(tmp_path / "a.nii.gz", 1.5).notes if note.finding == "grid_size"]
+    assert bool(notes) == bool(says) and all(says in note.sentence for note in notes)
+
+
 @pytest.mark.parametrize("shape", [(1, 12), (12, 1)])
 def test_a_fifth_dimension_of_one_is_dropped(tmp_path, shape):
     values = made_volumes(n_trs=12)
@@ -345,3 +368,6 @@ def test_a_mask_file_must_share_the_grid(tmp_path):
     nibabel.save(nibabel.Nifti1Image(mask[:-1], AFFINE), tmp_path / "other.nii.gz")
     with pytest.raises(DataError, match="not on the grid"):
         read_mask(tmp_path / "other.nii.gz", volumes.geometry)
+    nibabel.save(nibabel.Nifti1Image(mask * np.float32(0.4), AFFINE), tmp_path / "probabilities.nii.gz")
+    with pytest.raises(DataError, match="between 0 and 1"):
+        read_mask(tmp_path / "probabilities.nii.gz", volumes.geometry)
