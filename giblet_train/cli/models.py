@@ -28,7 +28,7 @@ from giblet_train.cli.arguments import (
     report_progress,
 )
 from giblet_train.portable.decode import decode as decode_film
-from giblet_train.portable.decode import decoded_facts, read_sentences, write_decoded
+from giblet_train.portable.decode import decoded_facts, known_film, read_sentences, write_decoded
 from giblet_train.portable.film_features import FilmFeatures, film_of
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.measured import length_notes, read_measured
@@ -160,10 +160,8 @@ def decode(
     if film is None and (features or without):
         raise ConfigError("--features and --without describe a film, and there is no --film.", "Add --film FILM.")
     if film is not None:
-        has_text = annotations is not None or any(word.startswith("text=") for word in features or ())
-        silent = {*(without or ()), *(["text"] if "text" in opened.header.features and not has_text else [])}
-        given_film = film_of(film, annotations, features or (), sorted(silent), start, scan_lengths=scan_lengths)
-        film_features = FilmFeatures.of(opened, given_film)
+        given_film = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
+        film_features = known_film(opened, given_film)
         for note in length_notes(measured, film_features.seconds):
             report_progress(note)
     sentences = read_sentences(annotations, opened.header.tr_s) if film is None else ()

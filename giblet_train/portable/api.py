@@ -19,7 +19,7 @@ from giblet_train.data import geometry as data_geometry
 from giblet_train.evaluation.intervals import interval_of_sum
 from giblet_train.evaluation.metrics import contributions_of, pearson
 from giblet_train.portable.arguments import as_path, as_tr_s
-from giblet_train.portable.decode import Decoded, decode
+from giblet_train.portable.decode import Decoded, decode, known_film
 from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.map_picture import MapPicture, map_picture
@@ -34,6 +34,7 @@ from giblet_train.schema.errors import DataError
 FilmLike = str | Path | Film
 BoldLike = str | Path | NDArray[Any]
 FEWEST_TRS = 4
+MAP_ENDINGS = (".nii.gz", ".dscalar.nii", ".pscalar.nii", ".nii", ".func.gii", ".tsv")
 _SILENT = lambda sentence, fraction=None: None  # noqa: E731
 
 
@@ -66,13 +67,14 @@ class Geometry:
         label: what the values are. threshold: smaller absolute values are not coloured. Raises DataError for a space
         that cannot be drawn: grayordinates, parcels, and vertices that are not those of fsaverage5.
         """
-        return map_picture(self.space, self.mask, self.volume(values_V), label, threshold)
+        return map_picture(self.space, self.mask, self.volume(self._checked(values_V, n_axes=1)), label, threshold)
 
     def save_map(self, stem: str | Path, values_V: NDArray[Any]) -> tuple[Path, ...]:
-        """Write one number for each position in the format of the study; stem: path without the ending."""
-        values_V = self._checked(values_V, n_axes=1).astype(np.float32)
+        """Write one number for each position in the format of the study, whose ending is added to the path `stem`."""
+        values_V, path = self._checked(values_V, n_axes=1).astype(np.float32), as_path(stem, "The stem")
+        ending = next((e for e in MAP_ENDINGS if path.name.endswith(e)), "")
         try:
-            return self.space.write_map(as_path(stem, "The stem"), values_V, self.mask)
+            return self.space.write_map(path.with_name(path.name.removesuffix(ending)), values_V, self.mask)
         except OSError as error:
             raise DataError(f"{stem} cannot be written: {error.strerror}.", "Name a folder that exists.") from None
 
@@ -237,13 +239,14 @@ class Model:
             bold: series in the model's space, or an array (T, V).
             subject: head that reads the responses; None for the average subject's.
             film: the film that was shown, if it is known: what is decoded is then compared with it.
-            annotations: annotations of that film.
+            annotations: annotations of that film; without them, its text is not compared.
             sentences: sentences among which the nearest is searched; those of the annotations if empty.
             tr_s: seconds per volume, if the file does not state it.
         """
         measured = read_measured(self.file, _bold(bold), tr_s)
-        film_features = None if film is None else FilmFeatures.of(self.file, _film(film, annotations, None, ()))
-        return decode(self._inference, measured, self._label(subject), film_features, tuple(sentences))
+        film_features = None if film is None else known_film(self.file, _film(film, annotations, None, ()))
+        texts = (sentences,) if isinstance(sentences, str) else tuple(sentences)
+        return decode(self._inference, measured, self._label(subject), film_features, texts)
 
     def fit_subject(
         self,

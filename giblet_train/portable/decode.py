@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from giblet_train.pages.film import film_time, moments, player
 from giblet_train.pages.page import figure, html_page, paragraph, table
 from giblet_train.pages.png import png_bytes
 from giblet_train.pages.scores import COLUMNS, score_cells, score_table
-from giblet_train.portable.film_features import FilmFeatures, frame_components
+from giblet_train.portable.film_features import Film, FilmFeatures, frame_components
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.measured import Measured
 from giblet_train.portable.model_file import AVERAGE, ModelFile
@@ -85,6 +85,15 @@ def read_sentences(annotations: Path | None, tr_s: float) -> tuple[str, ...]:
     with options_for_keys():
         segments = read_annotations(annotations.expanduser(), tr_s).segments
     return tuple(sorted({s.text for s in segments if s.text}))
+
+
+def known_film(model: ModelFile, film: Film) -> FilmFeatures:
+    """Return the features of a film to compare with; its text is left out if it comes without annotations.
+
+    Raises what `FilmFeatures.of` raises.
+    """
+    needs_text = "text" in model.header.features and film.annotations is None and "text" not in film.features
+    return FilmFeatures.of(model, replace(film, without=film.without | {"text"}) if needs_text else film)
 
 
 def decode(

@@ -5,6 +5,7 @@ T rows of the model, F features of a modality.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,8 +90,8 @@ class FilmFeatures:
     def of(cls, model: ModelFile, film: Film) -> FilmFeatures:
         """Check that the film has what the model needs.
 
-        Raises ConfigError for a modality that the model does not know, DataError if the film cannot be read, is
-        shorter than a row, or lacks a feature space of the model.
+        Raises ConfigError for a modality that the model does not know and an impossible start or length, DataError if
+        the film cannot be read, is shorter than a row, or lacks a feature space of the model.
         """
         spaces = model.header.features
         unknown = sorted({*film.features, *film.without} - set(spaces))
@@ -100,12 +101,22 @@ class FilmFeatures:
             )
         if not film.path.is_file():
             raise DataError(f"There is no film {film.path}.", "Name a film on this machine.")
+        if not 0.0 <= film.start_s < math.inf or not (film.seconds is None or 0.0 < film.seconds < math.inf):
+            length = "" if film.seconds is None else f" for {film.seconds:g} s"
+            raise ConfigError(
+                f"A film cannot be read from {film.start_s:g} s on{length}.",
+                "Start at 0 s or later, and give a length above 0.",
+            )
         with options_for_keys():
             seconds = _film_seconds(film.path, spaces, film)
             segments = _segments(film, model.header.tr_s)
             if segments:
                 check_unit(segments, seconds, seconds, str(film.annotations))
-        n_trs = int((min(seconds, film.start_s + (film.seconds or seconds)) - film.start_s) / model.header.tr_s + 1e-6)
+        n_trs = int(
+            (min(seconds, film.start_s + (seconds if film.seconds is None else film.seconds)) - film.start_s)
+            / model.header.tr_s
+            + 1e-6
+        )
         if n_trs < 1:
             raise DataError(
                 f"{film.path.name} lasts {seconds:.1f} s: no row of {model.header.tr_s:g} s is left "
@@ -183,7 +194,8 @@ class FilmFeatures:
         """Yield features (n, F) of consecutive rows before they are scaled."""
         space = self.model.header.features[modality]
         if modality in self.film.features or space.source != "giblet":
-            fixed: Iterator[Singles] = _sliced(self._external(modality, space), part_trs)
+            with options_for_keys():
+                fixed: Iterator[Singles] = _sliced(self._external(modality, space), part_trs)
         elif modality == "text":
             fixed = self._text_parts(space, part_trs)
         elif modality == "audio":

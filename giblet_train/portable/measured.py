@@ -101,6 +101,8 @@ def read_measured(model: ModelFile, bold: Path | NDArray[Any], tr_s: float | Non
                 f"The array has shape {values_TV.shape}; the model has {n_positions} {many}{turned}.",
                 f"Give (volumes, {many}), in C order of model.geometry.mask.",
             )
+    if not len(values_TV):
+        raise DataError(f"{name} has no volume.", "Check that it is the right series.")
     broken_TV = ~np.isfinite(values_TV)
     if broken_TV.any():
         raise DataError(

@@ -12,6 +12,7 @@ from giblet_train.analysis.load_run import load_run
 from giblet_train.analysis.results import output_dir
 from giblet_train.portable.model_file import SUFFIX, ModelFile, read_model, write_model
 from giblet_train.portable.publish import evaluated, model_card, publish
+from giblet_train.portable.run_records import run_dir_of
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.progress import ProgressCallback
 from giblet_train.training.load_split import load_split
@@ -27,7 +28,7 @@ def open_model(path: Path, report_progress: ProgressCallback, workdir: Path | No
     path = path.expanduser()
     if not path.is_dir():
         return read_model(path)
-    run = load_run(path, BEST, load_split, report_progress, workdir)
+    run = load_run(run_dir_of(path).path, BEST, load_split, report_progress, workdir)
     return publish(run, run.data.subjects)
 
 

@@ -21,6 +21,9 @@ WORDS = (
     (r"If the \w+ is right, set data\.t.*", "Give the right one as --tr."),
     (r"data\.tr(?::| =)? (?=[\d.]+)", "--tr "),
     (r"data\.tr\b", "--tr"),
+    (r"Choose one, counted from 0, or several: data\.features.*", "Give rows and features alone."),
+    (r"State rows_per_s, or split\.usable_trs; rows", "Give rows for the whole film; they"),
+    (r"data\.features\.(\w+)", r"--features \1"),
     (r"data\.subjects", "--subject"),
     (r"data\.bold", "--bold"),
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from giblet_train.diagnosis.criteria import Verdict
 from giblet_train.monitoring.verdict import read_verdict
+from giblet_train.portable.arguments import as_path
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.history import read_history
@@ -37,10 +38,16 @@ class RunRecords:
         return next((m for m in reversed(self.metrics) if isinstance(m, EvaluationMetric)), None)
 
 
-def read_run(path: str | Path) -> RunRecords:
-    """Read the records in a run directory, or in a pulled copy. Raises ConfigError if it is not one."""
-    run_dir = RunDir(Path(path).expanduser().resolve())
+def run_dir_of(path: Path) -> RunDir:
+    """Return the run directory at a path. Raises ConfigError if it is not one."""
+    run_dir = RunDir(path.resolve())
     if not run_dir.config.is_file():
         raise ConfigError(f"{path} is not a run directory: it has no config.yaml.", "Name the folder of a run.")
+    return run_dir
+
+
+def read_run(path: str | Path) -> RunRecords:
+    """Read the records in a run directory, or in a pulled copy. Raises ConfigError if it is not one."""
+    run_dir = run_dir_of(as_path(path, "The run"))
     config = run_dir.read_config()
     return RunRecords(run_dir.run_id, config, tuple(read_history(run_dir)), read_verdict(run_dir))

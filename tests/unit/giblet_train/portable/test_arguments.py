@@ -1,0 +1,107 @@
+"""Mistakes in arguments of the Python API: each is refused in one sentence with a remedy, or does what was meant."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+import giblet_train as giblet
+from giblet_train.portable.arguments import as_path, as_singles, as_tr_s
+from giblet_train.schema.errors import ConfigError, DataError
+from tests.pair_study import SECOND_TRS
+
+
+@pytest.fixture(scope="module")
+def opened(model_path):
+    return giblet.load(str(model_path))
+
+
+@pytest.fixture(scope="module")
+def bold_TV(opened, pair):
+    values = np.asarray(nibabel.load(pair.folder / "bold" / "sub-01.nii.gz").dataobj)
+    return values[opened.geometry.mask].T[-SECOND_TRS:].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def film(pair):
+    return {"film": str(pair.second), "annotations": str(pair.second.with_suffix(".csv"))}
+
+
+@pytest.mark.parametrize("value", [0, -1.5, 1500, np.nan, np.inf, "two", None, [2.0]])
+def test_a_tr_that_is_none_of_fmri_is_refused(value):
+    with pytest.raises(ConfigError, match="is not one of fMRI"):
+        as_tr_s(value)
+
+
+def test_text_and_tensors_are_taken_for_what_they_hold(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert as_path("~/film.mp4", "The film") == tmp_path / "film.mp4" and as_tr_s("1.5") == 1.5
+    film = giblet.Film("film.mp4", "film.csv", {"audio": "audio.npy"}, "text")
+    assert (film.path, film.annotations) == (Path("film.mp4"), Path("film.csv"))
+    assert film.features == {"audio": Path("audio.npy")} and film.without == {"text"}
+    tensor = torch.ones(2, 3, requires_grad=True)
+    assert as_singles(tensor, "The array", "").dtype == np.float32
+    for value, says in ((None, "NoneType"), (3, "int")):
+        with pytest.raises(ConfigError, match=f"is a {says}, not a path"):
+            giblet.Film(value)
+    with pytest.raises(ConfigError, match="not a file for each modality"):
+        giblet.Film("film.mp4", features="audio.npy")
+
+
+def test_arrays_of_another_kind_or_shape_are_refused(opened, bold_TV, film):
+    image = nibabel.Nifti1Image(np.zeros((2, 2, 2, 3), np.float32), np.eye(4))
+    for array, says in (
+        (bold_TV.T, "so it is transposed"),
+        (bold_TV[None], "has shape"),
+        (bold_TV[:0], "has no volume"),
+        (bold_TV.astype(complex), "complex numbers"),
+        (image, "are a Nifti1Image, not an array"),
+        (None, "has shape"),
+    ):
+        with pytest.raises(DataError, match=says) as caught:
+            opened.decode(array, "1")
+        assert caught.value.remedy
+    with pytest.raises(ConfigError, match="is not one of fMRI"):
+        opened.decode(bold_TV, "1", tr_s=1500)
+    for n in (1, 2):
+        shape = (n, int(opened.geometry.mask.sum()) - (n == 1))
+        with pytest.raises(DataError, match="The values have shape"):
+            opened.geometry.picture(np.zeros(shape).squeeze())
+
+
+def test_the_ending_of_a_map_may_be_given_and_its_folder_must_exist(opened, tmp_path):
+    r_V = np.zeros(int(opened.geometry.mask.sum()))
+    assert opened.geometry.save_map(str(tmp_path / "r.nii.gz"), r_V) == (tmp_path / "r.nii.gz",)
+    with pytest.raises(DataError, match="cannot be written"):
+        opened.geometry.save_map(tmp_path / "absent" / "r", r_V)
+
+
+def test_impossible_films_and_folders_are_refused(opened, film, tmp_path):
+    for given, says in (
+        (giblet.Film(film["film"], start_s=-5.0), "cannot be read from -5 s on"),
+        (giblet.Film(film["film"], seconds=0.0), "for 0 s"),
+        (giblet.Film(tmp_path), "There is no film"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            opened.predict(given)
+    np.save(tmp_path / "short.npy", np.zeros((20, 960), np.float32))
+    with pytest.raises(DataError, match="--features audio: short") as caught:
+        opened.predict(**film, features={"audio": tmp_path / "short.npy"})
+    assert "split." not in caught.value.remedy
+    with pytest.raises(ConfigError, match="not a run directory"):
+        giblet.load(tmp_path)
+    with pytest.raises(ConfigError, match="not a path"):
+        giblet.read_run(None)
+
+
+def test_a_note_says_that_scan_and_film_have_other_lengths(opened, bold_TV, film):
+    twice = opened.score(np.tile(bold_TV, (2, 1)), film["film"], "sub-1", annotations=film["annotations"])
+    assert "The scan lasts 150 s" in twice.notes[-1] and twice.n_rows == SECOND_TRS
+    assert opened.score(torch.from_numpy(bold_TV), film["film"], 1, annotations=film["annotations"]).notes == ()
+
+
+def test_a_film_without_annotations_is_compared_but_for_its_text(opened, bold_TV, film):
+    decoded = opened.decode(bold_TV, "1", film=film["film"], sentences="a red disc")
+    assert set(decoded.figures) == {"video", "audio"} and {word.nearest for word in decoded.words} == {"a red disc"}
