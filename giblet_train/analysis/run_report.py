@@ -25,7 +25,7 @@ from giblet_train.pages.charts import bars, value_table
 from giblet_train.pages.film import film_time
 from giblet_train.pages.page import figure, html_page, paragraph, table
 from giblet_train.pages.png import data_uri, png_uri
-from giblet_train.pages.scores import score_table
+from giblet_train.pages.scores import decimal, score_table
 from giblet_train.schema.config import Config, ordered_spaces
 from giblet_train.schema.records import AnyMetric
 
@@ -92,18 +92,18 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
     )
     r, ceiling = encoding["r_responsive"], encoding.get("r_ceiling")
     low, high = encoding.get("r_responsive_low"), encoding.get("r_responsive_high")
-    between = f" (95% interval {_decimal(low)} to {_decimal(high)})" if _is_number(low) and _is_number(high) else ""
+    between = f" (95% interval {decimal(low)} to {decimal(high)})" if _is_number(low) and _is_number(high) else ""
     share = f", {r / ceiling:.0%} of the noise ceiling of {ceiling:.2f}" if _is_number(ceiling) else ""
     ridge = f" (ridge regression: {encoding['r_ridge']:.2f})" if _is_number(encoding.get("r_ridge")) else ""
     n_significant = int(parts.maps.significant().sum())
     prediction = (
-        f"In responsive {noun.many}, predicted and measured responses correlate with r = {_decimal(r)}{between}{share}"
+        f"In responsive {noun.many}, predicted and measured responses correlate with r = {decimal(r)}{between}{share}"
         f"{ridge}; "
         f"{n_significant} of {data.n_voxels} {noun.many} are predicted above chance (false-discovery rate {FDR:g})."
     )
     skills = parts.figures["decoding"].get("predicted", {})
     better = [m for m in ordered_spaces(skills) if (skills[m]["skill"] or 0.0) > 0]
-    values = "; ".join(f"{m} {_decimal(skills[m]['skill'], sign=True)}" for m in ordered_spaces(skills))
+    values = "; ".join(f"{m} {decimal(skills[m]['skill'], sign=True)}" for m in ordered_spaces(skills))
     if not skills:
         reconstruction = "The network does not reconstruct the film."
     elif better:
@@ -132,8 +132,8 @@ def _regions(parts: ReportParts) -> str:
         (
             name,
             str(int(v.sum())),
-            _decimal(float(maps.group_r_V[v].mean())),
-            _decimal(_mean(maps.ceiling_V[v])),
+            decimal(float(maps.group_r_V[v].mean())),
+            decimal(_mean(maps.ceiling_V[v])),
             f"{significant_V[v].mean():.0%}",
         )
         for name, v in ordered
@@ -188,7 +188,7 @@ def _panel_label(parts: ReportParts, name: str) -> str:
     if source is None:
         return name
     skill = parts.figures["decoding"][source].get("video", {}).get("skill")
-    return f"{name}, skill {_decimal(skill, sign=True)}"
+    return f"{name}, skill {decimal(skill, sign=True)}"
 
 
 def _lesions(parts: ReportParts) -> str:
@@ -200,7 +200,7 @@ def _lesions(parts: ReportParts) -> str:
     for lesion in study["lesions"]:
         changes = [lesion["changes"][m]["skill"] for m in modalities]
         rows[lesion["region"]] = [
-            (c["lost"], f"{_decimal(c['lost'], sign=True)}{' *' if c['p'] <= 0.05 else ''}") for c in changes
+            (c["lost"], f"{decimal(c['lost'], sign=True)}{' *' if c['p'] <= 0.05 else ''}") for c in changes
         ]
     largest = max([0.02, *(abs(value) for cells in rows.values() for value, _ in cells if math.isfinite(value))])
     caption = (
@@ -281,12 +281,6 @@ def _mean(values: NDArray[Any]) -> float:
 
 def _is_number(value: Any) -> bool:
     return value is not None and math.isfinite(value)
-
-
-def _decimal(value: float | None, *, sign: bool = False) -> str:
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:{'+' if sign else ''}.2f}".replace("-", "−")
 
 
 def _join_words(words: Sequence[str]) -> str:

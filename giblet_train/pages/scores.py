@@ -39,8 +39,15 @@ def score_table(scores_by_row: Mapping[str, Mapping[str, float]], segment_trs: i
     return table(("", *COLUMNS.values()), rows) + paragraph(meaning.strip(), "soft")
 
 
-def _cell(name: str, value: float | None) -> str:
+def decimal(value: float | None, *, sign: bool = False) -> str:
+    """Return a number with two digits, a dash if it is missing or not finite. sign: also show that of values above 0."""
     if value is None or not math.isfinite(value):
         return "–"
-    text = f"{value:+.2f}" if name == "skill" else f"{value:.2f}" if name == "r" else f"{value:.0%}"
-    return text.replace("-", "−")
+    text = f"{value:{'+' if sign else ''}.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "−")
+
+
+def _cell(name: str, value: float | None) -> str:
+    if name in ("skill", "r"):
+        return decimal(value, sign=name == "skill")
+    return "–" if value is None or not math.isfinite(value) else f"{value:.0%}"
