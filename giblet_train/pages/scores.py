@@ -40,7 +40,7 @@ def score_table(scores_by_row: Mapping[str, Mapping[str, float]], segment_trs: i
 
 
 def decimal(value: float | None, *, sign: bool = False) -> str:
-    """Return a number with two digits, a dash if it is missing or not finite. sign: also show that of values above 0."""
+    """Return a number with two digits, a dash if it is missing or not finite. sign: also show a plus."""
     if value is None or not math.isfinite(value):
         return "–"
     text = f"{value:{'+' if sign else ''}.2f}"
