@@ -212,7 +212,7 @@ def _mel(model: ModelFile, features: Mapping[str, Singles]) -> Singles | None:
 def _words(model: ModelFile, text_TF: Singles, film: FilmFeatures | None, sentences: tuple[str, ...]) -> list[Word]:
     """Return the annotation nearest to the decoded text of each annotation of the film, or of every few rows."""
     space = model.header.features["text"]
-    spoken = film.labels[: len(text_TF)] if film is not None else []
+    spoken = film.labels[: len(text_TF)] if film is not None and film.segments else []
     labels = sorted({*sentences} or {label for label in spoken if label})
     if not labels or space.source != "giblet":
         return []
