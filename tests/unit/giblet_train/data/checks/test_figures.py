@@ -61,6 +61,6 @@ def test_the_brain_follows_the_light_only_where_it_does():
 
 def test_a_carpet_chart_marks_each_run_border():
     picture = np.zeros((4, 300), np.uint8)
-    drawing = ElementTree.fromstring(carpet_chart(picture, "carpet", [150], np.full(300, np.nan), 1.5))
+    drawing = ElementTree.fromstring(carpet_chart(picture, "carpet", [150], np.full(300, np.nan), 1.5, "parcels"))
     borders = [line for line in drawing.findall("line") if line.get("class") == "border"]
     assert [float(line.get("x1")) for line in borders] == [52 + 310]
