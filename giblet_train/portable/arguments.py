@@ -29,9 +29,9 @@ def as_tr_s(value: object) -> float:
     except (TypeError, ValueError):
         tr_s = math.nan
     if not SHORTEST_TR_S <= tr_s <= LONGEST_TR_S:
-        shown = f"{value:g} s" if isinstance(value, int | float) else repr(value)
+        text = f"{value:g} s" if isinstance(value, int | float) else repr(value)
         raise ConfigError(
-            f"A TR of {shown} is not one of fMRI.",
+            f"A TR of {text} is not one of fMRI.",
             f"Give {SHORTEST_TR_S:g} to {LONGEST_TR_S:g} s, or leave the TR out.",
         )
     return tr_s

@@ -28,7 +28,7 @@ Singles = NDArray[np.float32]
 LEAST_COVERED = 0.9
 """Share of the model's voxels that a series on another grid must cover."""
 MOST_UNSHARED_S = 10.0
-"""Seconds by which film and scan may differ without a note: a scan goes on a little after its film."""
+"""Seconds by which film and scan may differ without a note: many scans end a little after their film."""
 TEMPLATES = {3: "Talairach", 4: "MNI"}
 """NIfTI codes of spaces that cannot be taken for one another."""
 

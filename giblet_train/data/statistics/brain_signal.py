@@ -1,4 +1,4 @@
-"""Tell voxels of the brain from air and bone around it by their signal. V voxels."""
+"""Separate voxels of the brain from air and bone around it by their signal. V voxels."""
 
 from __future__ import annotations
 
