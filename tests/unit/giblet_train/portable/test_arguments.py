@@ -79,13 +79,13 @@ def test_the_ending_of_a_map_may_be_given_and_its_folder_must_exist(opened, tmp_
 
 
 def test_impossible_films_and_folders_are_refused(opened, film, tmp_path):
-    for given, says in (
+    for other_film, says in (
         (giblet.Film(film["film"], start_s=-5.0), "cannot be read from -5 s on"),
         (giblet.Film(film["film"], seconds=0.0), "for 0 s"),
         (giblet.Film(tmp_path), "There is no film"),
     ):
         with pytest.raises(ConfigError, match=says):
-            opened.predict(given)
+            opened.predict(other_film)
     np.save(tmp_path / "short.npy", np.zeros((20, 960), np.float32))
     with pytest.raises(DataError, match="--features audio: short") as caught:
         opened.predict(**film, features={"audio": tmp_path / "short.npy"})
