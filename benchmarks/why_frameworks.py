@@ -93,7 +93,9 @@ def _outcome(log: Log, answer: str, path: Path) -> Outcome:
 
 
 def _epochs_read(path: Path) -> int:
-    return sum(isinstance(metric, EpochMetric) for metric in read_log(path).metrics)
+    log = read_log(path)
+    n_rewards = sum(row.reward is not None for row in log.log.balanced_rows)
+    return n_rewards or sum(isinstance(metric, EpochMetric) for metric in log.metrics)
 
 
 @contextmanager

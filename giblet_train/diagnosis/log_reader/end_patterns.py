@@ -369,6 +369,12 @@ def cause_of(text: str) -> Optional[str]:
     return None
 
 
+def is_message_of_program(text: str) -> bool:
+    """Return True for an exception, or a message in the form of a program, a kernel or a scheduler; False for prose."""
+    forms = (PLAIN_ERROR, PROGRAM_ERROR, ABORTED, KILLED, EXITED)
+    return EXCEPTION.match(text) is not None or any(form.search(text) for form in forms)
+
+
 def is_exit_only(text: str) -> bool:
     """Return True for a line that reports that a program ended badly, but not why."""
     return EXITED.search(text) is not None or _ENDED_ONLY.search(text) is not None

@@ -41,7 +41,7 @@ _ERROR = frozenset(
         *("nce", "infonce", "ntxent"),
     )
 )
-_PLAIN_ERROR = frozenset({"error", "err"})
+_PLAIN_ERROR = frozenset({"error", "err", "ctc", "rnnt", "ce"})
 _PERPLEXITY = frozenset({"ppl", "perplexity"})
 """Errors that training minimises, for logs that print no loss."""
 ADVERSARIAL = frozenset(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from giblet_train.diagnosis.log_reader.end_patterns import cause_of
+from giblet_train.diagnosis.log_reader.end_patterns import cause_of, is_message_of_program
 from giblet_train.diagnosis.log_reader.end_scan import ErrorLine, LogEnd
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 
@@ -16,6 +16,8 @@ SHOWN = 300
 """Longest quotation of a log line, in characters."""
 NAMED = 0.96
 """Confidence in a cause that a message names."""
+MENTIONED = 0.4
+"""Confidence in a cause that words name in a text in which no training was seen."""
 LATER = 0.02
 """Confidence lost for every other cause named before it."""
 _SIGNAL = re.compile(r"signal (\d+)")
@@ -50,7 +52,16 @@ def named_cause(case: RunHistory, cause: str) -> tuple[str, float] | None:
     line = end.causes.get(cause)
     if line is None or is_over(case) or not _is_consistent(case, cause):
         return None
+    if not _has_training(case) and not is_message_of_program(line.text):
+        return describe(line), MENTIONED
     return describe(line), NAMED - LATER * list(end.causes).index(cause)
+
+
+def _has_training(case: RunHistory) -> bool:
+    """Return True if a training was seen; else the text may be notes or source in which a cause is only mentioned."""
+    log = case.log
+    is_seen = log is not None and (bool(log.rows) or log.last_epoch is not None or log.span is not None)
+    return is_seen or case.health is not None or bool(case.steps or case.epochs)
 
 
 def is_over(case: RunHistory) -> bool:

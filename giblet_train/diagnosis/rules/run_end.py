@@ -220,8 +220,8 @@ def _stalled_in_log(case: RunHistory) -> Finding | None:
         return None
     stall = log.stall
     sentence = (
-        f"It made no progress for {duration(stall.seconds)} after {stall.since}, where {stall.n_lines} equal "
-        f"lines were printed; a pause between signs of progress was {duration(stall.usual_s)} before"
+        f"It made no progress for {duration(stall.seconds)}, from {stall.since} to {stall.until}; before, a pause "
+        f"between signs of progress was {duration(stall.usual_s)}"
     )
     action = (
         "A hung exchange, loader or file system does not recover: see with `py-spy dump --pid PID` on each rank where "

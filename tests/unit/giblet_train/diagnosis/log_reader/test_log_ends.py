@@ -158,6 +158,14 @@ def test_the_error_of_a_worker_is_quoted_and_not_that_it_was_caught() -> None:
     assert diagnosis.causes[0].action.startswith("Check that path")
 
 
+def test_a_cause_that_is_only_mentioned_is_a_doubt_where_no_training_is_seen() -> None:
+    notes = ["# Notes", "- CUDA out of memory with a batch of 64, use 32", "- try a lower rate"]
+    assert max(cause.confidence for cause in judged(notes)[1].causes) < 0.5
+    assert judged(log_of(notes))[1].causes[0].confidence > 0.9
+    assert judged([OOM])[1].causes[0].confidence > 0.9
+    assert judged(["slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch."])[1].causes[0].confidence > 0.9
+
+
 def test_a_log_that_only_shows_an_exit_code_shows_no_reason() -> None:
     exited = "srun: error: gpu07: task 0: Exited with exit code 1"
     _, diagnosis = judged(log_of([exited]))
@@ -176,8 +184,13 @@ def test_equal_lines_for_hours_after_the_last_progress_are_a_stall() -> None:
     limit = "slurmstepd: error: *** JOB 31415 ON n07 CANCELLED AT 2025-09-10T01:00:11 DUE TO TIME LIMIT ***"
     _, diagnosis = judged([*steps, *waiting, limit])
     assert [cause.cause for cause in diagnosis.causes] == ["stalled", "crashed"]
-    assert diagnosis.causes[0].evidence["seconds"] == 119 * 60
+    assert diagnosis.causes[0].evidence["seconds"] == 121 * 60
     assert judged([*steps, *waiting])[1].causes[0].cause == "stalled"
+    assert judged([*steps, limit])[1].causes[0].cause == "stalled"
+    soon = limit.replace("01:00:11", "00:00:11").replace("2025-09-10", "2025-09-09").replace("T00:", "T23:")
+    assert [cause.cause for cause in judged([*steps, soon])[1].causes] == ["crashed"]
+    clock = [line.partition(" ")[2] for line in (*steps, *waiting)]
+    assert judged([*clock[:60], limit])[1].causes[0].cause == "stalled" == judged(clock)[1].causes[0].cause
     evaluation = [f"{at(23 * 60 + 2 * k)} evaluated batch {k}/200" for k in range(60)]
     assert judged([*steps, *evaluation])[1].causes == ()
     assert judged([*steps, *waiting, *(line.replace("2025-09-09", "2025-09-11") for line in steps)])[1].causes == ()
