@@ -15,7 +15,8 @@ HEAD = """\
 
 For everyone who types `giblet`. Generated from the program by `make docs`; `--help` of each command prints the same.
 
-Data go to stdout, status and errors to stderr. `--json` prints one object on one line. The shell completes
+Data go to stdout, status and errors to stderr. `--json` prints one object on one line; if the command
+fails before it has one, `{"schema": 1, "error": {"message": ..., "remedy": ..., "exit_code": 2}}`. The shell completes
 the names of nodes, configurations, runs and faults: `giblet --install-completion`.
 
 `NODE` is `local`, a node of `nodes.yaml` or a host of `~/.ssh/config`. `RUN` is a run id, the beginning of one, or

@@ -17,6 +17,7 @@ from giblet_train.schema import yaml_io
 from giblet_train.schema.config import Config, Section, diff, nearest, set_dotted, to_mapping
 from giblet_train.schema.config_loader import from_mapping
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.type_errors import type_error_in_words
 
 StageName = Literal["test", "cluster", "production"]
 NAME_LIMIT = 40
@@ -72,7 +73,10 @@ def read_ladder(path: Path) -> Stages:
     try:
         ladder = msgspec.convert(yaml_io.load_file(path), Stages)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}.") from None
+        what, _, key = type_error_in_words(str(error)).partition(" - at `$.")
+        words = what.replace("Object missing required field", "it lacks the key")
+        place = f'"{key.rstrip("`")}": ' if key else ""
+        raise ConfigError(f"{path}: {place}{words}.", "configs/ladder.yaml of giblet is an example.") from None
     if len(set(ladder.names)) < len(ladder.stages):
         raise ConfigError(f"{path}: a stage appears twice.", f"Stages: {', '.join(get_args(StageName))}.")
     return ladder

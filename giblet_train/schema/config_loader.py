@@ -98,7 +98,8 @@ def _place(key: str, where: str, places: Mapping[str, str]) -> str:
 def _read_chain(path: Path, children: tuple[Path, ...], folders: Sequence[Path]) -> tuple[dict[str, Any], _Sources]:
     """Return a file's data on top of what it extends. children: files that extend this one."""
     if path in children:
-        raise ConfigError(f"{path} extends itself by way of {' → '.join(p.name for p in children)}.")
+        names = " → ".join(p.name for p in children)
+        raise ConfigError(f"{path} extends itself by way of {names}.", "Remove `extends` from one of them.")
     value, lines = yaml_io.parse_file(path)
     parent = value.pop("extends", None)
     own = _Sources(
@@ -130,8 +131,9 @@ def _parent_path(path: Path, parent: Any, folders: Sequence[Path]) -> Path | Non
         if parent == BASE:
             return None
         names = sorted({BASE, *(p.stem for folder in (path.parent, *folders) for p in folder.glob("*.yaml"))})
+        hint = nearest(parent, names) or "."
         raise ConfigError(
-            f'{path}: extends "{parent}", which does not exist{nearest(parent, names)}',
+            f'{path}: extends "{parent}", which does not exist{hint}',
             f"Put {parent}.yaml next to it, or remove `extends`.",
         )
     return parent_path

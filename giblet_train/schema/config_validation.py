@@ -157,7 +157,8 @@ def _unknown_keys(value: Mapping[str, Any], section: type, path: str = "") -> It
         if key not in hints:
             group = _sections_with(key)
             hint = f'; it belongs under "{group}:"' if group else nearest(str(key), list(hints))
-            yield Problem(dotted, f'unknown key "{dotted}"{hint}')
+            remedy = "" if hint else "configs/base.yaml has every key."
+            yield Problem(dotted, f'unknown key "{dotted}"{hint or "."}', remedy)
         elif isinstance(item, Mapping):
             for prefix, kind, group_value in _groups(dotted, hints[key], item):
                 yield from _unknown_keys(group_value, kind, prefix)
@@ -187,12 +188,17 @@ def _sections_with(key: str) -> str:
     return next((name for name, kind in sections.items() if key in _type_hints(kind)), "")
 
 
+LARGEST_WHOLE = 2**53
+"""Largest whole number that every program reads exactly."""
 TYPOGRAPHIC_MARKS = "“”„‘’"
 """Characters that only look like quotation marks of YAML, as in text from a PDF."""
 
 
 def _wrong_types(value: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield every value of a wrong type or out of range."""
+    for key, item in flatten(value):
+        if isinstance(item, int) and abs(item) > LARGEST_WHOLE:
+            yield Problem(key, f'"{key}": {item:.0e} is too large for a whole number.')
     texts = {key: item for key, item in flatten(value) if isinstance(item, str)}
     data = _known_keys(value, Config)
     for problem in (*_member_errors(data, Config), *_type_errors(data, Config)):

@@ -32,4 +32,5 @@ def type_error_in_words(error: str) -> str:
 
     for pattern, meaning in PATTERNS_IN_WORDS.items():
         error = error.replace(f"`str` matching regex {pattern!r}", meaning)
-    return re.sub(r"`([a-z |]+)`", words, error).replace(" matching regex ", " of the form ")
+    sentence = re.sub(r"`([a-z |]+)`", words, error).replace(" matching regex ", " of the form ")
+    return sentence.replace("a whole number, got a number", "a whole number, got one with decimals")

@@ -22,6 +22,14 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
 
 
+class _Refused(yaml.MarkedYAMLError):
+    """YAML that is valid and not accepted here."""
+
+    def __init__(self, problem: str, mark: Any, remedy: str) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
+        self.remedy = remedy
+
+
 class _Rules(yaml.composer.Composer, yaml.constructor.SafeConstructor):
     """Unique keys, no aliases, and a limited depth."""
 
@@ -33,11 +41,11 @@ class _Rules(yaml.composer.Composer, yaml.constructor.SafeConstructor):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             event: Any = self.peek_event()
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not accepted", problem_mark=event.start_mark)
+            raise _Refused("aliases (*name) are not accepted", event.start_mark, "Write the value out.")
         self.depth += 1
         if self.depth > MAX_DEPTH:
             mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=mark)
+            raise _Refused(f"nested deeper than {MAX_DEPTH} levels", mark, "Nest less deeply.")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -47,7 +55,7 @@ class _Rules(yaml.composer.Composer, yaml.constructor.SafeConstructor):
         for key_node, _ in node.value:
             key = str(key_node.value)
             if key in keys:
-                raise yaml.MarkedYAMLError(problem=f"the key `{key}` appears twice", problem_mark=key_node.start_mark)
+                raise _Refused(f"the key `{key}` appears twice", key_node.start_mark, "Leave out one of them.")
             keys.add(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -122,16 +130,30 @@ def _parse(text: str, where: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
-        raise ConfigError(
-            f"{where}, {place}: {error.problem or error}.", "Check the indentation, colons and quotes there."
-        ) from None
+        remedy = getattr(error, "remedy", "Check the indentation, colons and quotes there.")
+        raise ConfigError(f"{where}, {place}: {_in_words(error)}.", remedy) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{where} is not readable as YAML: {error}.") from None
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{where} is not readable as YAML: {reason}.", "Retype the line in a text editor.") from None
     if value is None:
         return Document({}, {})
     if not isinstance(value, dict):
-        raise ConfigError(f"{where} does not consist of `key: value` lines.", "For example: num_epochs: 20")
+        raise ConfigError(
+            f"{where} does not consist of `key: value` lines.", "Write a blank behind each colon: num_epochs: 20"
+        )
     return Document(value, dict(_key_lines(node)))
+
+
+def _in_words(error: yaml.MarkedYAMLError) -> str:
+    """Return what is wrong in words for people who do not know how YAML is scanned."""
+    problem = error.problem or str(error)
+    if "'\\t'" in problem:
+        return "a tab begins the line, and YAML indents with blanks only"
+    if "another document" in problem:
+        return "a second document begins, and a configuration is one"
+    if "could not determine a constructor" in problem:
+        return "tags (!name) are not accepted"
+    return problem
 
 
 def _load(text: str) -> tuple[Any, Any]:
@@ -156,16 +178,19 @@ def load_text(text: str, where: str) -> dict[str, Any]:
 def parse_file(path: Path) -> Document:
     """Return the mapping in a YAML file, with the line of each key. Raises ConfigError, also for unreadable files."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:  # a device has no end
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror}.", "Check that the file exists and that you may read it."
         ) from None
     try:
-        return parse(data[: MAX_BYTES + 1].decode("utf-8"), str(path))
+        if len(data) > MAX_BYTES:
+            raise ConfigError(f"{path} is longer than {MAX_BYTES // 1024} KiB.", "Name a configuration, a short text.")
+        return parse(data.decode("utf-8"), str(path))
     except UnicodeDecodeError:
         raise ConfigError(
-            f"{path} is not UTF-8 text.", "A configuration is a YAML file; save it with the encoding UTF-8."
+            f"{path} is not UTF-8 text.", "It must be a YAML file; save it with the encoding UTF-8."
         ) from None
 
 

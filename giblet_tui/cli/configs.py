@@ -24,17 +24,24 @@ from giblet_tui.reporting.json_output import SCHEMA
 @command(config_app, "ls", "giblet config ls", "giblet config ls --json")
 def list_configs(json: Json = False) -> None:
     """List configurations by name, with the file each comes from."""
-    paths = catalog.known()
-    configs = {name: catalog.read(str(path)).config for name, path in paths.items()}
+    paths, configs, n_errors = catalog.known(), {}, 0
+    for name, path in paths.items():
+        try:
+            configs[name] = catalog.read(str(path)).config
+        except ConfigError as error:
+            print_error(error)
+            n_errors += 1
     if json:
         facts = [{"name": n, "path": str(paths[n]), "stage": c.stage} for n, c in sorted(configs.items())]
         show_json({"schema": SCHEMA, "configs": facts})
-        return
-    rows = [
-        (name, c.stage, str(c.num_epochs), str(c.distributed.world_size), c.note, str(paths[name]))
-        for name, c in sorted(configs.items())
-    ]
-    print_data(table(("NAME", "STAGE", "EPOCHS", "GPUS", "NOTE", "FILE"), rows))
+    else:
+        rows = [
+            (name, c.stage, str(c.num_epochs), str(c.distributed.world_size), c.note, str(paths[name]))
+            for name, c in sorted(configs.items())
+        ]
+        print_data(table(("NAME", "STAGE", "EPOCHS", "GPUS", "NOTE", "FILE"), rows))
+    if n_errors:
+        raise Exit(ConfigError.exit_code)
 
 
 @command(config_app, "show", "giblet config show demo", "giblet config show demo --set num_epochs=5 --json")

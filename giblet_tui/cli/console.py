@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -30,6 +31,7 @@ STATE_COLOURS = {
 }
 """Colour of a run's state."""
 _prints_status = True
+_printed_json = False
 _COLOURS = {"green": 32, "yellow": 33, "red": 31, "blue": 36, "dim": 2, "bold": 1}
 
 
@@ -44,7 +46,9 @@ def show_json(value: Mapping[str, Any]) -> None:
 
     from giblet_tui.reporting.json_output import nan_to_null  # imports the schema, which `giblet --help` does not need
 
+    global _printed_json
     print(json.dumps(nan_to_null(dict(value)), ensure_ascii=True, allow_nan=False), flush=True)
+    _printed_json = True
 
 
 def set_verbosity(*, quiet: bool, verbose: bool) -> None:
@@ -76,6 +80,7 @@ USAGE_WORDS = (
     (r"Got unexpected extra arguments? ?\((=.*)\)", 'There are blanks around "=". Write key=value as one word'),
     (r"Got unexpected extra arguments?\(s\) \((=.*)\)", 'There are blanks around "=". Write key=value as one word'),
     (r"Got unexpected extra argument\(s\) \((.*)\)", r"Too many words: \1"),
+    (r"No such command '(.*)'\.", r'There is no command "\1".'),
     (r"is not a valid int(eger)?( range)?\b", "is not a whole number"),
     (r"is not a valid float( range)?\b", "is not a number"),
     (r"is not in the range ([\d.]+)<=x<=([\d.]+)", r"must be from \1 to \2"),
@@ -114,22 +119,34 @@ def print_error(error: GibletError) -> None:
     _print_on_stderr(f"giblet: {text}")
 
 
-def print_usage_error(error: TyperException) -> None:
-    """Print a usage error of the command line in the style of all other errors; the help, if only that is missing."""
+def report_failure(error: GibletError) -> int:
+    """Print why a command failed and return its exit code; with --json also as an object, if none was printed."""
+    print_error(error)
+    words = sys.argv[1:]
+    own = words[: words.index("--")] if "--" in words else words
+    if "--json" in own and not _printed_json:
+        facts = {"message": error.message, "remedy": error.remedy, "exit_code": error.exit_code}
+        with contextlib.suppress(OSError, ValueError):  # stdout may be what failed
+            show_json({"schema": 1, "error": facts})
+    return error.exit_code
+
+
+def report_usage_error(error: TyperException) -> int:
+    """Print a usage error in the style of all other errors, or the help if only that is missing; return its code."""
     context = getattr(error, "ctx", None)
     message = error.format_message()
     for pattern, words in USAGE_WORDS:
         message = re.sub(pattern, words, message)
     remedies = [words for pattern, words in USAGE_REMEDIES if re.search(pattern, message)]
     if context is None:
-        print_error(ConfigError(message, "\n  ".join(remedies)))
-    elif message == context.get_help():
+        return report_failure(ConfigError(message, "\n  ".join(remedies)))
+    if message == context.get_help():
         _print_on_stderr(message)
-    else:
-        if context.command_path == "giblet launch" and message.startswith("Too many words"):
-            remedies.append("A command of your own follows --: giblet launch NODE -- python train.py")
-        remedies += [context.get_usage(), f"Help: {context.command_path} --help"]
-        print_error(ConfigError(message, "\n  ".join(remedies)))
+        return error.exit_code
+    if context.command_path == "giblet launch" and message.startswith("Too many words"):
+        remedies.append("A command of your own follows --: giblet launch NODE -- python train.py")
+    remedies += [context.get_usage(), f"Help: {context.command_path} --help"]
+    return report_failure(ConfigError(message, "\n  ".join(remedies)))
 
 
 def style(text: str, colour: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,9 @@ from giblet_tui.launch.sweep import GRID_EXAMPLE, Cell, fill_placeholders, parse
 from giblet_tui.monitor import find_run
 from giblet_tui.reporting.json_output import SCHEMA
 from giblet_tui.reporting.progress_lines import ProgressPrinter
+
+TIME_LIMIT = r"(\d+-)?\d+(:\d+){0,2}"
+"""Pattern of a time limit of Slurm."""
 
 
 @command(
@@ -83,7 +87,7 @@ def launch(
     ] = False,
     ensemble: Annotated[
         int | None,
-        Option(min=1, metavar="N", help="Start N runs per fold with different seeds and validation blocks."),
+        Option(min=1, max=100, metavar="N", help="Start N runs per fold with different seeds and validation blocks."),
     ] = None,
     all_folds: Annotated[bool, Option("--all-folds", help="Start a run, or N, for each fold.")] = False,
     grid: Annotated[
@@ -262,6 +266,8 @@ def _plan_json(plan: LaunchPlan) -> dict[str, Any]:
 
 def _sbatch_options(partition: str | None, time: str | None, more: Sequence[str]) -> tuple[str, ...]:
     """Return the options of a Slurm job that the command line names."""
+    if time is not None and not re.fullmatch(TIME_LIMIT, time):
+        raise ConfigError(f"--time {time} is no time limit.", "For example: --time 24:00:00, or 2-12:00:00 with days.")
     named = (("partition", partition), ("time", time))
     return (*(f"{key}={value}" for key, value in named if value is not None), *more)
 

@@ -6,6 +6,7 @@ Its import takes five times the CPU of starting Python, so `run` first tries `pl
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -23,9 +24,9 @@ from giblet_tui.cli.closed_pipe import closed_pipes_as_exception
 from giblet_tui.cli.commands import COMMANDS, SYNONYMS
 from giblet_tui.cli.console import (
     print_data,
-    print_error,
-    print_usage_error,
     redirected_stream,
+    report_failure,
+    report_usage_error,
     set_verbosity,
     typographic_error,
 )
@@ -57,8 +58,7 @@ def parse_and_run(words: Sequence[str]) -> int:
         code = typer.main.get_command(program).main(args=list(words), prog_name="giblet", standalone_mode=False)
     except typer.TyperException as error:
         mistyped = typographic_error(words)
-        print_error(mistyped) if mistyped else print_usage_error(error)
-        return error.exit_code
+        return report_failure(mistyped) if mistyped else report_usage_error(error)
     except typer.Abort:
         return FAILED
     return code if isinstance(code, int) else OK
@@ -172,7 +172,13 @@ def _command_info(name: str, verb: Verb, about: str) -> CommandInfo:
 
 
 def carry_out(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:
-    """Call the function of a command with the values that were parsed."""
+    """Call the function of a command with the values that were parsed.
+
+    Raises ConfigError for `nan`, which the limits of an option let pass.
+    """
+    for name, value in values.items():
+        if isinstance(value, float) and math.isnan(value):
+            raise ConfigError(f"--{name.replace('_', '-')} nan is not a number.", "Give a number, such as 30.")
     return function(**values)
 
 

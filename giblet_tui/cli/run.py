@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any
 
-from giblet_train.schema.errors import FAILED, INTERRUPTED, OK, ConfigError, GibletError
+from giblet_train.schema.errors import INTERRUPTED, OK, ConfigError, GibletError
 from giblet_tui.cli.closed_pipe import ClosedPipe, closed_pipes, closed_pipes_as_exception
-from giblet_tui.cli.console import answer_login_prompt, print_error, print_status, typographic_error
+from giblet_tui.cli.console import answer_login_prompt, print_status, report_failure, typographic_error
 from giblet_tui.cli.parameters import Exit
 from giblet_tui.cli.plain_words import plain_call
 from giblet_tui.connection.connect import shared
@@ -33,17 +34,22 @@ def run() -> None:
             sys.exit(_carry_out(sys.argv[1:]))
     except GibletError as error:
         mistyped = typographic_error(sys.argv[1:]) if isinstance(error, ConfigError) else None
-        print_error(mistyped or error)
-        sys.exit(error.exit_code)
+        sys.exit(report_failure(mistyped or error))
     except ClosedPipe:
         for stream in closed_pipes():
             _discard(stream)
         sys.exit(SIGPIPE_EXIT)
     except OSError as error:
         _discard(1)  # the interpreter flushes it at its end, and would fail again
+        if not _has_current_folder():
+            sys.exit(report_failure(ConfigError("The current folder was removed.", "cd to another folder.")))
         place = error.filename if error.filename is not None else "Standard output"
-        print_error(GibletError(f"{place}: {error.strerror or error}.", "Make it writable, or name another place."))
-        sys.exit(FAILED)
+        remedy = "Make it writable, or name another place."
+        sys.exit(report_failure(GibletError(f"{place}: {error.strerror or error}.", remedy)))
+    except RuntimeError as error:  # of Path.expanduser
+        if "home directory" not in str(error):
+            raise
+        sys.exit(report_failure(_unknown_home()))
 
 
 def _carry_out(words: Sequence[str]) -> int:
@@ -78,6 +84,24 @@ def _exit_code(call: Callable[[], Any] | None, words: Sequence[str]) -> int:
     return OK
 
 
+def _has_current_folder() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _unknown_home() -> ConfigError:
+    """Return the error for a path that begins with the home folder of nobody, with where it may come from."""
+    variables = {name: value for name, value in os.environ.items() if name.startswith(("GIBLET_", "XDG_"))}
+    paths = [f"{name}={value}" for name, value in variables.items() if value.startswith("~")]
+    paths += [word for word in sys.argv[1:] if word.startswith("~")]
+    return ConfigError(
+        f"This machine has no such home folder: {', '.join(paths) or '~'}", "Write the whole path, or set HOME."
+    )
+
+
 def _prepare_streams() -> None:
     """Open closed streams, and let no character fail that the terminal's encoding lacks.
 
@@ -92,8 +116,7 @@ def _prepare_streams() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if is_closed:
-        print_error(GibletError("Standard output is closed.", "Leave out >&-, or use > /dev/null."))
-        sys.exit(FAILED)
+        sys.exit(report_failure(GibletError("Standard output is closed.", "Leave out >&-, or use > /dev/null.")))
 
 
 def _discard(stream: int) -> None:

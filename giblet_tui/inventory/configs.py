@@ -39,11 +39,16 @@ def ladder() -> Stages:
 
 def find(name: str) -> Path:
     """Return the file of a configuration, by name or path. Raises ConfigError with the nearest name."""
+    if not name:
+        remedy = "Is a variable of the shell unset? `giblet config ls` lists those with a name."
+        raise ConfigError("The name of the configuration is empty.", remedy)
     if "/" in name or name.endswith((".yaml", ".yml")):
         path = _expanded(name)
         if path.is_dir():
             raise ConfigError(f"{name} is a folder, not a configuration.", f"Name a file in it: {name.rstrip('/')}/...")
-        if not path.is_file():
+        if path.is_symlink() and not path.exists():
+            raise ConfigError(f"{name} is a link to {path.readlink()}, which leads to no file.", "Repair or remove it.")
+        if not path.exists():
             hint = nearest(path.stem, list(known())) or "."
             raise ConfigError(
                 f"There is no configuration file {name}{hint}", "`giblet config ls` lists those with a name."

@@ -31,9 +31,14 @@ _HEADER = """\
 
 Transport = Literal["local", "ssh", "openssh"]
 Multiplexer = Literal["auto", SessionKind]
-_LONG_HOST = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$(?!\n)"
-HostName = Annotated[str, Meta(pattern=_LONG_HOST)]
-GroupName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$(?!\n)")]
+_HOST_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$(?!\n)"
+_GROUP_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$(?!\n)"
+_PATTERNS_IN_WORDS = {
+    _HOST_PATTERN: "the name or address of a host: letters, digits and _ . : -",
+    _GROUP_PATTERN: "the name of a Unix group",
+}
+HostName = Annotated[str, Meta(pattern=_HOST_PATTERN)]
+GroupName = Annotated[str, Meta(pattern=_GROUP_PATTERN)]
 NodePath = Annotated[str, Meta(pattern=_PATH_PATTERN)]
 
 
@@ -158,7 +163,9 @@ def node_from(value: Any, name: str, where: str = "node") -> Node:
     fields = [f for f in Node.__struct_fields__ if f != "name"]
     for key in value:
         if key not in fields:
-            raise ConfigError(f'{where}: unknown key "{name}.{key}"{nearest(str(key), fields)}')
+            raise ConfigError(
+                f'{where}: unknown key "{name}.{key}"{nearest(str(key), fields) or "."}', f"Keys: {', '.join(fields)}."
+            )
     try:
         if name == LOCAL or value.get("transport") == "local":
             own = {"host": "localhost", "transport": "local", "workdir": _local_workdir()}
@@ -172,7 +179,7 @@ def check_name(name: str) -> None:
     """Raise ConfigError if a node cannot have that name."""
     if not re.fullmatch(HOST_PATTERN, name):
         remedy = "Use at most 63 letters, digits, _ . and -, not starting with . or -."
-        if len(name) > 63 and re.fullmatch(_LONG_HOST, name):
+        if len(name) > 63 and re.fullmatch(_HOST_PATTERN, name):
             remedy = f"Give it a shorter one: giblet node add NAME --host {name}"
         parts = re.fullmatch(r"(?:\w+://)?(?:[^@/]+@)?([A-Za-z0-9_.-]+)(?::.*|/.*)?", name)
         if parts and parts[1] != name and re.fullmatch(HOST_PATTERN, parts[1]):
@@ -188,7 +195,7 @@ def _local() -> Node:
 
 
 def _local_workdir() -> str:
-    return str(Path(os.environ.get("GIBLET_HOME") or "~/giblet").expanduser())
+    return str(Path(os.environ.get("GIBLET_HOME") or "~/giblet").expanduser().absolute())
 
 
 def _ssh_node(name: str, **values: Any) -> Node:
@@ -198,17 +205,24 @@ def _ssh_node(name: str, **values: Any) -> Node:
 
 
 def _read_file(path: Path) -> dict[str, Node]:
-    if not path.exists():
+    if not os.path.lexists(path):  # a link to nowhere is an error
         return {}
     from giblet_train.schema import yaml_io  # as expensive as all records, and without the file needless
 
-    return {str(name): node_from(value, str(name), str(path)) for name, value in yaml_io.load_file(path).items()}
+    values = yaml_io.load_file(path)
+    if None in values:
+        raise ConfigError(f"{path}: a node has no name before its colon.", "Write its name there, or remove it.")
+    return {str(name): node_from(value, str(name), str(path)) for name, value in values.items()}
 
 
 def _in_words(error: str) -> str:
     what, _, where = error.partition(" - at `$.")
     if f"matching regex {_PATH_PATTERN!r}" in what:
         what = "Expected a path that starts with / or ~/"
+    for pattern, words in _PATTERNS_IN_WORDS.items():
+        what = what.replace(f"`str` matching regex {pattern!r}", words)
+    if choice := re.fullmatch(r"Invalid enum value (.*)", what):
+        what = f"{choice[1]} is none of its values"
     what = type_error_in_words(what)
     return f"{where.rstrip('`')}: {what}." if where else f"{what}."
 

@@ -1,4 +1,4 @@
-"""Find the run that a text names: a unique prefix of its id, or `@last`; in the cache first, then on every node."""
+"""Find the run that a text names: its name, a prefix of its id, or `@last`; in the cache first, then on every node."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ def matching(runs: Sequence[RunSnapshot], text: str) -> list[RunSnapshot]:
     if text == LAST:
         return list(own_runs(runs)[:1])
     exact = [run for run in runs if run.run.run_id == text]
+    of_that_name = [run for run in runs if run.run.name == text]
     beginning = [run for run in runs if run.run.run_id.startswith(text)]
-    return exact or list(own_runs(beginning)) or beginning
+    return exact or list(own_runs(of_that_name)) or list(own_runs(beginning)) or beginning
 
 
 def locate(text: str, report: Callable[[str], None], *, all_users: bool = False) -> tuple[Node, str]:

@@ -85,6 +85,8 @@ def of_path(path: Path, config: str | None) -> Answer:
         if config is not None:
             raise ConfigError("--config is for logs; a run directory contains its own configuration.")
         return _of_run_dir(run_dir)
+    if path.is_char_device() or path.is_block_device():
+        raise ConfigError(f"{path} is a device, not a log.", "Name a log that a training wrote.")
     parsed = log_parser.read_log(path)
     log = sanitize_log(parsed.log)
     plan, plan_notes = _plan(config)

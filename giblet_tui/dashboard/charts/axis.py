@@ -60,6 +60,8 @@ def even_axis(span: Range, n_rows: int) -> EvenAxis | None:
     for row_value, apart in sorted(steps):
         last = math.ceil(span.last / row_value - 1e-6) * row_value
         first = last - row_value * (n_rows - 1)
+        if first < 0 <= span.first:  # what is never negative has no ticks below zero
+            first, last = 0.0, row_value * (n_rows - 1)
         if first <= span.first + 1e-6 * span.span:
             pitch = row_value * apart
             lowest, highest = math.ceil(first / pitch - 1e-6), math.floor(last / pitch + 1e-6)

@@ -79,16 +79,17 @@ class RunHeader(Pane, can_focus=False):
         style = styles.state_style(health.state)
         late = late_step_words(view.run, view.node, now)
         is_late = late is not None and late.style != styles.MUTED
+        phase = late.text if late is not None and not is_late else "evaluating" if is_evaluating(view.run) else ""
         epochs = epoch_words(view.run)
         verdict = verdict_words(view.judgement.verdict, health)
         segments: list[Segment] = [
             (0, (f"{styles.glyph(health.state)} {state_words(health, view.node, now)} ", f"{style} bold")),
-            (0, (f"{late.text}  ", late.style) if late is not None else ""),
+            (0, (f"{late.text}  ", late.style) if late is not None and is_late else ""),
             (0, (view.run.run.name, "bold")),
             (4, (f" {view.run.run.run_id[-4:]}", styles.MUTED)),
             (5, (f" on {','.join(nodes_of(view.run)) or view.node.node}", styles.MUTED)),
             (2, f"  epoch {epochs}" if epochs else ""),
-            *self._progress(view, health.state, is_late),
+            *self._progress(view, health.state, phase, is_late),
             (1, (f"  {verdict.text}" if verdict.text else "", styles.MUTED if is_late else verdict.style)),
         ]
         if problem is not None and not has_bar:
@@ -99,7 +100,7 @@ class RunHeader(Pane, can_focus=False):
             segments.append((7, (f"  {health.sentence}", styles.MUTED)))
         return _fit(segments, width)
 
-    def _progress(self, view: RunView, state: str, is_late: bool) -> list[Segment]:
+    def _progress(self, view: RunView, state: str, phase: str, is_late: bool) -> list[Segment]:
         plan = view.run.plan_record
         if plan is None or not view.run.steps:
             return []
@@ -109,8 +110,8 @@ class RunHeader(Pane, can_focus=False):
         segments.append((6, f"  step {n_done:,}/{plan.total_steps:,}"))
         if state != "running":
             return segments
-        if is_evaluating(view.run):
-            return [*segments, (1, ("  evaluating", "$accent bold"))]
+        if phase:
+            return [*segments, (1, (f"  {phase}", "$accent bold"))]
         left_s = None if is_late else view.run.eta_s
         return [*segments, (3, (f"  {duration(left_s)} left", styles.MUTED))] if left_s is not None else segments
 

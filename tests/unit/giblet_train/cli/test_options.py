@@ -9,7 +9,7 @@ from typer import Context
 from typer.main import get_command
 
 from giblet_train.cli.app import app as engine
-from giblet_tui.cli.app import app as application
+from giblet_tui.cli.parser import program as application
 
 PASSED_ON = ("predict", "new-subject", "decode")
 """Commands that only pass their options on to the engine command of the same name."""

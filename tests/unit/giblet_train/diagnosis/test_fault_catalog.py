@@ -12,7 +12,7 @@ from giblet_train.schema.config import set_dotted
 from giblet_train.schema.config_loader import from_mapping
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Alert, EventMetric
-from giblet_tui.cli.app import app
+from giblet_tui.cli.parser import program
 from giblet_tui.inventory import configs
 from giblet_tui.launch.plan import training_argv
 from giblet_tui.reporting.fault_outcome import outcome, outcome_lines
@@ -77,7 +77,7 @@ def test_the_engine_is_started_with_the_fault_and_only_then() -> None:
 
 
 def test_the_verb_lists_faults_and_names_the_nearest() -> None:
-    assert "diverging" in CliRunner().invoke(app, ["demo", "--list"]).stdout
-    result = CliRunner().invoke(app, ["demo", "stal"])
+    assert "diverging" in CliRunner().invoke(program, ["demo", "--list"]).stdout
+    result = CliRunner().invoke(program, ["demo", "stal"])
     assert isinstance(result.exception, ConfigError) and 'did you mean "stall"' in str(result.exception)
     assert "demo" in configs.known()

@@ -14,7 +14,7 @@ from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import DataMetric, Promotion
-from giblet_tui.cli.app import app
+from giblet_tui.cli.parser import program
 from giblet_tui.inventory import configs
 from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting.promotion import (
@@ -151,10 +151,10 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 @pytest.mark.usefixtures("own_folders")
 def test_the_verb_shows_the_stages_and_takes_a_ladder_of_ones_own(tmp_path: Path) -> None:
-    assert "five subjects, 50 epochs, six GPUs" in CliRunner().invoke(app, ["ladder", "--stages"]).stdout
-    assert "There is no run yet" in CliRunner().invoke(app, ["ladder"]).stderr
+    assert "five subjects, 50 epochs, six GPUs" in CliRunner().invoke(program, ["ladder", "--stages"]).stdout
+    assert "There is no run yet" in CliRunner().invoke(program, ["ladder"]).stderr
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "ladder.yaml").write_text("stages: [{stage: test, title: mine}]\n")
-    assert CliRunner().invoke(app, ["ladder", "--stages"]).stdout == "test: mine\n"
+    assert CliRunner().invoke(program, ["ladder", "--stages"]).stdout == "test: mine\n"
     (tmp_path / "configs" / "ladder.yaml").write_text("stages: [{stage: test, titel: mine}]\n")
-    assert "titel" in str(CliRunner().invoke(app, ["ladder", "--stages"]).exception)
+    assert "titel" in str(CliRunner().invoke(program, ["ladder", "--stages"]).exception)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from giblet_train.schema.config_loader import load
 from giblet_train.schema.config_migration import migrate_file
 from giblet_train.schema.errors import ConfigError
-from giblet_tui.cli.app import app
+from giblet_tui.cli.parser import program
 from tests.paths import ROOT
 
 OLD = """\
@@ -89,7 +89,7 @@ def test_each_change_of_meaning_is_noted_with_its_line(old: Path, line: int, wor
 def test_all_problems_are_listed_at_once_and_nothing_is_written(old: Path, tmp_path: Path) -> None:
     old.write_text(OLD.replace("3e-4", "fast").replace("1-3, 9", "9-2") + "scheduler_type: plateau\nfoo: 1\n")
     new = tmp_path / "new.yaml"
-    result = CliRunner().invoke(app, ["config", "migrate", str(old), "-o", str(new)])
+    result = CliRunner().invoke(program, ["config", "migrate", str(old), "-o", str(new)])
     assert isinstance(result.exception, ConfigError) and not new.exists()
     remedy = result.exception.remedy
     assert "has 4 problems" in result.exception.message
@@ -106,7 +106,7 @@ def test_a_file_of_today_is_not_converted(tmp_path: Path) -> None:
 
 def test_an_existing_file_is_not_overwritten(old: Path, tmp_path: Path) -> None:
     new = tmp_path / "new.yaml"
-    assert CliRunner().invoke(app, ["config", "migrate", str(old), "-o", str(new)]).exit_code == 0
+    assert CliRunner().invoke(program, ["config", "migrate", str(old), "-o", str(new)]).exit_code == 0
     written = new.read_text()
-    again = CliRunner().invoke(app, ["config", "migrate", str(old), "-o", str(new)])
+    again = CliRunner().invoke(program, ["config", "migrate", str(old), "-o", str(new)])
     assert isinstance(again.exception, ConfigError) and new.read_text() == written

@@ -174,7 +174,7 @@ def test_the_table_of_commands_names_the_module_that_registers_each() -> None:
         ("launch local ./", "./ is a folder, not a configuration."),
         ("launch local demo --set num_epochs=ten", '"num_epochs": expected a whole number, got text.'),
         ("launch local demo --set data=5", '"data": expected a group of keys, got a whole number.'),
-        ("launch local demo --ensemble 0", "0 must be at least 1."),
+        ("launch local demo --ensemble 0", "0 must be from 1 to 100."),
         ("logs @last -n many", "'many' is not a whole number."),
         ("stop x --grace 9999", "9999.0 must be from 0.0 to 3600.0."),
         (f"launch local {'x' * 5000}", f"'{'x' * 99}… (50"),

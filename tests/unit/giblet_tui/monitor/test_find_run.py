@@ -42,6 +42,16 @@ def test_an_ambiguous_beginning_lists_the_candidates() -> None:
     assert "far-20270115-080000-fa12" in refusal.value.remedy
 
 
+def test_a_whole_name_is_not_the_beginning_of_another() -> None:
+    names = {"toy": "a1a1", "toy2": "b2b2"}
+    runs = [fleets.run(name, suffix=suffix) for name, suffix in names.items()]
+    assert find_run.single_match(runs, "toy").run.name == "toy"
+    again = fleets.run("toy", suffix="c3c3")
+    with pytest.raises(ConfigError, match="2 runs begin with 'toy'") as refusal:
+        find_run.single_match([*runs, again], "toy")
+    assert "toy2" not in refusal.value.remedy
+
+
 @pytest.mark.parametrize(("text", "hint"), [("pilto", "pilot"), ("pilot-20270115-080000-d1ne", "pilot-20270115-")])
 def test_what_nearly_matches_is_offered(text: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=f'did you mean "{hint}'):

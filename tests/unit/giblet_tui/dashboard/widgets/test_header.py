@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from rich.cells import cell_len
 
 from giblet_tui.dashboard.model.problem import Problem
@@ -103,6 +104,18 @@ async def test_steps_that_come_in_time_have_no_age() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         assert "no step" not in screen_text(app)[0] and "last step" not in screen_text(app)[0]
+
+
+@EVERY_SIZE
+async def test_an_evaluation_that_takes_long_is_named_once_behind_the_run(size: tuple[int, int]) -> None:
+    node = fleets.evaluating().nodes[0]
+    now = node.runs[0].steps[-1].at + 14.0
+    app = dashboard(Fleet(nodes=(replace(node, observed_at=now),)), clock=clock_at(now))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        row = screen_text(app)[0]
+        assert row.lstrip().startswith("● running demo") and row.count("evaluating") == 1
+        assert "evaluating, last step 14s ago" in row
 
 
 async def test_an_alert_without_news_keeps_its_sentence_with_its_date() -> None:
