@@ -110,6 +110,7 @@ DEAD: dict[str, tuple[str, list[str]]] = {
                 *("free(): invalid pointer", "The kernel appears to have died. It will restart automatically."),
                 *("The system is going down for reboot NOW!", "JobState=NODE_FAIL Reason=NodeDown"),
                 *("scancel: Terminating job 77", "timeout: sending signal TERM to command 'python'", "Segfault"),
+                *("zipfile.BadZipFile: Bad CRC-32 for file 'arr_0.npy'", "epilog: job killed by h_rt limit"),
                 *("CUDA error: an illegal memory access was encountered", "thread 'main' panicked at src/main.rs:10"),
             ),
             "oom_host": (

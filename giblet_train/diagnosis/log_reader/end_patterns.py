@@ -160,7 +160,8 @@ CONFIGURATION_ECHO = re.compile(r"^\s*[\w.-]+\s*[:=]\s*(?:true|false|null|none|\
 ADVICE = re.compile(r"\bto avoid\b|\bif you\b.*\bset\b|\bmay (?:run|cause)\b|\bdeprecated\b", re.IGNORECASE)
 
 EXCEPTION = re.compile(
-    r"(?:[A-Za-z_][\w.]*\.)?([A-Za-z_]\w*(?:Error|Exception|Interrupt|Refused|Failed|Failure|Exit|Preempted|Killed|Timeout))"
+    r"(?:[A-Za-z_][\w.]*\.)?([A-Za-z_]\w*(?:Error|Exception|Interrupt|Refused|Failed|Failure|Exit|Preempted|Killed|Timeout|NotFound)"
+    r"|Bad(?:Zip|Gzip)File|TimeoutExpired|StopIteration)"
     r"\b(?::\s*(.*))?$"
 )
 TRACEBACK = "Traceback (most recent call last)"
@@ -238,7 +239,8 @@ CLOSING = re.compile(
 PROGRAM_ERROR = re.compile(r"\b(?:slurmstepd|srun): error|\bCANCELLED AT\b|^[A-Za-z][\w./-]*: error: [a-z]|: \*\*\* \[")
 """A message of Slurm, make or a command line. Its `STEP 123.0` or `--learning_rate 0.1` is no progress."""
 CANCELLED = re.compile(
-    r"\bCANCELLED AT\b|\bjob killed: walltime|(?:reached|exceeded) .*(?:run ?time|walltime|time) limit|TERM_RUNLIMIT"
+    r"\bCANCELLED AT\b|\bjob (?:was |has been )?killed\b"
+    r"|(?:reached|exceeded) .*(?:run ?time|walltime|time) limit|TERM_RUNLIMIT"
     r"|\bspot (?:instance )?interruption|\bspot instance is being reclaimed"
     r"|\bJobState=(?:TIMEOUT|NODE_FAIL|PREEMPTED|CANCELLED)"
     r"|^scancel: terminating|^qdel: |^job \S+ (?:has been|was) (?:deleted|cancelled|aborted)"
@@ -331,7 +333,7 @@ _OTHER_ERROR_WORDS = (
     *("fehler", "abgebrochen", "getötet", "beendet", "speicher", "kontingent", "zu viele", "zeitlimit", "disconnect"),
     *("closed by", "packet_write", "crashed", "going down", "power off", "terminat", "rc=", "ret=", "retval", "code"),
     *("jobstate", "deleted", "reclaimed", "corrupt", "free", "malloc", "stack smashing", "detected", "stopped"),
-    *("segfault", "norm is"),
+    *("segfault", "norm is", "badzip", "badgzip", "stopiteration", "notfound", "expired"),
 )
 _ERROR_WORDS = (
     *("error", "exception", "interrupt", "refused", "fail", "exit", "preempted", "kill", "timeout", "timed", "limit"),

@@ -29,6 +29,8 @@ MUCH_LEARNT = 0.2
 """What was learnt, relative to the best loss, from which that share is a scale."""
 RISE_SDS = 6.0
 """Rise in standard deviations of the curve's own noise."""
+STEADY_JITTER = 0.1
+"""Noise of a loss, relative to its fall since a jump, below which it falls steadily."""
 NO_GRADIENT = 1e-12
 """Gradient norm below which there is no gradient."""
 VANISHED = 1e-6
@@ -146,7 +148,8 @@ def diverging(case: RunHistory) -> Finding | None:
     high = [value > best + rise for value in values[best_index + 1 :][-RECENT_BLOCKS:]]
     if sum(high) < (2 if len(high) <= 3 else 3) or (len(high) <= 3 and not high[-1]):
         return None
-    sustained = sum(high) >= 4 or min(values[-2:]) > start + max(ELSEWHERE * abs(start), noise)
+    is_over = sum(high) >= 4 and not _falls_again(values[best_index + 1 :], best)
+    sustained = is_over or min(values[-2:]) > start + max(ELSEWHERE * abs(start), noise)
     now, last = blocks[-1]
     return Finding(
         confidence=0.96 if sustained else 0.45,
@@ -166,6 +169,15 @@ def diverging(case: RunHistory) -> Finding | None:
             else "Wait: it may be a spike that recovers. If it lasts, resume with a third of the learning_rate."
         ),
     )
+
+
+def _falls_again(after: Sequence[float], best: float) -> bool:
+    """Return True if a loss falls steadily since it jumped, as after a harder task or other data have begun."""
+    peak = max(range(len(after)), key=after.__getitem__)
+    since = after[peak:]
+    fall = since[0] - since[-1]
+    is_steady = jitter(since) < STEADY_JITTER * fall and max(since[-RECENT_BLOCKS // 2 :]) < median(since)
+    return len(since) >= RECENT_BLOCKS and is_steady and fall >= RISE_SHARE * (since[0] - best)
 
 
 def _noise(case: RunHistory, values: Sequence[float], best_index: int) -> float:

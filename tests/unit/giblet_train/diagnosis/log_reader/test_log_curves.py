@@ -212,3 +212,15 @@ def test_a_sharp_plateau_is_likely_without_a_rate_and_a_saddle_is_not() -> None:
     assert (first.cause, first.confidence) == ("plateau", 0.7)
     saddle = parse([line.partition(" | LR")[0] for line in log_of(late_drop, range(1, 91), 0)])
     assert all(c.confidence <= 0.5 for c in diagnose(None, saddle.metrics, log=saddle.log).causes)
+
+
+def test_a_loss_that_jumps_and_falls_again_has_another_task_and_one_that_stays_high_diverges() -> None:
+    stages = [0.5 + 0.35 * (e // 20) + 0.8 * math.exp(-(e % 20) / 4) for e in range(55)]
+    stuck = [*stages[:20], *(2.6 - 0.002 * e for e in range(20))]
+
+    def causes(totals: list[float]) -> list[tuple[str, bool]]:
+        parsed = parse(f"epoch {e} loss {v:.4f}" for e, v in enumerate(totals, 1))
+        return [(c.cause, c.confidence > 0.5) for c in diagnose(None, parsed.metrics, log=parsed.log).causes]
+
+    assert causes(stages) == [("diverging", False)]
+    assert causes(stuck) == [("diverging", True)]
