@@ -15,7 +15,7 @@ import subprocess
 import time
 from typing import Any
 
-from giblet_tui.agent import gpu_slices, gpu_xid, run_command
+from giblet_tui.agent import gpu_slices, gpu_xid, proc, run_command
 
 PROGRAM = "nvidia-smi"
 PLACES = (
@@ -40,6 +40,7 @@ _SLOWDOWN_FIELDS = "uuid,clocks_throttle_reasons.hw_slowdown,clocks_throttle_rea
 _PROCESS_FIELDS = "gpu_uuid,pid,used_memory"
 _FORMAT = "--format=csv,noheader,nounits"
 _VALUES_AFTER_NAME = 4
+_LOOPS = {"-l", "--loop", "-lms", "--loop-ms"}
 _UNIT = re.compile(r"\s*(MiB|%|C)$")
 _NOT_REPORTED = ("[N/A]", "N/A", "[Not Supported]", "Not Supported")
 
@@ -141,13 +142,19 @@ def query_gpus() -> dict[str, Any]:
      gpu_error: the same, if nvidia-smi is installed but cannot be read,
      gpu_warning: what nvidia-smi complains of although its answer is usable}
     """
+    global _is_suspect
     empty: dict[str, Any] = {"gpus": [], "gpu_note": "", "gpu_error": "", "gpu_warning": ""}
     began = time.monotonic()
+    if _is_suspect and (pid := _hung_query()) is not None:
+        note = "nvidia-smi hangs in the kernel (pid %d), so it is not asked again; usually only a reboot ends it" % pid
+        return dict(empty, gpu_note=note, gpu_error=note)
+    _is_suspect = True
     try:
         questions = [gpus_argv(), processes_argv(), health_argv(), slowdown_argv(), pci_argv(), recovery_argv()]
         answers = _run(questions, began + LIMIT_S)
         gpus, warnings = _usable_gpus(*answers[0])
     except FileNotFoundError:
+        _is_suspect = False
         problem = _devices_without_program()
         note = problem or "no nvidia-smi on the node's PATH, so giblet sees no GPU"
         return dict(empty, gpu_note=note, gpu_error=problem)
@@ -157,6 +164,7 @@ def query_gpus() -> dict[str, Any]:
     except (OSError, GpuQueryError) as error:
         note = "nvidia-smi cannot be read: %s" % error
         return dict(empty, gpu_note=note, gpu_error=note)
+    _is_suspect = False
     took_s = time.monotonic() - began
     if took_s > SLOW_S:
         warnings.append("it took %.0f s to answer; persistence mode (nvidia-smi -pm 1) makes it fast" % took_s)
@@ -190,6 +198,21 @@ def query_gpus() -> dict[str, Any]:
     for gpu in gpus:
         gpu["fault"] = _fault(gpu, visible)
     return dict(empty, gpus=gpus, gpu_warning="nvidia-smi: " + "; ".join(warnings) if warnings else "")
+
+
+_is_suspect = True
+"""The last query did not end well, or there was none: look for one that hangs before the next is started."""
+
+
+def _hung_query() -> int | None:
+    """Return the process of a query, whoever made it, that hangs: each further one would hang beside it for ever."""
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        words = proc.command_line(pid)
+        if words and os.path.basename(words[0]) == PROGRAM and any(word.startswith("--query-") for word in words):
+            is_old = (proc.age_s(pid) or 0.0) > LIMIT_S
+            if is_old and not _LOOPS.intersection(words) and proc.hangs_in_kernel(pid):
+                return pid
+    return None
 
 
 def memory_by_pid(gpus: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:

@@ -6,12 +6,12 @@ Part of the agent: standard library only, Python >= 3.8.
 from __future__ import annotations
 
 import json
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from giblet_tui.agent import host_info, python_env
 from giblet_tui.agent.main import Emit, Operation, check_private, home_path
+from giblet_tui.agent.run_command import answer
 
 FILES_LIMIT_S = 60.0
 
@@ -41,12 +41,12 @@ def study_files(arguments: dict[str, Any]) -> dict[str, Any]:
     python = str(python_env.interpreter_path(arguments))
     workdir = home_path(arguments["workdir"])
     argv = [python, "-m", "giblet_train", "data", "files", "--workdir", workdir]
+    completed = answer(argv, FILES_LIMIT_S, text=arguments["config"], folder="/")
+    if completed is None:
+        return {"unknown": "%s cannot be run, or gives no answer within %.0f s" % (python, FILES_LIMIT_S)}
     try:
-        completed = subprocess.run(
-            argv, input=arguments["config"], capture_output=True, text=True, timeout=FILES_LIMIT_S, cwd="/"
-        )
         report = json.loads(completed.stdout.splitlines()[-1]) if completed.returncode == 0 else None
-    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
+    except (ValueError, IndexError) as error:
         return {"unknown": "%s: %s" % (type(error).__name__, error)}
     if report is None:
         lines = completed.stderr.strip().splitlines()

@@ -6,6 +6,7 @@ Part of the agent and of the supervisor: standard library only, Python >= 3.8.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 
 
@@ -44,6 +45,28 @@ def is_paused(pid: int) -> bool:
     """Return True if the process was stopped by a signal."""
     fields = stat_fields(pid)
     return fields is not None and fields[0] == "T"
+
+
+def command_line(pid: int) -> list[str]:
+    """Return the words of a process's command line; empty if it is gone, or hidden from this user."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+    except OSError:
+        return []
+
+
+def age_s(pid: int) -> float | None:
+    """Return for how long a process has run, in seconds; None if it is gone."""
+    ticks = start_ticks(pid)
+    now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return None if ticks is None else now_s - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def hangs_in_kernel(pid: int) -> bool:
+    """Return True if the process waits for the kernel at this moment and cannot be interrupted (state D)."""
+    fields = stat_fields(pid)
+    return fields is not None and fields[0] == "D"
 
 
 def descendants(roots: Iterable[int], but_below: int | None = None) -> set[int]:

@@ -17,11 +17,13 @@ from typing import Any
 
 from giblet_tui.agent import layout, private_dirs
 from giblet_tui.agent.main import AgentRefusal, Emit, Operation, check_private
+from giblet_tui.agent.run_command import answer
 
 REFUSED, USAGE = 5, 2
 OLDEST = (3, 11)
 CONSTRAINTS = "constraints.txt"
 _FACTS = "import json; from giblet_train.schema.version import facts; print(json.dumps(facts()))"
+ENGINE_LIMIT_S = 60.0
 _VERSION = "import sys; print(*sys.version_info[:2])"
 
 
@@ -35,7 +37,10 @@ def engine(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         return {"python": str(python), "problem": f"{python} does not exist"}
     if arguments.get("workdir"):
         check_private(str(python), str(_path(arguments["workdir"])))
-    completed = subprocess.run([str(python), "-c", _FACTS], capture_output=True, text=True, timeout=60, cwd="/")
+    completed = answer([str(python), "-c", _FACTS], ENGINE_LIMIT_S, folder="/")
+    if completed is None:
+        sentence = f"{python} cannot be run, or gives no answer within {ENGINE_LIMIT_S:.0f} s"
+        return {"python": str(python), "problem": sentence + "; its file system may be slow or gone"}
     if completed.returncode or not completed.stdout.strip():
         lines = completed.stderr.strip().splitlines() or [f"it printed nothing, exit code {completed.returncode}"]
         return {"python": str(python), "problem": f"{python} cannot import giblet: {lines[-1]}"}

@@ -19,18 +19,25 @@ _END_LIMIT_S = 0.5
 
 
 def answer(
-    argv: list[str], limit_s: float, environment: Mapping[str, str] | None = None
+    argv: list[str], limit_s: float, environment: Mapping[str, str] | None = None, text: str = "", folder: str = "."
 ) -> subprocess.CompletedProcess[str] | None:
-    """Run a program and return its result; None if it is not installed or takes too long. environment: ours if None."""
+    """Run a program and return its result; None if it is not installed or takes too long.
+
+    environment: ours if None. text: its standard input. folder: where it runs.
+    """
     try:
-        (result,) = answers([argv], time.monotonic() + limit_s, environment)
+        (result,) = answers([argv], time.monotonic() + limit_s, environment, text, folder)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result
 
 
 def answers(
-    commands: Sequence[list[str]], deadline: float, environment: Mapping[str, str] | None = None
+    commands: Sequence[list[str]],
+    deadline: float,
+    environment: Mapping[str, str] | None = None,
+    text: str = "",
+    folder: str = ".",
 ) -> list[subprocess.CompletedProcess[str]]:
     """Run programs side by side and return their results. Raises OSError, and TimeoutExpired if one takes too long."""
     processes: list[subprocess.Popen[str]] = []
@@ -40,7 +47,8 @@ def answers(
                 subprocess.Popen(
                     argv,
                     env=environment,
-                    stdin=subprocess.DEVNULL,
+                    cwd=folder,
+                    stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     encoding="utf-8",
@@ -48,7 +56,7 @@ def answers(
                     start_new_session=True,
                 )
             )
-        outputs = [process.communicate(timeout=max(0.01, deadline - time.monotonic())) for process in processes]
+        outputs = [process.communicate(text, timeout=max(0.01, deadline - time.monotonic())) for process in processes]
         return [
             subprocess.CompletedProcess(argv, process.returncode, *output)
             for argv, process, output in zip(commands, processes, outputs)
@@ -66,6 +74,9 @@ def _abandon(process: subprocess.Popen[str]) -> None:
         process.wait(_END_LIMIT_S)
     except (OSError, subprocess.TimeoutExpired):
         pass
-    for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        try:
+            if stream is not None:
+                stream.close()
+        except OSError:  # what it had not read
+            pass

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from giblet_tui.agent import gpu, gpu_allocation, gpu_slices, gpu_xid
+from giblet_tui.agent import gpu, gpu_allocation, gpu_slices, gpu_xid, proc
 from tests import gpu_recordings
+from tests.cluster.nodes import wait_until
 
 UUIDS = ("GPU-6a1b2c3d-0000-1111-2222-333344445555", "GPU-6a1b2c3d-0000-1111-2222-333344445556")
 GPUS = f"""\
@@ -289,6 +292,34 @@ def test_nvidia_smi_is_found_beside_the_path_and_its_absence_is_no_cpu_node(
     assert gpu.query_gpus()["gpu_error"] == ""
     device.touch()
     assert gpu.query_gpus()["gpu_error"] == f"{device} is there, but no nvidia-smi on the node's PATH"
+
+
+HANGS = """
+import os, sys
+os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 1, sys.argv[-1], os.O_WRONLY, 0o600)])
+"""
+
+
+def test_beside_a_query_that_hangs_in_the_kernel_no_other_is_started(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parent waits for its child as it would for a driver, where the child waits for a reader of a FIFO."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    write(recorded, f"touch {tmp_path}/asked; printf '{escaped(GPUS)}'")
+    monkeypatch.setattr(gpu, "LIMIT_S", 0.0)
+    words = ["nvidia-smi", "-S", "-c", HANGS, "--query-gpu=index", str(fifo)]
+    query = subprocess.Popen(words, executable=sys.executable, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: proc.hangs_in_kernel(query.pid), what="the hang")
+        monkeypatch.setattr(gpu, "_is_suspect", True)
+        assert f"hangs in the kernel (pid {query.pid})" in gpu.query_gpus()["gpu_error"]
+        assert not (tmp_path / "asked").exists()
+    finally:
+        with fifo.open("rb"):
+            query.wait(10.0)
+    monkeypatch.setattr(gpu, "LIMIT_S", 30.0)
+    assert len(gpu.query_gpus()["gpus"]) == 2, "once it has ended, the next query is made"
 
 
 @pytest.fixture

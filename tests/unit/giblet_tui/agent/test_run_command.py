@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from giblet_tui.agent import run_command
+from giblet_tui.agent import preflight, python_env, run_command
 
 
 def test_output_and_code() -> None:
     result = run_command.answer(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"], 10.0, {"A": "b"})
     assert result is not None and (result.returncode, result.stdout, result.stderr) == (3, "out\n", "err\n")
     assert run_command.answer(["/nonexistent"], 10.0) is None
+    given = run_command.answer(["/bin/sh", "-c", "cat; pwd"], 10.0, text="in\n", folder="/")
+    assert given is not None and given.stdout == "in\n/\n"
+
+
+def test_an_interpreter_that_gives_no_answer_is_a_problem_and_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one on a network file system that is gone."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nsleep 20\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(python_env, "ENGINE_LIMIT_S", 0.2)
+    monkeypatch.setattr(preflight, "FILES_LIMIT_S", 0.2)
+    arguments = {"python": str(python), "workdir": str(tmp_path), "config": "name: demo\n"}
+    assert "no answer within 0 s" in python_env.engine(arguments, lambda event: None)["problem"]
+    assert "no answer within 0 s" in preflight.study_files(arguments)["unknown"]
 
 
 def test_a_child_that_holds_the_output_open_is_not_waited_for() -> None:

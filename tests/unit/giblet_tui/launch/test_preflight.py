@@ -236,5 +236,5 @@ def test_the_node_answers_all_of_it_in_one_call(tmp_path: Path) -> None:
     assert len(sentences) >= 3 and all("does not exist" in s or "No file matches" in s for s in sentences)
     assert agent_preflight.preflight({**arguments, "config": None}, lambda event: None)["files"] is None
     broken = agent_preflight.study_files({**arguments, "python": "/no/such/python"})
-    assert "FileNotFoundError" in broken["unknown"]
+    assert "/no/such/python cannot be run" in broken["unknown"]
     assert "missing required key" in agent_preflight.study_files({**arguments, "config": "nonsense: 1\n"})["unknown"]
