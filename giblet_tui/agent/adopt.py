@@ -8,7 +8,6 @@ Part of the agent: standard library only, Python >= 3.8.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import re
@@ -31,7 +30,7 @@ from giblet_tui.agent import (
     user_sessions,
 )
 from giblet_tui.agent.main import AgentRefusal, Emit, check_private, home_path
-from giblet_tui.agent.proc import start_ticks
+from giblet_tui.agent.proc import start_ticks, user_name
 from giblet_tui.agent.records import write_record
 from giblet_tui.agent.run_processes import LocalRun
 from giblet_tui.agent.session_backend import UserSession
@@ -100,7 +99,7 @@ def _write_run_dir(workdir: Path, session: UserSession, pids: set[int], argument
         "argv": run_processes.description(eldest)["cmdline"].split(),
         "config_hash": "",
         "giblet_version": arguments["version"],
-        "launched_by": f"{getpass.getuser()}, by hand",
+        "launched_by": f"{user_name(os.getuid())}, by hand",
         "launched_at": began_at,
         "gpus": [g["uuid"] for g in gpu.query_gpus()["gpus"] if {p["pid"] for p in g["processes"]} & pids],
         "nodes": [arguments["node"]],

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import evaluation_jobs, layout, run_processes, sessions, start_run
+from giblet_tui.agent import evaluation_jobs, layout, proc, run_processes, sessions, start_run
 from giblet_tui.agent.main import AgentRefusal, Emit, check_private, home_path
 from giblet_tui.agent.run_processes import LocalRun
 
@@ -49,7 +49,7 @@ def remove(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     check_private(str(workdir / layout.RUNS), str(workdir))
     removed: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
-    with start_run.lock(workdir, {"run_id": "clearing space", "launched_by": run_processes.user_name(os.getuid())}):
+    with start_run.lock(workdir, {"run_id": "clearing space", "launched_by": proc.user_name(os.getuid())}):
         uses = _References(str(workdir), arguments.get("promoted") or {})
         candidates = []
         for run_id in arguments.get("runs") or ():

@@ -205,7 +205,7 @@ _is_suspect = True
 
 
 def _hung_query() -> int | None:
-    """Return the process of a query, whoever made it, that hangs: each further one would hang beside it for ever."""
+    """Return the process of a query, of any user, that hangs: each further one would hang too."""
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
         words = proc.command_line(pid)
         if words and os.path.basename(words[0]) == PROGRAM and any(word.startswith("--query-") for word in words):

@@ -19,7 +19,6 @@ import errno
 import fcntl
 import json
 import os
-import pwd
 import re
 import secrets
 import stat
@@ -28,7 +27,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from giblet_tui.agent import layout
-from giblet_tui.agent.proc import boot_id, start_ticks
+from giblet_tui.agent.proc import boot_id, start_ticks, user_name
 
 DIRECTORY_VARIABLE = "GIBLET_GPU_CLAIMS"
 """Names another directory, for tests and for machines whose users share neither of the usual ones."""
@@ -176,7 +175,7 @@ def _checked(record: dict[str, Any], uid: int) -> dict[str, Any]:
         raise ValueError("nobody who lives holds it")
     return {
         "run_id": record["run_id"],
-        "user": _user_name(uid),
+        "user": user_name(uid),
         "uid": uid,
         "gpus": uuids,
         "pid": living[0],
@@ -213,13 +212,6 @@ def _remove_own_remains(folder: str) -> None:
                         os.unlink(path)
                 finally:
                     os.close(fd)
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return "user %d" % uid
 
 
 def _encode(record: dict[str, Any]) -> bytes:

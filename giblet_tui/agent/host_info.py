@@ -5,7 +5,6 @@ Part of the agent: standard library only, Python >= 3.8. Sizes in GiB, times in 
 
 from __future__ import annotations
 
-import getpass
 import os
 import platform
 import resource
@@ -19,7 +18,7 @@ from typing import Any
 
 from giblet_tui.agent import gpu_state, layout, machine, private_dirs, run_processes, sessions
 from giblet_tui.agent.main import Emit, Operation, home_path
-from giblet_tui.agent.proc import boot_id
+from giblet_tui.agent.proc import boot_id, user_name
 from giblet_tui.agent.run_command import answer
 
 _GIB = 1024.0**3
@@ -34,8 +33,8 @@ def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "now": time.time(),
         "boot_id": this_boot(),
         "machine_id": machine.machine_id(),
-        "user": getpass.getuser(),
-        "home": str(Path.home()),
+        "user": user_name(os.getuid()),
+        "home": os.path.expanduser("~"),
         "python": platform.python_version(),
         "python_path": sys.executable,
         "system": f"{platform.system()} {platform.release()}",
@@ -139,7 +138,7 @@ def _existing(path: str) -> str:
 
 def _linger() -> bool | None:
     """Return True if this user's processes outlive the last logout; None without systemd-logind."""
-    answer_text = _ask(["loginctl", "show-user", getpass.getuser(), "-p", "Linger"])
+    answer_text = _ask(["loginctl", "show-user", str(os.getuid()), "-p", "Linger"])
     return None if answer_text is None else answer_text.strip() == "Linger=yes"
 
 

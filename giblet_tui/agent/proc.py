@@ -6,6 +6,7 @@ Part of the agent and of the supervisor: standard library only, Python >= 3.8.
 from __future__ import annotations
 
 import os
+import pwd
 import time
 from collections.abc import Iterable
 
@@ -14,6 +15,14 @@ def boot_id() -> str:
     """Return the id of this machine's current boot."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
+
+
+def user_name(uid: int) -> str:
+    """Return the login name of a user id, or the number: a container, or a directory service that is down, has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def stat_fields(pid: int) -> list[str] | None:

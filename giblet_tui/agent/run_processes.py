@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from giblet_tui.agent import layout, machine, process_list, sessions, slurm
 from giblet_tui.agent.main import AgentRefusal, check_private, home_path
-from giblet_tui.agent.proc import boot_id, descendants, start_ticks, stat_fields
+from giblet_tui.agent.proc import boot_id, descendants, start_ticks, stat_fields, user_name
 from giblet_tui.agent.records import read_record
 
 _MARK = layout.MARK_VARIABLE.encode() + b"="
@@ -250,14 +249,6 @@ def unclaimed(holders: Mapping[int, Any], claimed: set[int]) -> list[int]:
         if (seen_all if has_ended else _is_ours(pid)) and not marked:
             pids.append(pid)
     return pids
-
-
-def user_name(uid: int) -> str:
-    """Return the login name of a user id, or the number."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"
 
 
 def _environment(thread: Path) -> list[bytes]:

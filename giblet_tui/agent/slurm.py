@@ -7,7 +7,6 @@ Python >= 3.8.
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import time
@@ -121,7 +120,7 @@ def jobs() -> dict[str, SlurmJob] | None:
     if shutil.which("squeue") is None:  # a PATH without Slurm says nothing about its jobs
         return None
     if _list is None or time.monotonic() - _list[0] > _LIST_EVERY_S:
-        argv = ["squeue", "--noheader", f"--user={getpass.getuser()}", "--states=all", "--format=%i|%j|%T|%r|%N"]
+        argv = ["squeue", "--noheader", f"--user={os.getuid()}", "--states=all", "--format=%i|%j|%T|%r|%N"]
         completed = answer(argv, _LIMIT_S, _environment(os.environ))
         is_answer = completed is not None and completed.returncode == 0
         _list = time.monotonic(), parse_jobs(completed.stdout) if completed and is_answer else None

@@ -16,7 +16,7 @@ from typing import Any, Sequence
 from giblet_tui.agent import adopted_run, gpu, layout, process_list, run_processes, sessions, stop_job, user_sessions
 from giblet_tui.agent.kill import KILL_LIMIT_S, kill_tree, surviving
 from giblet_tui.agent.main import AgentRefusal, Emit
-from giblet_tui.agent.proc import descendants, is_paused, send, start_ticks
+from giblet_tui.agent.proc import descendants, is_paused, send, start_ticks, user_name
 from giblet_tui.agent.records import write_record
 from giblet_tui.agent.run_processes import LocalRun
 
@@ -164,7 +164,7 @@ class _StopProcedure:
         """
         path = str(self.run.path / layout.STOP)
         try:
-            request = {"at": time.time(), "by": run_processes.user_name(os.getuid())}
+            request = {"at": time.time(), "by": user_name(os.getuid())}
             write_record(path, request, exclusive=True)
         except FileExistsError:
             pass

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 import socket
+
+from giblet_tui.agent.proc import user_name
 
 
 def current_user() -> str:
     """Return the user at this terminal as `user@machine`."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    return f"{user_name(os.getuid())}@{socket.gethostname()}"

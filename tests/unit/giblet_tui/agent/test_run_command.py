@@ -15,8 +15,8 @@ def test_output_and_code() -> None:
     result = run_command.answer(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"], 10.0, {"A": "b"})
     assert result is not None and (result.returncode, result.stdout, result.stderr) == (3, "out\n", "err\n")
     assert run_command.answer(["/nonexistent"], 10.0) is None
-    given = run_command.answer(["/bin/sh", "-c", "cat; pwd"], 10.0, text="in\n", folder="/")
-    assert given is not None and given.stdout == "in\n/\n"
+    echo = run_command.answer(["/bin/sh", "-c", "cat; pwd"], 10.0, text="in\n", folder="/")
+    assert echo is not None and echo.stdout == "in\n/\n"
 
 
 def test_an_interpreter_that_gives_no_answer_is_a_problem_and_no_crash(
