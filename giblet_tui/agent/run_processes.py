@@ -136,13 +136,18 @@ def find(workdir: str, run_id: str) -> LocalRun:
 
 
 def _find_unchecked(workdir: str, run_id: str) -> LocalRun:
-    """Return the run with that id. Raises AgentRefusal if it does not exist or belongs to another user."""
+    """Return the run with that id. Raises AgentRefusal if its directory does not exist or belongs to another user."""
     if not layout.is_run_id(run_id):
         raise AgentRefusal(f"{run_id[:60]!r} is not a run id.", "`giblet ps -a` lists them.", 2)
     path = runs_folder(workdir) / run_id
     try:
         owner = path.lstat().st_uid
     except FileNotFoundError:
+        if living := sorted(marks(path.parent).get(run_id, ())):
+            pids = " ".join(map(str, living))
+            raise AgentRefusal(
+                f"The directory of {run_id} was removed, but processes of it live: {pids}.", f"End them: kill {pids}", 4
+            ) from None
         raise AgentRefusal(
             f"There is no run {run_id} in {path.parent} on this node.", "`giblet ps -a` lists them.", 2
         ) from None

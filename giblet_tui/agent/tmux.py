@@ -20,7 +20,11 @@ from giblet_tui.agent.session_backend import LIMIT_S, SessionBackend, UserSessio
 
 PROGRAM = "tmux"
 _TMUX = [PROGRAM, "-L", "giblet", "-f", "/dev/null"]
-_NO_SERVER = re.compile(r"no server running|failed to connect to server|error connecting to .*\((No such|.*refused)")
+_NO_SERVER = re.compile(
+    r"no server running|lost server|server exited|failed to connect to server"
+    r"|error connecting to .*\((No such|.*refused)"
+)
+"""No server, or one that ends at this moment because its last session has."""
 _SIZE = ["-x", "160", "-y", "48"]
 
 

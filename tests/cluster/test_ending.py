@@ -548,6 +548,22 @@ def test_what_cannot_be_stopped_is_refused_in_words(ground):
         ground.stop("demo-20260101-120000-abcd")
 
 
+def test_a_run_whose_directory_was_removed_by_hand_is_named_with_its_processes(ground):
+    run_id = ground.start(SLEEPS, "process")
+    up(ground, run_id)
+    processes = sorted(ground.run(run_id).processes())
+    (ground.workdir / "runs" / run_id).rename(ground.workdir / "removed")
+    try:
+        with pytest.raises(AgentRefusal, match="was removed, but processes of it live") as refusal:
+            ground.stop(run_id)
+        assert refusal.value.remedy == f"End them: kill {' '.join(map(str, processes))}"
+    finally:
+        (ground.workdir / "removed").rename(ground.workdir / "runs" / run_id)
+    assert ground.stop(run_id, grace_s=0.5)["survivors"] == []
+    with pytest.raises(AgentRefusal, match="There is no run"):
+        ground.stop(f"{run_id[:-4]}0000")
+
+
 def test_another_users_run_is_refused(ground):
     if os.geteuid() != 0:
         pytest.skip("needs root to give a directory away")

@@ -50,6 +50,7 @@ def test_attaching_only_reads_unless_asked():
         (0, "", True),
         (1, "no server running on /tmp/tmux-0/giblet", True),
         (1, "error connecting to /tmp/tmux-0/giblet (No such file or directory)", True),
+        (1, "server exited unexpectedly", True),
         (1, "error connecting to /tmp/tmux-0/giblet (Permission denied)", False),
         (1, "couldn't create directory /scratch/tmux-1001 (Permission denied)", False),
         (1, "tmux: need UTF-8 locale (LC_CTYPE) but have ANSI_X3.4-1968", False),
