@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu_state, layout, machine, private_dirs, run_processes, sessions
+from giblet_tui.agent import gpu_state, layout, machine, private_dirs, run_processes, sessions, slurm
 from giblet_tui.agent.main import Emit, Operation, home_path
 from giblet_tui.agent.proc import boot_id, user_name
 from giblet_tui.agent.run_command import answer
@@ -44,6 +44,7 @@ def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             kind for kind, backend in sessions.BACKENDS.items() if backend.program() and kind not in session_problems
         ],
         "session_problems": session_problems,
+        "has_scheduler": slurm.is_configured(),
         "kill_user_processes": _kill_user_processes(),
         "linger": _linger(),
         "sessions": open_sessions(),

@@ -30,6 +30,7 @@ _END_REASONS = {
     "PREEMPTED": "it was preempted (PREEMPTED)",
     "CANCELLED": "it was cancelled (CANCELLED)",
 }
+CONFIGURATIONS = ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/run/slurm/conf/slurm.conf")
 _LIMIT_S = 20.0
 _LIST_EVERY_S = 2.0
 """squeue is a load on the controller of the whole cluster."""
@@ -104,6 +105,12 @@ class Slurm(SessionBackend):
     def kill(self, address: str) -> None:
         """Cancel a job. Slurm sends TERM to its processes, then KILL."""
         cancel(address)
+
+
+def is_configured() -> bool:
+    """Return True if jobs of a Slurm cluster can be submitted from this machine."""
+    named = os.environ.get("SLURM_CONF") or ""
+    return Slurm().program() is not None and any(map(os.path.exists, (named, *CONFIGURATIONS)))
 
 
 def job_of(session: str) -> SlurmJob | None:

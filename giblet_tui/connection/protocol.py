@@ -108,6 +108,8 @@ class NodeProbe(Answer, frozen=True, kw_only=True):
     """Session backends that can be used there, the preferred one first."""
     session_problems: dict[str, str] = {}
     """Session backend -> why its program, though installed, can open no session."""
+    has_scheduler: bool = False
+    """Jobs of a Slurm cluster can be submitted there."""
     kill_user_processes: bool | None = None
     """Logging out ends what was started; None without systemd-logind."""
     linger: bool | None = None

@@ -72,7 +72,7 @@ def check_node(
         device: of the configuration, if there is one; a run on the CPU needs no readable nvidia-smi.
         needs_engine: false for a command of the user's; without an engine its alerts are missing, nothing else.
     """
-    own = [_disk(node, probe), _clock(clock_skew_s), _logout(node, probe), *_cpu_time(probe)]
+    own = [_disk(node, probe), _clock(clock_skew_s), _logout(node, probe), *_cpu_time(probe), *_scheduler(node, probe)]
     return [_engine(engine, needs_engine), _sessions(node, probe), *_gpus(probe, device != "cpu"), *own]
 
 
@@ -339,3 +339,12 @@ def _cpu_time(probe: NodeProbe) -> list[Finding]:
     sentence = f"a process is ended after {duration(probe.cpu_limit_s)} of CPU time (ulimit -t)"
     remedy = "It may be a login node, where nothing should train: use its scheduler, or another node."
     return [Finding(name="CPU time", well=False, sentence=sentence, remedy=remedy)]
+
+
+def _scheduler(node: Node, probe: NodeProbe) -> list[Finding]:
+    """Check whether a run would bypass the scheduler without anybody having decided that."""
+    if not probe.has_scheduler or node.multiplexer != "auto":
+        return []
+    sentence = "Slurm schedules jobs here; a run in a session bypasses it"
+    remedy = "Launch with --session slurm, or set `multiplexer:` in nodes.yaml: slurm, or tmux if that is allowed."
+    return [Finding(name="scheduler", well=False, sentence=sentence, remedy=remedy)]

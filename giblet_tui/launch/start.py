@@ -188,8 +188,9 @@ def check_target(target: Target, request: LaunchRequest, n_nodes: int) -> Checke
             replaced = runs_to_replace(request.config.name, resources)
         probe = facts_without(answer.probe, replaced)
         device = "cpu" if request.is_job else request.config.device
+        effective_node = replace(node, multiplexer=request.session or node.multiplexer)
         findings = [
-            *preflight.check_node(node, answer.probe, engine, skew_s, device, command is None),
+            *preflight.check_node(effective_node, answer.probe, engine, skew_s, device, command is None),
             *preflight.check_run(request, probe, answer.files, cache.load().runs()),
         ]
         preflight.refuse(node, request, findings)

@@ -61,6 +61,20 @@ def test_without_slurm_on_the_path_a_job_counts_as_live(tmp_path: Path, monkeypa
     assert not LocalRun(run_dir).has_job
 
 
+def test_a_cluster_is_configured_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client programs alone may be left from a package."""
+    monkeypatch.setattr(slurm, "CONFIGURATIONS", (str(tmp_path / "slurm.conf"),))
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not slurm.is_configured()
+    (tmp_path / "slurm.conf").touch()
+    assert slurm.is_configured()
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert not slurm.is_configured()
+
+
 def test_the_users_variables_neither_hide_jobs_nor_ask_nor_replace_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

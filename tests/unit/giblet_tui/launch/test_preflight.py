@@ -73,6 +73,7 @@ def test_a_sound_node_has_no_remedies() -> None:
         ({"writable": False}, "auto", "disk", True),
         ({"noexec": True}, "auto", "disk", False),
         ({"cpu_limit_s": 1800.0}, "auto", "CPU time", False),
+        ({"has_scheduler": True}, "auto", "scheduler", False),
         ({"n_free_inodes": 300}, "auto", "disk", False),
         ({"n_free_inodes": 0}, "auto", "disk", True),
         ({"gpus": [{**GPU, "damage": "Xid 79", "not_free": "Xid 79"}]}, "auto", "gpu 0", False),
@@ -87,6 +88,12 @@ def test_each_shortcoming_has_a_remedy(changes: dict[str, Any], multiplexer: Any
     unwell = [f for f in findings if not f.well]
     assert [(f.name, f.needed, f.mark) for f in unwell] == [(name, needed, "✖" if needed else "!")]
     assert unwell[0].remedy
+
+
+@pytest.mark.parametrize("multiplexer", ["tmux", "slurm"])
+def test_who_has_decided_about_the_scheduler_is_not_warned(multiplexer: Any) -> None:
+    node_probe = probe(has_scheduler=True, session_kinds=["tmux", "process", "slurm"])
+    assert all(f.well for f in check_node(replace(NODE, multiplexer=multiplexer), node_probe, ENGINE))
 
 
 def test_a_run_on_the_cpu_needs_no_nvidia_smi() -> None:
