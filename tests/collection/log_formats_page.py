@@ -37,8 +37,9 @@ live training in the same way.
 - **Without epochs**, or with fewer than three, blocks of steps are judged as epochs, and the answer says so. One or two
   epochs without such steps cannot be judged yet (exit code 2).
 - **Folds**, subjects and seeds in one log, each below a heading such as `Fold 2/5`, are judged one by one.
-- **A learning rate** that is 0 while the loss does not change, or that vanishes long before the end, is reported. So is
-  **waiting for data**, where a log prints both `time` and `data_time`.
+- **A learning rate** that is 0 while the loss does not change, or that vanishes long before the end, is reported. So
+  are **waiting for data**, where a log prints both `time` and `data_time`, a **gradient norm** that becomes 0, and a
+  **stall**, where times in front of the lines continue for long without progress.
 - **A folder** of per-rank logs is one training; the earliest error counts. Logs of successive starts (`slurm-1.out`,
   `slurm-2.out`; `train.log.1`, `train.log`; attempts of torchrun) are read in turn if each begins at a later epoch.
   An offline wandb folder is read by its `files/output.log`; the binary `.wandb` file is not read.

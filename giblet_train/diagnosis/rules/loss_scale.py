@@ -7,6 +7,7 @@ from statistics import geometric_mean, median
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
 from giblet_train.diagnosis.rules.log_parts import hiding_part
+from giblet_train.diagnosis.rules.noise import TENTATIVE
 from giblet_train.diagnosis.rules.registry import SHORT_WARMUP, WARN_ONLY, fault, rule
 from giblet_train.diagnosis.run_start import format_loss
 
@@ -264,11 +265,12 @@ def _total_not_unit_free(case: RunHistory) -> Finding | None:
         return None
     if abs(1 - last / first) > min(LEARNS, case.watch.flat_change * (epoch - first_epoch)):
         return None
+    begin = "starts" if case.begins_at_start else "is first seen"
     return Finding(
-        confidence=0.88,
+        confidence=0.88 if case.begins_at_start else TENTATIVE,
         sentence=(
-            f"The training loss starts at {format_loss(first)}; terms in units of their variance would add up to a few."
-            f" It changed by {last / first - 1:+.2%} in {epoch - first_epoch} epochs: its size depends on a unit."
+            f"The training loss {begin} at {format_loss(first)}; terms in units of their variance would add up to a "
+            f"few. It changed by {last / first - 1:+.2%} in {epoch - first_epoch} epochs: its size depends on a unit."
         ),
         evidence={"first_total": first, "last_total": last, "epochs": epoch - first_epoch, "fall": 1 - last / first},
         action="Log each component; divide each by its training variance, so that 1 is the best constant.",

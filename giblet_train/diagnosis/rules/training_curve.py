@@ -392,7 +392,8 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
     owed = nothing * max(1.0, math.sqrt(len(totals) / OWED_EPOCHS))
     if fall > owed or lowest > owed + 3 * doubt or doubt > UNKNOWN_DOUBT or _still_falls(totals[-n:], owed / 2):
         return None
-    if fall > nothing and _validation_learns([v for _, v in case.validation_totals], owed):
+    validation_learns = _validation_learns([v for _, v in case.validation_totals], owed)
+    if fall > nothing and validation_learns:
         return None
     at_once = (totals[0] - last) / scale
     # Noise of fMRI hides most of its variance: a model that predicts it well lowers the loss by a few per cent.
@@ -412,7 +413,7 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
     return _flat(
         facts,
         {"fall": fall, "epochs": len(totals), "doubt": doubt},
-        certain=-0.05 < fall <= nothing and not fell_at_once and doubt <= MOST_DOUBT,
+        certain=-0.05 < fall <= nothing and not fell_at_once and doubt <= MOST_DOUBT and not validation_learns,
         amount="after the first epochs hardly anything"
         if fell_at_once
         else "nothing"

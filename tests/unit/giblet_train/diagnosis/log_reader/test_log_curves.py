@@ -138,9 +138,18 @@ def test_a_healthy_curve_is_not_accused(kind: str, seed: int) -> None:
     assert [(c.cause, c.confidence, c.sentence) for c in causes if c.confidence > 0.5] == []
 
 
-def test_a_fine_tuning_that_hardly_moves_is_at_most_flat() -> None:
+def test_a_fine_tuning_whose_validation_improves_is_at_most_tentatively_flat() -> None:
     parsed = parse(log_of(fine_tuning, range(1, 13), 0))
-    assert {c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes} <= {"flat"}
+    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    assert {c.cause for c in causes} <= {"flat"} and all(c.confidence <= 0.5 for c in causes)
+
+
+@pytest.mark.parametrize(("first", "confidence"), [(1, 0.88), (21, 0.5)])
+def test_the_size_of_a_loss_is_a_doubt_where_its_beginning_is_missing(first: int, confidence: float) -> None:
+    lines = [f"Epoch {e}/100 train_loss {104 + 5 * math.exp(-e / 30):.3f}" for e in range(first, first + 20)]
+    parsed = parse(lines)
+    (cause,) = diagnose(None, parsed.metrics, log=parsed.log).causes
+    assert (cause.cause, cause.confidence) == ("loss_not_unit_free", confidence)
 
 
 @pytest.mark.parametrize("seed", range(3))

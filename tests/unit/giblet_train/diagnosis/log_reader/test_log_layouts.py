@@ -217,7 +217,10 @@ def test_a_log_of_balanced_losses_is_read_and_its_answer_says_why_it_is_not_judg
     path = tmp_path / "train.log"
     path.write_text(balanced_log(name))
     answer = of_path(path, None)
-    assert answer.inconclusive and not answer.unread and "balance each other" in why_lines(answer)[0]
+    assert answer.balanced and not answer.diagnosis.causes and not answer.unread
+    rises = any("Its reward rose from" in note for note in answer.notes)
+    assert rises == (name != "cycle") != answer.inconclusive
+    assert answer.inconclusive == ("balance each other" in why_lines(answer)[0])
 
 
 @pytest.mark.parametrize("name", BALANCED)
