@@ -298,7 +298,7 @@ def _validation_improves(name: str, criterion: Criterion, run: RunMetrics) -> Cr
 def _no_nan(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     bad = next((s for s in run.steps if s.total is None or None in s.loss.values()), None)
     if bad is None:
-        facts = f"all {len(run.steps)} recorded steps are finite"
+        facts = f"all {len(run.steps)} recorded steps are finite" if run.steps else "no step yet"
         return _current(name, criterion.threshold, 0.0, facts, run, good=True)
     component = ", ".join(c for c, v in bad.loss.items() if v is None) or "the total"
     return _decided(name, criterion.threshold, 1.0, f"{component} is not finite at step {bad.step}", passed=False)

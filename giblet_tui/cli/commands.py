@@ -33,7 +33,7 @@ COMMANDS: Mapping[str, Command] = {
     "alerts": Command("alerts", "Show the alerts of a run, acknowledge or snooze them"),
     "report": Command("report", "Write a report of one run, or of all recent runs"),
     "brain": Command("brain", "Show a run's brain maps in the terminal"),
-    "compare": Command("compare", "Compare two runs: configuration, losses, results"),
+    "compare": Command("compare", "Compare runs: configuration, losses, results"),
     "sweep": Command("sweep", "Show the runs of a sweep as one table, and the best one"),
     "promote": Command("stages", "Start the next stage for a run that passed"),
     "ladder": Command("stages", "List all runs by stage, with verdict, cost and origin"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
@@ -23,6 +24,7 @@ from giblet_tui.dashboard.model.messages import NodeObserved
 from giblet_tui.dashboard.model.run_view import merge_snapshot
 from giblet_tui.dashboard.palette import system_commands
 from giblet_tui.dashboard.run_actions import RunActions
+from giblet_tui.dashboard.screens.command_output import CommandOutputScreen
 from giblet_tui.dashboard.screens.compare import CompareScreen
 from giblet_tui.dashboard.screens.help import HelpScreen
 from giblet_tui.dashboard.screens.main import MainScreen
@@ -33,6 +35,7 @@ from giblet_tui.dashboard.widgets.chart_group import CHART_BINDINGS
 from giblet_tui.dashboard.widgets.log import LogTail
 from giblet_tui.dashboard.widgets.run_list import RunList
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot
+from giblet_tui.reporting.compare import many_lines
 
 
 class DashboardApp(RunActions):
@@ -43,12 +46,12 @@ class DashboardApp(RunActions):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "help", id="help"),
         Binding("ctrl+n", "launch", "launch a run (dry run first)", id="launch"),
-        Binding("c", "compare", "compare with the marked run", id="compare"),
-        Binding("S", "stop_run", "stop the run (asks first)", id="stop"),
+        Binding("c", "compare", "compare with the marked run, or all marked runs", id="compare"),
+        Binding("S", "stop_run", "stop the run, or the marked runs (asks first)", id="stop"),
         Binding("X", "stop_stale", "stop stale runs (lists them, asks first)", id="stop_stale"),
-        Binding("W", "show_verb('why')", "why the run does badly", id="why"),
-        Binding("R", "show_verb('report')", "report of the run", id="report"),
-        Binding("E", "show_verb('evaluate')", "evaluate the run on its test data", id="evaluate"),
+        Binding("W", "show_verb('why')", "why the run, or each marked one, does badly", id="why"),
+        Binding("R", "show_verb('report')", "report of the run, or of each marked one", id="report"),
+        Binding("E", "show_verb('evaluate')", "evaluate the run, or the marked runs, on test data", id="evaluate"),
         Binding("A", "answer", "acknowledge the run's alerts, for everyone", id="acknowledge"),
         Binding("Z", "answer(True)", "snooze the run's alerts for 8 h", id="snooze"),
         Binding("T", "next_theme", "next theme", id="theme"),
@@ -152,12 +155,15 @@ class DashboardApp(RunActions):
         self.push_screen(HelpScreen(sections, self._main.components, self._main.focused_pane))
 
     def action_compare(self) -> None:
-        """Compare the chosen run with a marked one, or two marked runs, the older first."""
+        """Compare the chosen run with a marked one, or two marked runs, the older first; more runs as a table."""
         marked = self._main.marked
         run_ids = marked if len(marked) == 2 else marked | ({self._main.chosen} - {None})
         runs = sorted((r for r in self.fleet.runs() if r.run.run_id in run_ids), key=lambda r: r.run.launched_at)
         if len(runs) == 2:
             self.push_screen(CompareScreen(self.fleet, *(run.run.run_id for run in runs)))
+        elif len(runs) > 2:
+            command = shlex.join(("giblet", "compare", *(run.run.run_id for run in runs)))
+            self.push_screen(CommandOutputScreen(command, lambda show, _: show("\n".join(many_lines(runs)))))
         else:
             self.notify("Mark one or two runs with space in the list of runs; then press c.", severity="warning")
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 from textual.app import App
@@ -20,7 +20,7 @@ from giblet_tui.dashboard.model.interfaces import DashboardActions, LaunchChoice
 from giblet_tui.dashboard.model.messages import ActionReported, Level, StaleFound, StopConfirmed
 from giblet_tui.dashboard.screens.command_output import CommandOutputScreen
 from giblet_tui.dashboard.screens.main import MainScreen
-from giblet_tui.dashboard.screens.stop import StopDialog, StopStaleDialog
+from giblet_tui.dashboard.screens.stop import RunListDialog, StopDialog, marked_dialog, stale_dialog
 from giblet_tui.dashboard.style.safe_text import escape_line
 from giblet_tui.monitor.snapshots import Fleet, RunSnapshot
 
@@ -40,6 +40,10 @@ class RunActions(App[int]):
     _main: MainScreen
 
     def action_stop_run(self) -> None:
+        """Ask, then stop the marked runs; without marks the chosen one."""
+        if self._main.marked:
+            self._stop_marked()
+            return
         run = self._main.run
         if run is None or not run.health.live:
             self.notify("This run has ended." if run else "No run is chosen.", severity="warning")
@@ -55,6 +59,21 @@ class RunActions(App[int]):
                     self.post_message(StopConfirmed(run_id))
 
             self.push_screen(StopDialog(run), stop_if_confirmed)
+
+    def _stop_marked(self) -> None:
+        runs = [run for run in self._main.marked_runs if run.health.live and not run.owner]
+        if not runs:
+            self.notify("None of the marked runs is live and yours. U: unmark all", severity="warning")
+            return
+        if self.readonly:
+            self._notify_readonly(shlex.join(("giblet", "stop", *(run.run.run_id for run in runs))))
+            return
+
+        def stop_if_confirmed(confirmed: bool | None) -> None:
+            for run in runs if confirmed else ():
+                self.post_message(StopConfirmed(run.run.run_id))
+
+        self.push_screen(marked_dialog(runs), stop_if_confirmed)
 
     def on_stop_confirmed(self, message: StopConfirmed) -> None:
         self.notify(f"Stopping {message.run_id}", markup=False)
@@ -83,7 +102,7 @@ class RunActions(App[int]):
             for run in message.stale if confirmed else ():
                 self.post_message(StopConfirmed(run.run_id))
 
-        self.push_screen(StopStaleDialog(message.stale), stop_if_confirmed)
+        self.push_screen(stale_dialog(message.stale), stop_if_confirmed)
 
     def action_launch(self) -> None:
         from giblet_tui.dashboard.screens.launch import LaunchForm
@@ -122,20 +141,41 @@ class RunActions(App[int]):
             self._run_action(run_id, lambda: answer(run_id, SNOOZE_S if snooze else None))
 
     def action_show_verb(self, verb: str) -> None:
-        """Run a command of giblet for the chosen run and show what it prints."""
+        """Run a command of giblet for the marked runs, else the chosen one, and show what it prints."""
         run = self._main.run
-        if run is None:
+        runs = self._main.marked_runs or ([run] if run is not None else [])
+        commands = [(verb, marked.run.run_id) for marked in runs]
+        if not commands:
             self.notify("No run is chosen.", severity="warning")
         elif self.readonly and verb in self.CHANGES:
-            self._notify_readonly(f"giblet {verb} {run.run.run_id}")
-        else:
-            self.show_output((verb, run.run.run_id))
+            self._notify_readonly(_in_a_row(commands))
+        elif verb in self.CHANGES and len(commands) > 1:
 
-    def show_output(self, words: Sequence[str]) -> None:
-        """Show what a command of giblet prints."""
-        if self._actions is not None:
-            run = partial(self._actions.output, words)
-            self.push_screen(CommandOutputScreen(shlex.join(("giblet", *words)), run))
+            def run_if_confirmed(confirmed: bool | None) -> None:
+                if confirmed:
+                    self.show_output(*commands)
+
+            rows = [(marked.run.run_id, f"on {marked.run.node}, {marked.health.sentence}") for marked in runs]
+            title = f"{verb.capitalize()} these {len(runs)} marked runs, one after the other?"
+            dialog = RunListDialog(title, rows, _in_a_row(commands), verb.capitalize())
+            self.push_screen(dialog, run_if_confirmed)
+        else:
+            self.show_output(*commands)
+
+    def show_output(self, *commands: Sequence[str]) -> None:
+        """Show what commands of giblet print, one after the other."""
+        if self._actions is None:
+            return
+        output = self._actions.output
+
+        def run(show: Callable[[str], None], closed: threading.Event) -> None:
+            for words in commands:
+                if len(commands) > 1 and not closed.is_set():
+                    show(f"$ {shlex.join(('giblet', *words))}")
+                if not closed.is_set():
+                    output(words, show, closed)
+
+        self.push_screen(CommandOutputScreen(_in_a_row(commands), run))
 
     def run_palette_command(self, command: PaletteCommand) -> None:
         """Show what a command prints, give it the terminal, or copy it for a shell."""
@@ -188,3 +228,8 @@ class RunActions(App[int]):
 
     def on_action_reported(self, message: ActionReported) -> None:
         self.notify(escape_line(message.sentence), title=message.subject, severity=message.level, markup=False)
+
+
+def _in_a_row(commands: Sequence[Sequence[str]]) -> str:
+    """Return a line for a shell that runs commands one after the other."""
+    return "; ".join(shlex.join(("giblet", *words)) for words in commands)

@@ -1,14 +1,15 @@
-"""Compare two runs: differing configuration keys, and the losses at the last epoch that both completed."""
+"""Compare runs: differing configuration keys, and the losses at the last epoch that all of them completed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from giblet_train.schema.config import COMPONENTS, Config, diff
+from giblet_train.schema.config import COMPONENTS, Config, diff, flatten, to_mapping
 from giblet_train.schema.records import EpochMetric, Number
-from giblet_tui.monitor.snapshots import RunSnapshot
-from giblet_tui.reporting.formatting import diff_lines, number, table
+from giblet_tui.monitor.snapshots import RunSnapshot, nodes_of
+from giblet_tui.reporting.formatting import as_yaml, diff_lines, number, table, verdict
 
 KEYS_OF_EVERY_LOSS = ("losses.", "data.", "split.")
 KEY_TO_COMPONENT = {
@@ -157,6 +158,76 @@ def compare_json(comparison: Comparison) -> dict[str, Any]:
         "epoch": comparison.epoch or None,
         "losses": losses,
     }
+
+
+def compare_many(runs: Sequence[RunSnapshot]) -> list[Comparison]:
+    """Compare each run but the first with the first one."""
+    return [compare(runs[0], run) for run in runs[1:]]
+
+
+def many_lines(runs: Sequence[RunSnapshot]) -> list[str]:
+    """Format a column for each of several runs: state, verdict, the keys that differ, and losses at a common epoch.
+
+    Losses that are another quantity in one of the runs have the sign ≠ and a line with the reason.
+    """
+    comparisons = compare_many(runs)
+    epoch = _common_epoch(runs)
+    head = ("", *(f"{run.run.name} {run.run.run_id[-4:]}" for run in runs))
+    judged = [verdict(run) for run in runs]
+    rows = [
+        ("node", *(",".join(nodes_of(run)) for run in runs)),
+        ("state", *(run.health.state for run in runs)),
+        ("verdict", *(j.word_for(run.health) if j else "–" for j, run in zip(judged, runs, strict=True))),
+        ("epochs", *(str(run.epochs[-1].epoch) if run.epochs else "–" for run in runs)),
+        *((key, *(_value_of(run, key) for run in runs)) for key in _changed_keys(comparisons)),
+    ]
+    doubts = {part: keys for comparison in comparisons for part, keys in comparison.doubts.items()}
+    for split, held_out in (("training", False), ("validation", True)) if epoch else ():
+        for part in dict.fromkeys(part for comparison in comparisons for part in comparison.parts):
+            figures = [number(loss_of(_at(run, epoch), part, held_out)) for run in runs]
+            rows.append((f"{'≠ ' if part in doubts else ''}{split} {part}", *figures))
+    lines = table(head, rows).split("\n")
+    lines += [f"losses at epoch {epoch}, the last that all of them completed" if epoch else "no epoch in common yet"]
+    return [*lines, *dict.fromkeys(line for comparison in comparisons for line in doubt_lines(comparison))]
+
+
+def many_json(runs: Sequence[RunSnapshot]) -> dict[str, Any]:
+    """Return the object that `compare --json` prints for more than two runs."""
+    comparisons, epoch = compare_many(runs), _common_epoch(runs)
+    parts = list(dict.fromkeys(part for comparison in comparisons for part in comparison.parts))
+    doubts = {part: list(keys) for comparison in comparisons for part, keys in comparison.doubts.items()}
+    return {
+        "schema": 1,
+        "epoch": epoch or None,
+        "not_comparable_for": doubts,
+        "runs": [
+            {
+                "run_id": run.run.run_id,
+                "state": run.health.state,
+                "values": {key: _raw_value(run, key) for key in _changed_keys(comparisons)},
+                "train": {part: loss_of(_at(run, epoch), part, False) for part in parts} if epoch else {},
+                "validation": {part: loss_of(_at(run, epoch), part, True) for part in parts} if epoch else {},
+            }
+            for run in runs
+        ],
+    }
+
+
+def _common_epoch(runs: Sequence[RunSnapshot]) -> int:
+    """Return the last epoch that all runs completed, or 0."""
+    return max(set.intersection(*({epoch.epoch for epoch in run.epochs} for run in runs)), default=0)
+
+
+def _changed_keys(comparisons: Sequence[Comparison]) -> list[str]:
+    return list(dict.fromkeys(key for comparison in comparisons for key in comparison.changes))
+
+
+def _raw_value(run: RunSnapshot, key: str) -> Any:
+    return dict(flatten(to_mapping(run.config))).get(key) if run.config is not None else None
+
+
+def _value_of(run: RunSnapshot, key: str) -> str:
+    return "–" if run.config is None else as_yaml(_raw_value(run, key))
 
 
 def loss_of(epoch: EpochMetric | None, part: str, held_out: bool) -> Number:

@@ -33,7 +33,7 @@ FIELDS = {
     "resume": "a run or a step; empty: a new run",
     "members": "of an ensemble, for example 5; empty: one run",
     "command": "in place of a configuration: python train.py --lr 1e-4",
-    "folder": "of a command, on the node: ~/project; empty: send this git repository",
+    "folder": "of a command, on the node; empty: send this repository",
     "note": "why this run",
 }
 """Inputs by their label, with what to type."""

@@ -75,6 +75,11 @@ class MainScreen(PaneNavigation):
         return self._fleet.run(self.chosen) if self.chosen else None
 
     @property
+    def marked_runs(self) -> list[RunSnapshot]:
+        """Return the marked runs that exist, newest first."""
+        return [run for run in self._fleet.runs() if run.run.run_id in self.marked]
+
+    @property
     def components(self) -> tuple[str, ...]:
         """Return the loss components of the run that is looked at."""
         return self._drawn.components if self._drawn is not None else ()
@@ -220,6 +225,11 @@ class MainScreen(PaneNavigation):
 
     def on_run_marked(self, message: RunMarked) -> None:
         self.marked ^= {message.run_id}
+        self.show(self._fleet, self._judgements)
+
+    def action_unmark_all(self) -> None:
+        """Remove all marks."""
+        self.marked.clear()
         self.show(self._fleet, self._judgements)
 
     def on_run_list_list_changed(self) -> None:

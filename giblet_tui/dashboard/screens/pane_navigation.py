@@ -35,6 +35,7 @@ class PaneNavigation(Screen[None]):
         Binding("B", "toggle_column('aside')", "show or hide the column on the right", id="right_column"),
         Binding("escape", "back", "back", id="back"),
         Binding("slash", "search", "filter the runs, or search the log if it has the focus", id="search"),
+        Binding("U", "unmark_all", "remove all marks", id="unmark_all"),
         Binding("f", "follow", "follow the log", id="follow"),
         Binding("y", "copy", "copy the run id", id="copy"),
         Binding("ctrl+l", "repaint", "repaint the screen", id="repaint"),

@@ -40,7 +40,9 @@ def newest_figures(view: RunView, component: str, room: int, raw_N: Floats, smoo
     held_out = last_value(view.curves.validation.get(component, smooth_N[:0]))
     if not math.isfinite(train):
         return [(" step", styles.MUTED), *_figure(last_value(raw_N), constant, spread), _waiting(view)]
-    forms = [_long(view, train, held_out, constant, spread), _medium(train, held_out, constant, spread)]
+    epoch: Part = (f"  epoch {view.run.epochs[-1].epoch}" if view.run.epochs else "", styles.MUTED)
+    both = _labelled(train, held_out, constant, spread)
+    forms = [[*both, epoch], both, both[1:], _labelled(train, held_out, 0.0, spread)]
     fitting = (form for form in forms if join_parts(*form).cell_length <= room)
     return next(fitting, short_pair(train, held_out, room + SHORT_LABEL))
 
@@ -53,13 +55,9 @@ def short_pair(train: float, held_out: float, room: int) -> list[Part]:
     return [(f" {short[0]}", "bold"), f"/{short[1]}"]
 
 
-def _long(view: RunView, train: float, held_out: float, constant: float, spread: float) -> list[Part]:
-    epoch = f"  epoch {view.run.epochs[-1].epoch}" if view.run.epochs else ""
-    return [*_medium(train, held_out, constant, spread, train_word=" train"), (epoch, styles.MUTED)]
-
-
-def _medium(train: float, held_out: float, constant: float, spread: float, train_word: str = "") -> list[Part]:
-    figures = [(train_word, styles.MUTED), *_figure(train, constant, spread)]
+def _labelled(train: float, held_out: float, constant: float, spread: float) -> list[Part]:
+    """Return both figures with their names, and with their changes if there is a constant to compare with."""
+    figures = [(" train", styles.MUTED), *_figure(train, constant, spread)]
     if not math.isfinite(held_out):
         return figures
     return [*figures, ("  val", styles.MUTED), *_figure(held_out, constant, spread)]

@@ -37,7 +37,7 @@ class RunList(OptionList):
         Binding("k", "cursor_up", show=False),
         Binding("g", "first", show=False),
         Binding("G", "last", show=False),
-        Binding("space", "mark", "mark to compare", id="mark"),
+        Binding("space", "mark", "mark: stop, evaluate, compare, why, report act on marked runs", id="mark"),
         Binding("o", "next_order", "order of runs: newest, state, name, loss", id="order"),
     ]
     KEYS: ClassVar[tuple[str, ...]] = ("^n launch", "/ filter", "space mark", "c compare", "S stop", "W why", "o order")
@@ -53,7 +53,7 @@ class RunList(OptionList):
         self.order: Order = ORDERS[0]
         self._contents: dict[str, Content] = {}
         self._rows_by_run: dict[str, tuple[RowKey, Content]] = {}
-        self._cells = 0
+        self._cells = self._n_marked = 0
         self._n_rows = 0
 
     def show(
@@ -75,6 +75,7 @@ class RunList(OptionList):
                 self.set_options(Option(c, id=key, disabled=key.startswith(HEADINGS)) for key, c in rows.items())
         self._contents = rows
         self._cells = max((row_cells(run) for run in fleet.runs()), default=0)
+        self._n_marked = sum(run.run.run_id in marked for run in fleet.runs())
         self._n_rows = sum(key.startswith(HEADINGS) for key in rows) + 2 * len(self._rows_by_run)
         if selected_run_id in rows and self._highlighted_id() != selected_run_id:
             with self.prevent(OptionList.OptionHighlighted):
@@ -111,7 +112,8 @@ class RunList(OptionList):
     def _update_heading(self) -> None:
         order = "" if self.order == ORDERS[0] else f"by {self.order}"
         words = f"“{self.words}” {len(self._rows_by_run)} runs" if self.words else ""
-        self.border_title = heading(self.content_size.width, "  ".join(part for part in (words, order) if part))
+        marks = f"{self._n_marked} marked, U none" if self._n_marked else ""
+        self.border_title = heading(self.content_size.width, "  ".join(part for part in (marks, words, order) if part))
 
     def _highlighted_id(self) -> str | None:
         return None if self.highlighted is None else self.get_option_at_index(self.highlighted).id

@@ -17,7 +17,7 @@ from giblet_tui.dashboard.model.messages import ActionReported
 from giblet_tui.dashboard.screens.command_output import CommandOutputScreen
 from giblet_tui.dashboard.screens.launch import LaunchForm
 from giblet_tui.dashboard.screens.main import MainScreen
-from giblet_tui.dashboard.screens.stop import StopStaleDialog
+from giblet_tui.dashboard.screens.stop import RunListDialog
 from giblet_tui.monitor.snapshots import Fleet
 from tests import fleets
 from tests.unit.giblet_tui.dashboard.driver import Recorder, dashboard, screen_text, settle, until
@@ -132,7 +132,7 @@ async def test_stale_runs_are_listed_with_reasons_before_any_is_stopped() -> Non
         await pilot.pause()
         await pilot.press("X")
         await settle(pilot)
-        assert isinstance(app.screen, StopStaleDialog) and app.focused is app.screen.query_one("#cancel", Button)
+        assert isinstance(app.screen, RunListDialog) and app.focused is app.screen.query_one("#cancel", Button)
         text = "\n".join(screen_text(app))
         assert "demo-1 on tensor01" in text and "holds GPU 3 without a step" in text
         await pilot.press("enter")

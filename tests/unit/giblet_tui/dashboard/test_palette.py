@@ -16,9 +16,9 @@ async def test_every_key_and_every_verb_is_in_the_palette() -> None:
         keys = {
             "crosshair",
             "filter the runs, or search the log if it has the focus",
-            "stop the run (asks first)",
+            "stop the run, or the marked runs (asks first)",
             "first error",
-            "mark to compare",
+            "mark: stop, evaluate, compare, why, report act on marked runs",
         }
         assert keys <= set(commands)
         commands[f"giblet why {run_id}"].callback()

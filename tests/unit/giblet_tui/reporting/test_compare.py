@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from giblet_train.schema.config import COMPONENTS
-from giblet_tui.reporting.compare import compare, compare_json, compare_lines, parts_of
+from giblet_tui.reporting.compare import compare, compare_json, compare_lines, many_json, many_lines, parts_of
 from tests import fleets
 
 
@@ -62,3 +62,30 @@ def test_losses_of_another_scale_are_not_compared_whatever_the_configurations_sa
     comparison = compare(raw, whole)
     assert comparison.changes == {} and comparison.doubts == {"total": ("the best constant",)}
     assert compare(whole, fleets.run(suffix="bbbb")).doubts == {}
+
+
+def test_several_runs_are_columns_with_their_values_and_losses_at_a_common_epoch() -> None:
+    runs = [
+        fleets.run(name, config=fleets.demo_config(name, **change), steps=steps)
+        for name, change, steps in (
+            ("a", {}, 200),
+            ("b", {"learning_rate": 1e-4}, 130),
+            ("c", {"losses": {"scale": "std"}}, 280),
+        )
+    ]
+    lines = many_lines(runs)
+    assert lines[0].split() == ["a", "a1b2", "b", "a1b2", "c", "a1b2"]
+    rate = next(line.split() for line in lines if line.startswith("learning_rate"))
+    assert rate[2] == "0.0001" and rate[1] == rate[3] != rate[2]
+    assert any(line.startswith("≠ validation total") for line in lines)
+    assert "losses at epoch 6, the last that all of them completed" in lines
+    assert any(line.startswith("≠ ") and "losses.scale differs" in line for line in lines)
+    value = many_json(runs)
+    assert value["epoch"] == 6 and [run["values"]["learning_rate"] for run in value["runs"]][1] == 1e-4
+    assert value["runs"][0]["validation"]["fmri"] is not None and "total" in value["not_comparable_for"]
+
+
+def test_runs_without_an_epoch_or_a_configuration_are_compared_as_far_as_known() -> None:
+    foreign = msgspec.structs.replace(fleets.run("x"), config=None, epochs=())
+    lines = many_lines([fleets.run("a"), fleets.run("b"), foreign])
+    assert "no epoch in common yet" in lines and any(line.startswith("verdict") and "–" in line for line in lines)

@@ -23,7 +23,7 @@ async def test_help_lists_every_pane_and_key() -> None:
             *(spec.title for spec in PANES),
             "crosshair",
             "filter the runs, or search the log",
-            "mark to compare",
+            "mark: stop",
             "stop the run",
             "quit",
             "next match",
