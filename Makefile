@@ -130,10 +130,11 @@ bench-left-out: install ## Predict subjects who were left out of training; write
 	$(BIN)/python -m benchmarks.left_out build/bench > build/left_out.md
 	mv build/left_out.md docs/benchmarks/left_out.md
 
-bench-maps: install ## Compare the demo's maps with the simulated truth; write docs/benchmarks/maps.md (2 minutes)
+bench-maps: install ## Compare the demo's maps with the simulated truth; write docs/benchmarks/maps.md, docs/brain.svg (3 minutes)
 	mkdir -p build
 	$(BIN)/python -m benchmarks.maps build/bench > build/maps.md
 	mv build/maps.md docs/benchmarks/maps.md
+	$(BIN)/python -m benchmarks.brain_picture build/bench docs/brain.svg
 
 bench-full: install ## Measure seventeen subjects at 3 mm; write docs/benchmarks/full.md (simulation: 15 minutes, once)
 	$(BIN)/pip $(PIP) -e '.[train,study]'

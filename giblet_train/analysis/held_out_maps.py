@@ -122,8 +122,9 @@ def _series(run: LoadedRun, group_r_V: Floats) -> tuple[dict[str, Floats], dict[
     """Return measured and predicted series (T,) of each region; of the best voxels where there is no atlas."""
     sets = {region.name: region.voxels_V for region in run.regions() if region.voxels_V.any()}
     if not sets:
-        noun = run.data.study.geometry.noun
-        sets = {f"{noun.one} {v + 1}": np.arange(len(group_r_V)) == v for v in np.argsort(-group_r_V)[:N_VOXEL_SERIES]}
+        geometry, position_V = run.data.study.geometry, np.flatnonzero(run.data.study.mask)[run.data.voxels_V]
+        best = np.argsort(-group_r_V)[:N_VOXEL_SERIES]
+        sets = {geometry.place(int(position_V[v])): np.arange(len(group_r_V)) == v for v in best}
     rows = run.data.split.test
     n_T = np.maximum(1, run.data.n_present_T()[rows])
     measured: dict[str, Floats] = {name: np.zeros(len(rows)) for name in sets}

@@ -94,6 +94,10 @@ class _Base(msgspec.Struct, frozen=True, kw_only=True, dict=True, tag_field="kin
         """Return the parts that the geometry has by itself, or None."""
         return None
 
+    def place(self, position: int) -> str:
+        """Name a position: by its coordinates, its own name, or its number from 0. position: in a flattened mask."""
+        return f"{self.noun.one} {position}"
+
     @property
     def n_positions(self) -> int:
         """Return the number of positions."""
@@ -131,6 +135,12 @@ class VolumeGrid(_Base, frozen=True, kw_only=True, tag="volume"):
     @property
     def description(self) -> str:
         return f"{times(self.shape_XYZ)} voxels"
+
+    def place(self, position: int) -> str:
+        """Name the voxel by its coordinates in mm."""
+        index = np.unravel_index(position, self.shape_XYZ)
+        x, y, z = self.affine[:3, :3] @ np.array(index, float) + self.affine[:3, 3]
+        return f"voxel at ({x:.0f}, {y:.0f}, {z:.0f}) mm"
 
     def write_map(self, stem: Path, values_V: Values, mask: Mask) -> tuple[Path, ...]:
         return (self._save(stem, _placed(values_V, mask), None),)
@@ -253,6 +263,10 @@ class CiftiParcels(_Cifti, frozen=True, kw_only=True, tag="cifti_parcels"):
         """Return the name of each parcel."""
         return tuple(map(str, self.axis.name))
 
+    def place(self, position: int) -> str:
+        """Return the name of the parcel."""
+        return self.names[position]
+
     def difference(self, other: Geometry) -> str:
         assert isinstance(other, CiftiParcels)
         return _other_names(self.names, other.names) or ("" if self.axis == other.axis else "parcels of other vertices")
@@ -279,6 +293,11 @@ class SurfacePair(_Base, frozen=True, kw_only=True, tag="surfaces"):
     @property
     def description(self) -> str:
         return f"{self.n_left} + {self.n_right} vertices"
+
+    def place(self, position: int) -> str:
+        """Name the vertex by its number in its hemisphere, from 0."""
+        is_left = position < self.n_left
+        return f"vertex {position if is_left else position - self.n_left}, {'left' if is_left else 'right'} hemisphere"
 
     def write_map(self, stem: Path, values_V: Values, mask: Mask) -> tuple[Path, ...]:
         return self._save(stem, _placed(values_V[None], mask), "NIFTI_INTENT_NONE", {"Name": stem.name})
@@ -325,6 +344,10 @@ class ParcelTable(_Base, frozen=True, kw_only=True, tag="parcels"):
     @property
     def description(self) -> str:
         return f"{len(self.names)} parcels"
+
+    def place(self, position: int) -> str:
+        """Return the name of the parcel."""
+        return self.names[position]
 
     def write_map(self, stem: Path, values_V: Values, mask: Mask) -> tuple[Path, ...]:
         rows = [[name, f"{value:.7g}"] for name, value in zip(self._names_in(mask), values_V.tolist(), strict=True)]

@@ -120,7 +120,8 @@ def bars(title: str, rows: Sequence[tuple[str, float, float | None]], x_label: s
         return ""
     axis = ticks(min(0.0, *values), max(0.0, *values), 5)
     margin, step, width = 150, 26, WIDTH - 150 - 20
-    top = TOP + LEGEND_ROW
+    has_marks = any(mark is not None for *_, mark in rows)
+    top = TOP + LEGEND_ROW * has_marks
     height = top + step * len(rows) + BOTTOM
 
     def across(value: float) -> float:
@@ -145,7 +146,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, float | None]], x_label: s
                 f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y + 1}" y2="{y + step - 2}" stroke="{css(CATEGORIES[4])}" '
                 'stroke-width="3"/>'
             )
-    if any(mark is not None for *_, mark in rows):
+    if has_marks:
         parts.append(
             f'<line x1="{margin}" x2="{margin}" y1="6" y2="20" stroke="{css(CATEGORIES[4])}" stroke-width="3"/>'
             f'<text x="{margin + 8}" y="18">{escape(reference)}</text>'

@@ -101,6 +101,10 @@ class FilmFeatures:
             )
         if not film.path.is_file():
             raise DataError(f"There is no film {film.path}.", "Name a film on this machine.")
+        if film.without >= set(spaces):
+            raise ConfigError(
+                f"Without {', '.join(spaces)}, nothing is left to predict from.", "Keep at least one of them."
+            )
         if not 0.0 <= film.start_s < math.inf or not (film.seconds is None or 0.0 < film.seconds < math.inf):
             length = "" if film.seconds is None else f" for {film.seconds:g} s"
             raise ConfigError(

@@ -146,8 +146,12 @@ def _on_grid_of(
 ) -> tuple[Singles, str]:
     """Return a series (T, V) that is interpolated to the model's voxels, and a note.
 
-    Raises DataError if it is not in the model's space: by its header, or because it does not cover the model's voxels.
+    Raises DataError if it is not in the model's space: by its header, by its size, or because it does not cover the
+    model's voxels.
     """
+    impossible = next((note.sentence for note in volumes.notes if note.finding == "grid_size"), None)
+    if impossible is not None:
+        raise DataError(impossible, "Give three axes of space in millimetres, then time.")
     codes = {source.space_code, grid.space_code}
     if len(codes) == 2 and codes <= set(TEMPLATES):
         raise DataError(

@@ -146,6 +146,8 @@ def _seconds(container: Any, path: Path) -> float:
         return float(stream.duration * stream.time_base)
     if container.duration:
         return float(container.duration) / 1e6
+    if container.format.name.endswith(("_pipe", "image2")):
+        raise DataError(f"{path} is one picture, not a film.", "Set data.video to a film.")
     raise DataError(f"{path} does not say how long it is.", f"Rewrite it: ffmpeg -i {path.name} -c copy out.mp4")
 
 

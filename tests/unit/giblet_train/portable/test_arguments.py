@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import giblet_train as giblet
+from giblet_train.pages.png import png_bytes
 from giblet_train.portable.arguments import as_path, as_singles, as_tr_s
 from giblet_train.schema.errors import ConfigError, DataError
 from tests.pair_study import SECOND_TRS
@@ -79,10 +80,14 @@ def test_the_ending_of_a_map_may_be_given_and_its_folder_must_exist(opened, tmp_
 
 
 def test_impossible_films_and_folders_are_refused(opened, film, tmp_path):
+    picture = tmp_path / "still.png"
+    picture.write_bytes(png_bytes(np.zeros((8, 8, 3), np.uint8)))
     for other_film, says in (
         (giblet.Film(film["film"], start_s=-5.0), "cannot be read from -5 s on"),
         (giblet.Film(film["film"], seconds=0.0), "for 0 s"),
         (giblet.Film(tmp_path), "There is no film"),
+        (giblet.Film(film["film"], without=opened.file.header.features), "nothing is left to predict from"),
+        (giblet.Film(picture, without="text"), "is one picture, not a film"),
     ):
         with pytest.raises(ConfigError, match=says):
             opened.predict(other_film)

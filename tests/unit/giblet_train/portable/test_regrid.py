@@ -72,6 +72,14 @@ def test_a_finer_series_is_averaged_over_each_voxel():
     np.testing.assert_allclose(values_V.reshape(4, 4, 4), blocks, atol=1e-6)
 
 
+def test_a_series_with_time_as_its_first_axis_is_refused(mni_model, tmp_path):
+    image = nibabel.Nifti1Image(np.random.default_rng(0).random((60, 20, 20, 20)), np.diag([8.0, 8, 8, 1]))
+    image.header.set_zooms((8, 8, 8, 1.5))
+    nibabel.save(image, tmp_path / "bold.nii.gz")
+    with pytest.raises(DataError, match="larger than a head; time may be"):
+        read_measured(mni_model, tmp_path / "bold.nii.gz", None)
+
+
 def test_another_space_or_a_part_of_the_brain_is_refused(mni_model, tmp_path):
     grid = mni_model.header.geometry
     other = other_grid(grid, 0.8)
