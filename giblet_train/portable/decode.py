@@ -285,7 +285,7 @@ def _pictures_section(decoded: Decoded, rows: Mapping[str, NDArray[np.uint8]]) -
     film_s = [row * decoded.tr_s for row in _picture_places(decoded)]
     caption = (
         f"{'From above: film; decoded. ' if len(rows) > 1 else ''}Below: time since the first volume. Models "
-        "reconstruct light and colour, not objects; the less is decoded, the more pictures are like the mean of training."
+        "reconstruct light and colour, not objects. The less is decoded, the nearer pictures are to the mean."
     )
     return figure(moments(rows, film_s), caption, "frames.png")
 
