@@ -28,6 +28,7 @@ from giblet_train.portable.model_file import Card, ModelFile, default_subject, w
 from giblet_train.portable.new_subject import NewSubject, fit_new_subject, label_of
 from giblet_train.portable.open_model import open_model
 from giblet_train.portable.predict import FilmLatents
+from giblet_train.portable.publish import model_card
 from giblet_train.portable.resample import resample
 from giblet_train.schema.errors import DataError
 
@@ -129,6 +130,10 @@ class Model:
 
     def __init__(self, file: ModelFile) -> None:
         self.file = file
+
+    def __str__(self) -> str:
+        """Return the model card as text."""
+        return "\n".join(model_card(self.file))
 
     @property
     def subjects(self) -> tuple[str, ...]:

@@ -158,7 +158,7 @@ class FilmFeatures:
                     continue
                 scale = ColumnScale(scales[f"{modality}.mean_F"], scales[f"{modality}.sd_F"])
                 raw_TF = next(series[modality])
-                _check_width(modality, raw_TF, scale)
+                _check_width(modality, raw_TF, scale, space)
                 part[modality] = scale.apply(raw_TF)
             yield part
 
@@ -166,7 +166,7 @@ class FilmFeatures:
         """Return modality -> features (T, F) as decoders reconstruct them: standardised, or shares of codes."""
         arrays = self.model.under("target.")
         targets = {}
-        for modality in self.model.header.features:
+        for modality, space in self.model.header.features.items():
             is_target = any(name.startswith(f"{modality}.") for name in arrays)
             if modality in self.film.without or not is_target:
                 continue
@@ -176,7 +176,7 @@ class FilmFeatures:
                 targets[modality] = raw_TF[:, : unigram_BQ.size]
                 continue
             scale = ColumnScale(arrays[f"{modality}.mean_F"], arrays[f"{modality}.sd_F"])
-            _check_width(modality, raw_TF, scale)
+            _check_width(modality, raw_TF, scale, space)
             targets[modality] = scale.apply(raw_TF)
         return targets
 
@@ -353,11 +353,11 @@ def _film_seconds(path: Path, spaces: Mapping[str, FeatureSpace], film: Film) ->
     return seconds
 
 
-def _check_width(modality: str, raw_TF: Singles, scale: ColumnScale) -> None:
+def _check_width(modality: str, raw_TF: Singles, scale: ColumnScale, space: FeatureSpace) -> None:
     if raw_TF.shape[1] != len(scale.mean_F):
         raise DataError(
             f"The {modality} features of the film have {raw_TF.shape[1]} columns; the model has {len(scale.mean_F)}.",
-            "Use the extractor that the model names: giblet predict MODEL --card.",
+            f"Use the extractor of the model: {space.extractor} {space.version}.",
         )
 
 

@@ -101,6 +101,14 @@ def test_impossible_films_and_folders_are_refused(opened, film, tmp_path):
         giblet.read_run(None)
 
 
+def test_a_model_prints_its_card_and_features_of_another_extractor_are_refused(opened, film, tmp_path):
+    assert str(opened).startswith("Model of run ") and "limitation" in str(opened)
+    np.save(tmp_path / "narrow.npy", np.zeros((SECOND_TRS, 7), np.float32))
+    with pytest.raises(DataError, match="have 7 columns; the model has 960") as caught:
+        opened.predict(**film, features={"audio": tmp_path / "narrow.npy"})
+    assert opened.file.header.features["audio"].extractor in caught.value.remedy
+
+
 def test_a_note_says_that_scan_and_film_have_other_lengths(opened, bold_TV, film):
     twice = opened.score(np.tile(bold_TV, (2, 1)), film["film"], "sub-1", annotations=film["annotations"])
     assert "The scan lasts 150 s" in twice.notes[-1] and twice.n_rows == SECOND_TRS
