@@ -32,6 +32,11 @@ from giblet_train.pages.png import png_uri
 
 MOST_CONFOUNDS = 6
 
+FILES_MEANING = "In the units of the files, of all that is not zero. The sd is that over time, median over the brain."
+SCALES_MEANING = (
+    "Raw: before normalisation, in training TRs. The first loss is what a model that has learnt nothing is expected to "
+    "have: 1, that of the best constant."
+)
 LAG_MEANING = (
     "A response comes some 4 to 6 s after what caused it, in every third of the scan. A lag that grows from third to "
     "third shows a stretched film; one that is wrong but the same, a film that began at another time."
@@ -78,12 +83,14 @@ def _tables(report: DataReport) -> list[tuple[str, str]]:
     sections = []
     if report.files:
         files = [_row(subject, f.mean, f.sd, f.low, f.high) for subject, f in report.files.items()]
-        sections.append(("Files", table(("", "mean", "sd", "lowest", "highest"), files)))
+        content = table(("", "mean", "sd", "lowest", "highest"), files) + paragraph(FILES_MEANING, "soft")
+        sections.append(("Files", content))
     if report.components:
         facts = report.components.items()
         scales = [_row(name, f.raw_mean, f.raw_sd, f.mean, f.sd, f.expected_first_loss) for name, f in facts]
         columns = ("", "raw mean", "raw sd", "mean", "sd", "first loss")
-        sections.append(("Scales before and after normalisation", table(columns, scales)))
+        content = table(columns, scales) + paragraph(SCALES_MEANING, "soft")
+        sections.append(("Scales before and after normalisation", content))
     if report.lags:
         lags = [
             (row.who, *(_lag(lag) for lag in (row.whole, *row.thirds)), "" if row.agrees else "the thirds disagree")
