@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from giblet_train.schema.errors import ConfigError
-from giblet_tui.connection import login_prompts
+from giblet_tui.connection import login_prompts, ssh_config
 from giblet_tui.connection.agent_bundle import AGENT_COMMAND
 from giblet_tui.connection.agent_connection import AgentConnection
 from giblet_tui.connection.agent_protocol import Pipe
@@ -101,6 +101,9 @@ class OpenSSHConnection(AgentConnection):
     def _adapt_options(self) -> float:
         """Set what a command needs and the configuration lacks or forbids. Returns the ConnectTimeout."""
         answer = subprocess.run([*self._ssh, "-G", "--", self._host], capture_output=True, text=True, check=False)
+        if ssh_config.FORKS in answer.stderr:
+            self._ssh.append(ssh_config.STAYS)
+            return self._adapt_options()
         values = dict(line.partition(" ")[::2] for line in answer.stdout.splitlines())
         # Older versions of ssh do not know these: they are named only where the configuration does.
         self._ssh += [f"-o{name}={value}" for name, value in _OF_COMMANDS.items() if values.get(name, value) != value]

@@ -38,6 +38,11 @@ _REFUSED = {
 }
 """Directives with a value other than `none` or `no` that giblet cannot honour, and what to do instead."""
 
+FORKS = "Cannot fork into background"
+"""What ssh says without a command where the configuration has ForkAfterAuthentication, for tunnels."""
+STAYS = "-oForkAfterAuthentication=no"
+"""Unknown to versions of ssh before 8.7, which do not know the directive either."""
+
 BY_OPENSSH = "Set `transport: openssh` for the node in nodes.yaml: then the system's ssh makes the connection."
 
 
@@ -171,6 +176,8 @@ def _ask_ssh(host: str, config_file: Path | None, options: tuple[str, ...]) -> d
         ) from None
     except subprocess.TimeoutExpired:
         raise ConfigError(f"`ssh -G {host}` did not answer within {_LOOKUP_LIMIT_S:.0f} s.") from None
+    if FORKS in completed.stderr.decode("utf-8", "replace") and STAYS not in options:
+        return _ask_ssh(host, config_file, (*options, STAYS))
     if completed.returncode != 0:
         error_lines = completed.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = sanitize(error_lines[0]) if error_lines else "no reason given"

@@ -279,10 +279,13 @@ def test_a_proxy_command_that_passes_a_descriptor(cluster: Cluster, tmp_path: Pa
     assert "proxyusefdpass" in reported[0]
 
 
-def test_the_systems_ssh_reads_its_input_whatever_the_configuration_says(cluster: Cluster, tmp_path: Path) -> None:
-    lines = [f"IdentityFile {cluster.key}", f"RevokedHostKeys {os.devnull}", "StdinNull yes", *known(cluster)]
-    add_host(cluster, "without-input", *lines)
-    assert reaches(cluster, "without-input", tmp_path) == "OpenSSHConnection"
+@pytest.mark.parametrize("directive", ["StdinNull", "ForkAfterAuthentication"])
+def test_directives_for_tunnels_do_not_reach_commands(cluster: Cluster, tmp_path: Path, directive: str) -> None:
+    lines = [f"IdentityFile {cluster.key}", f"{directive} yes", *known(cluster)]
+    add_host(cluster, f"{directive}-own", *lines)
+    assert reaches(cluster, f"{directive}-own", tmp_path) == "SSHConnection"
+    add_host(cluster, f"{directive}-ssh", *lines, f"RevokedHostKeys {os.devnull}")
+    assert reaches(cluster, f"{directive}-ssh", tmp_path) == "OpenSSHConnection"
 
 
 def test_a_master_that_a_person_opened_serves_where_keys_do_not(cluster: Cluster, tensor02: LoopbackNode) -> None:
