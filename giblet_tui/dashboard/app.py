@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
@@ -163,7 +164,12 @@ class DashboardApp(RunActions):
             self.push_screen(CompareScreen(self.fleet, *(run.run.run_id for run in runs)))
         elif len(runs) > 2:
             command = shlex.join(("giblet", "compare", *(run.run.run_id for run in runs)))
-            self.push_screen(CommandOutputScreen(command, lambda show, _: show("\n".join(many_lines(runs)))))
+
+            def show_table(show: Callable[[str], None], closed: threading.Event) -> None:
+                for line in many_lines(runs):
+                    show(line)
+
+            self.push_screen(CommandOutputScreen(command, show_table))
         else:
             self.notify("Mark one or two runs with space in the list of runs; then press c.", severity="warning")
 

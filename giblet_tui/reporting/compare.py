@@ -188,7 +188,8 @@ def many_lines(runs: Sequence[RunSnapshot]) -> list[str]:
             rows.append((f"{'≠ ' if part in doubts else ''}{split} {part}", *figures))
     lines = table(head, rows).split("\n")
     lines += [f"losses at epoch {epoch}, the last that all of them completed" if epoch else "no epoch in common yet"]
-    return [*lines, *dict.fromkeys(line for comparison in comparisons for line in doubt_lines(comparison))]
+    reasons = (line for c in comparisons for line in (change_lines(c) if c.unread else doubt_lines(c)))
+    return [*lines, *dict.fromkeys(reasons)]
 
 
 def many_json(runs: Sequence[RunSnapshot]) -> dict[str, Any]:

@@ -40,8 +40,8 @@ RUN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
     ),
     r"giblet (predict|new-subject|decode) .*": ("it needs a published model", "tests/cluster/test_inspecting.py"),
     r"giblet promote (?!.*--dry-run).*": (
-        "it starts the next stage; only its dry run is run, here and there",
-        "tests/unit/giblet_tui/cli/test_runs.py",
+        "it starts the next stage; only its dry run is run here",
+        "tests/cluster/test_promoting.py",
     ),
     r"giblet data (discover|show) local .*": (
         "it needs the study of the line before it",

@@ -88,4 +88,5 @@ def test_several_runs_are_columns_with_their_values_and_losses_at_a_common_epoch
 def test_runs_without_an_epoch_or_a_configuration_are_compared_as_far_as_known() -> None:
     foreign = msgspec.structs.replace(fleets.run("x"), config=None, epochs=())
     lines = many_lines([fleets.run("a"), fleets.run("b"), foreign])
+    assert lines[-1] == f"The configuration of {foreign.run.run_id} was not read: what differs is not known."
     assert "no epoch in common yet" in lines and any(line.startswith("verdict") and "–" in line for line in lines)

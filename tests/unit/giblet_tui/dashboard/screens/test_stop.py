@@ -170,5 +170,8 @@ async def test_more_than_two_marked_runs_are_compared_in_a_table() -> None:
         await pilot.press("c")
         await settle(pilot)
         text = "\n".join(screen_text(app))
+        assert (
+            isinstance(app.screen, CommandOutputScreen) and "node" in app.screen.lines[1] and len(app.screen.lines) > 10
+        )
         assert "aa aaaa" in text and "dd dddd" in text and "learning_rate" in text and "0.003" in text
         assert "validation fmri" in text and "losses at epoch 10" in text
