@@ -113,7 +113,7 @@ def load_run(
     if data.study.key != record.store_key:
         raise DataError(
             f"The checkpoint was trained on store {record.store_key}, the data here are store {data.study.key}.",
-            "Evaluate it where its study is unchanged.",
+            "Evaluate it where its study is unchanged, with the version of giblet that trained it.",
         )
     device = device_of(alone, 0)
     report_progress(f"{record.file} (step {record.step}, epoch {record.epoch}), on {_named(device)}", 0.0)
