@@ -114,7 +114,8 @@ def range_of(chart: Chart, plot_width: int, headroom: float = HEADROOM) -> Range
     margin = headroom * (high - low)
     if low == high:
         margin = max(abs(high) * 0.01, 1e-9)
-    return Range(low - margin, high + margin)
+    is_positive = low >= 0 and not chart.viewport.log
+    return Range(max(0.0, low - margin) if is_positive else low - margin, high + margin)
 
 
 def y_axis(chart: Chart, plot_width: int, plot_height: int) -> tuple[Range, dict[int, str]]:

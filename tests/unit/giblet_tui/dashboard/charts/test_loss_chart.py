@@ -286,3 +286,13 @@ def test_labels_of_a_chart_are_equally_far_apart() -> None:
         text = text_of(loss_chart.rows(demo_chart(), 60, height))
         rows = [y for y, row in enumerate(text[:-1]) if "┤" in row]
         assert rows and len({after - before for before, after in pairwise(rows)}) <= 1, (height, text)
+
+
+@pytest.mark.parametrize("height", [3, 4, 5, 12])
+def test_an_axis_of_losses_has_no_label_below_zero(height: int) -> None:
+    """A small loss next to one that is far larger leaves room below it."""
+    x_N = np.arange(10.0)
+    small, large = Points(x_N, np.full(10, 1.27)), Points(x_N, np.full(10, 4e5))
+    chart = Chart("total", Viewport(), Range(0, 9), small, small, small, 0.0, others=(large,))
+    y_range, labels = loss_chart.y_axis(chart, 50, height)
+    assert y_range.first >= 0 and not any(label.startswith("-") for label in labels.values())
