@@ -21,7 +21,7 @@ from giblet_train.data.checks.annotation_timing import (
 from giblet_train.data.checks.findings import Finding, Severity
 from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.readers.annotation_table import Segment
-from giblet_train.data.statistics.brain_signal import DARK_LEVEL, dark_voxels
+from giblet_train.data.statistics.brain_signal import DARK_LEVEL, DARK_SHARE, dark_voxels
 from giblet_train.data.stimulus.audio import read_log_mel
 from giblet_train.data.stimulus.code_frequencies import looks_categorical
 from giblet_train.data.stimulus.features import StimulusSource
@@ -37,8 +37,6 @@ STEPS, MEL_BANDS = 3, 24
 IN_TRS_SHARE = 0.05
 LOUD_RATIO = 10.0
 OUTLIER_RATIO = 1000.0
-DARK_SHARE = 0.1
-"""Share of dark voxels from which the brain is not masked; signal loss near the sinuses makes fewer."""
 
 
 def check_features(study: Study) -> list[Finding]:

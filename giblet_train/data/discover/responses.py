@@ -21,7 +21,7 @@ from giblet_train.data.readers.series_path import SEPARATOR, split_dataset
 from giblet_train.data.readers.sidecar import read_sidecar
 from giblet_train.data.readers.volumes import Volumes, check_same_geometry, nonzero_voxels, stream
 from giblet_train.data.statistics.alignment import comparable
-from giblet_train.data.statistics.brain_signal import dark_voxels
+from giblet_train.data.statistics.brain_signal import DARK_SHARE, dark_voxels
 from giblet_train.schema.errors import DataError
 from giblet_train.schema.progress import ProgressCallback
 
@@ -179,13 +179,15 @@ def _of_one_grid(headers: Sequence[Header], problems: list[tuple[ScanName, DataE
 def _sample(volumes: Volumes) -> NDArray[np.bool_]:
     """Return a mask of at most MAX_VOXELS voxels, at regular distances among those of the brain.
 
-    These are not zero and, in scans that are not masked, not as dark as what is around the brain.
+    These are not zero and, in scans that are not masked, not as dark as what is around the brain. The dark rim of a
+    masked brain stays, because it distinguishes one brain from another.
     """
     nonzero = nonzero_voxels(volumes)
     places = np.flatnonzero(nonzero)
     if isinstance(volumes.geometry, VolumeGrid):
         _, first_BV = next(stream(volumes, nonzero, 1))
-        places = places[~dark_voxels(first_BV[0])]
+        dark_V = dark_voxels(first_BV[0])
+        places = places[~dark_V] if dark_V.mean() >= DARK_SHARE else places
     mask = np.zeros(nonzero.size, bool)
     mask[places[:: -(-len(places) // MAX_VOXELS)]] = True
     return mask.reshape(nonzero.shape)

@@ -11,6 +11,9 @@ BRIGHT_QUANTILE = 0.95
 DARK_LEVEL = 0.15
 """Share of the signal of bright voxels below which a voxel is dark: outside the head, or without signal."""
 
+DARK_SHARE = 0.25
+"""Share of dark voxels from which a scan is not masked; a rim of bone and fluid around the brain makes fewer."""
+
 
 def dark_voxels(signal_V: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """Return (V,): voxels far darker than bright ones; none where the mean was removed, as from z-scores.
