@@ -90,7 +90,7 @@ class Browser:
         """Open a page at a width and return what is wrong with it, with errors of the console."""
         self._open(page.as_uri(), width, dark=dark)
         faults: list[str] = self._evaluate(FAULTS)
-        return [*faults, *self._close()]
+        return [*faults, *self._console_faults()]
 
     def site_page(self, url: str) -> tuple[list[str], list[str], list[str]]:
         """Open a page of a site; return its faults, the links to the same server, and the ids of its elements.
@@ -99,16 +99,16 @@ class Browser:
         """
         self._open(url, 1400)
         page = self._evaluate(SITE_PAGE)
-        return [*page["faults"], *self._close()], page["links"], page["ids"]
+        return [*page["faults"], *self._console_faults()], page["links"], page["ids"]
 
     def _open(self, url: str, width: int, *, dark: bool = False) -> None:
-        """Open a tab and load an address in it."""
+        """Load an address in the one tab: each new tab starts a process, which takes longer than most pages."""
+        if self.session is None:
+            target = self.call("Target.createTarget", url="about:blank")["targetId"]
+            self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+            for domain in ("Page", "Runtime", "Log", "Network"):
+                self.call(f"{domain}.enable")
         self.messages = []
-        self.session = None
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
         )
@@ -123,8 +123,8 @@ class Browser:
     def _evaluate(self, expression: str) -> Any:
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"]["value"]
 
-    def _close(self) -> list[str]:
-        """Close the tab; return errors of the console, exceptions, and what the server refused."""
+    def _console_faults(self) -> list[str]:
+        """Return errors of the console, exceptions, and what the server refused, since the page was opened."""
         faults = []
         for message in self.messages:
             if message.get("method") == "Network.responseReceived":
@@ -135,7 +135,6 @@ class Browser:
                 faults.append(message["params"]["entry"]["text"])
             if message.get("method") == "Runtime.exceptionThrown":
                 faults.append(message["params"]["exceptionDetails"]["text"])
-        self.call("Page.close")
         return faults
 
 

@@ -57,10 +57,10 @@ def score_folds(
     first = RunDir(paths[0].resolve()).read_config()
     for path in paths:
         config = RunDir(path.resolve()).read_config()
-        changed = [key for key in diff(first, config) if key not in (*FREE_KEYS, *PLACE_KEYS)]
-        if changed:
+        differences = [key for key in diff(first, config) if key not in (*FREE_KEYS, *PLACE_KEYS)]
+        if differences:
             raise ConfigError(
-                f"{path.name} differs from {paths[0].name} by {', '.join(changed)}.",
+                f"{path.name} differs from {paths[0].name} by {', '.join(differences)}.",
                 f"Members of an ensemble may differ only by {', '.join(FREE_KEYS)}.",
             )
         by_fold[config.split.fold].append(path)
@@ -185,6 +185,6 @@ def lines_of(figures: Mapping[str, Any]) -> list[str]:
     lines += ["", "reconstructed film: skill, and identification of 5-TR segments (chance)"]
     for source, film in figures["decoding"].items():
         for m, d in film.items():
-            identified = f"{d['top_1']:.2f} ({d['top_1_chance']:.2f})" if "top_1" in d else "too few TRs"
-            lines.append(f"{source:<10} {m:<6} {d['skill']:+.3f}   {identified}")
+            identification = f"{d['top_1']:.2f} ({d['top_1_chance']:.2f})" if "top_1" in d else "too few TRs"
+            lines.append(f"{source:<10} {m:<6} {d['skill']:+.3f}   {identification}")
     return lines

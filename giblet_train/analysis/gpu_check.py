@@ -64,8 +64,8 @@ def table(lines: Sequence[CheckLine]) -> str:
     width = max(len(line.name) for line in lines)
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU (torch sees no GPU)"
     rows = [f"{line.name:{width}}  {line.status:8}  {line.text}" for line in lines]
-    skipped = sum(line.status == "not run" for line in lines)
-    note = [f"{skipped} of {len(lines)} lines could not run without a GPU."] if skipped else []
+    n_skipped = sum(line.status == "not run" for line in lines)
+    note = [f"{n_skipped} of {len(lines)} lines could not run without a GPU."] if n_skipped else []
     return "\n".join([f"torch {torch.__version__}, {device}", "", *rows, *note])
 
 
@@ -124,9 +124,9 @@ def _resumed(device: torch.device) -> tuple[Status, str]:
     config = check_config(deterministic=True)
     straight = _trained(_train_step(device, config), 0, 20)
     half = _trained(_train_step(device, config), 0, 10)
-    resumed = _train_step(device, config)
-    resumed.load(half.items())
-    return _equal(straight, _trained(resumed, 10, 20))
+    second_half = _train_step(device, config)
+    second_half.load(half.items())
+    return _equal(straight, _trained(second_half, 10, 20))
 
 
 def _trained(train_step: TrainStep, first: int, stop: int) -> dict[str, torch.Tensor]:
@@ -141,8 +141,8 @@ def _equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> t
 
 def _mixed_precision(device: torch.device) -> tuple[Status, str]:
     r = []
-    for mixed in (False, True):
-        config = check_config(use_mixed_precision=mixed, model={"start": "zero"})
+    for is_mixed in (False, True):
+        config = check_config(use_mixed_precision=is_mixed, model={"start": "zero"})
         data = check_data()
         setup = TrainingSetup.build(config, data, ProcessGroup(0, 1, device))
         _steps(setup.train_step, 0, 100)

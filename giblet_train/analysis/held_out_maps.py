@@ -87,21 +87,21 @@ def held_out_maps(run: LoadedRun) -> HeldOutMaps:
         else "circular shifts of the test block, because no other block is as long"
     )
     ceiling_V = np.sqrt(np.where(isc_V > 0, isc_V, np.nan))
-    lost = _lost_without(run, group_r_V)
-    return HeldOutMaps(r, group_r_V, p, ceiling_V, null, lost, measured, predicted)
+    losses_V = _lost_without(run, group_r_V)
+    return HeldOutMaps(r, group_r_V, p, ceiling_V, null, losses_V, measured, predicted)
 
 
 def _lost_without(run: LoadedRun, group_r_V: Floats) -> dict[str, Floats]:
     """Predict again with each modality at its training mean, which is 0."""
     targets = run.evaluator.objective.targets
-    lost: dict[str, Floats] = {}
+    losses_V: dict[str, Floats] = {}
     for modality in targets.inputs if len(targets.inputs) > 1 else ():
         silent = {**targets.inputs, modality: torch.zeros_like(targets.inputs[modality])}
         evaluator = replace(run.evaluator, objective=LossTerms(replace(targets, inputs=silent), run.config))
         r = [_r_of(run, subject, predicted_TV) for subject, predicted_TV in evaluator.predicted(run.model)]
         without_V = np.mean([r_V for r_V in r if r_V is not None], axis=0)
-        lost[modality] = _explained(group_r_V) - _explained(without_V)
-    return lost
+        losses_V[modality] = _explained(group_r_V) - _explained(without_V)
+    return losses_V
 
 
 def _r_of(run: LoadedRun, subject: str, predicted_TV: Floats) -> Floats | None:

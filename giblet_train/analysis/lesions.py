@@ -90,8 +90,10 @@ def lesion_study(
     for number, parcel in enumerate(parcels):
         report_progress(f"lesion of {parcel.name}: compared with {n_draws} random sets", number / len(parcels))
         after = bench.figures(parcel.voxels_V)
-        drawn = [bench.figures(lost_V) for lost_V in _random_sets(parcel.voxels_V, run.data.responsive_V, n_draws)]
-        changes = {m: _change(before[m], after[m], [figures[m] for figures in drawn]) for m in before}
+        random_figures = [
+            bench.figures(lost_V) for lost_V in _random_sets(parcel.voxels_V, run.data.responsive_V, n_draws)
+        ]
+        changes = {m: _change(before[m], after[m], [figures[m] for figures in random_figures]) for m in before}
         lesions.append(
             {
                 "region": parcel.name,
@@ -117,20 +119,20 @@ def _random_sets(lost_V: NDArray[np.bool_], responsive_V: NDArray[np.bool_], n: 
 
 
 def _change(
-    before: Mapping[str, float], after: Mapping[str, float], drawn: Sequence[Mapping[str, float]]
+    before: Mapping[str, float], after: Mapping[str, float], random_figures: Sequence[Mapping[str, float]]
 ) -> dict[str, dict[str, float]]:
     changes = {}
     for name in FIGURES:
-        lost = before[name] - after[name]
-        null = np.array([before[name] - figures[name] for figures in drawn])
+        loss = before[name] - after[name]
+        null = np.array([before[name] - figures[name] for figures in random_figures])
         low, high = np.quantile(null, [0.025, 0.975])
         changes[name] = {
             "after": after[name],
-            "lost": lost,
+            "lost": loss,
             "random_lost": float(null.mean()),
             "random_low": float(low),
             "random_high": float(high),
-            "p": float((1 + (null >= lost).sum()) / (1 + len(null))),
+            "p": float((1 + (null >= loss).sum()) / (1 + len(null))),
         }
     return changes
 
@@ -143,9 +145,9 @@ def _as_truth_says(shares: Mapping[str, float], changes: Mapping[str, Any]) -> b
     own = [m for m, share in shares.items() if share >= OWN_SHARE]
     if not own:
         return None
-    spared = [m for m, share in shares.items() if share == 0.0]
+    other_modalities = [m for m, share in shares.items() if share == 0.0]
     p = {m: changes[m]["skill"]["p"] for m in changes}
-    return bool(p[own[0]] <= LEVEL and all(p[m] > LEVEL for m in spared))
+    return bool(p[own[0]] <= LEVEL and all(p[m] > LEVEL for m in other_modalities))
 
 
 def lesion_lines(study: dict[str, Any]) -> list[str]:
@@ -174,8 +176,8 @@ def lesion_lines(study: dict[str, Any]) -> list[str]:
 
 def _cell(change: Mapping[str, float]) -> str:
     star = "*" if change["p"] <= LEVEL else " "
-    lost = f"({change['lost']:+.3f}; {change['random_lost']:+.3f})"
-    return f"{change['after']:>+10.3f}{lost:>16}{star}"
+    losses = f"({change['lost']:+.3f}; {change['random_lost']:+.3f})"
+    return f"{change['after']:>+10.3f}{losses:>16}{star}"
 
 
 def _identified(figures: Mapping[str, Mapping[str, float]]) -> str:

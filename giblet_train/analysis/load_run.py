@@ -78,10 +78,10 @@ class LoadedRun:
 def stimulus_files(data: DataConfig) -> list[str]:
     """Return the files of films and sounds that the configuration names; more than three as a count."""
     if data.runs is None:
-        named = [file for file in (data.video or data.audio,) if file is not None]
+        files = [file for file in (data.video or data.audio,) if file is not None]
     else:
-        named = list(dict.fromkeys(file for s in data.stimuli.values() if (file := s.video or s.audio) is not None))
-    return named if len(named) <= 3 else [f"{len(named)} files"]
+        files = list(dict.fromkeys(file for s in data.stimuli.values() if (file := s.video or s.audio) is not None))
+    return files if len(files) <= 3 else [f"{len(files)} files"]
 
 
 def load_run(
@@ -101,7 +101,7 @@ def load_run(
     if record is None:
         remedy = f"It is written with the first saved epoch; for a pulled run: giblet pull RUN --{role}"
         raise ConfigError(f"{run_dir.path} has no {role} checkpoint.", remedy)
-    saved = checkpoint_files.read(run_dir.checkpoints, record)
+    checkpoint = checkpoint_files.read(run_dir.checkpoints, record)
     where = workdir_of(run_dir, workdir)
     set_threads(config, 1)
     alone = msgspec.structs.replace(
@@ -120,8 +120,8 @@ def load_run(
     setup = TrainingSetup.build(alone, data, ProcessGroup(0, 1, device))
     model = setup.train_step.average.model
     prefix = "best." if role == checkpoint_files.BEST else "average."
-    model.load_state_dict(with_prefix("model.", saved.tensors) | with_prefix(prefix, saved.tensors))
-    model.share = saved.state["best_share" if role == checkpoint_files.BEST else "last_share"]
+    model.load_state_dict(with_prefix("model.", checkpoint.tensors) | with_prefix(prefix, checkpoint.tensors))
+    model.share = checkpoint.state["best_share" if role == checkpoint_files.BEST else "last_share"]
     if role == checkpoint_files.BEST and record.refit_trs is not None:  # None: not refitted
         setup = refit(setup, data, lambda sentence: report_progress(sentence, 0.2))
         model = setup.train_step.average.model

@@ -192,8 +192,8 @@ def picture_sheet(rows: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     strips = []
     for row_PHWC in rows.values():
         large = row_PHWC.repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
-        framed = np.pad(large, ((0, 0), (0, GAP_PIXELS), (0, GAP_PIXELS), (0, 0)), constant_values=255)
-        strips.append(np.concatenate(list(framed), axis=1))
+        tiles = np.pad(large, ((0, 0), (0, GAP_PIXELS), (0, GAP_PIXELS), (0, 0)), constant_values=255)
+        strips.append(np.concatenate(list(tiles), axis=1))
     return np.concatenate(strips)
 
 

@@ -149,16 +149,16 @@ def _about(rehearsal: TrialSteps, facts: Mapping[str, ModalityFacts], config: Co
 
 def _about_rate(plan: LrSchedule) -> list[Finding]:
     """Warn if the learning rate is still far from its base after a tenth of the steps."""
-    reached = max((lr_at(s, plan) for s in range(max(1, round(LATE_SHARE * plan.total_steps)))), default=0.0)
-    if reached >= NEAR_BASE * plan.learning_rate:
+    top_rate = max((lr_at(s, plan) for s in range(max(1, round(LATE_SHARE * plan.total_steps)))), default=0.0)
+    if top_rate >= NEAR_BASE * plan.learning_rate:
         return []
     return [
         Finding(
             finding="late_base_rate",
             severity="warning",
-            sentence=f"After {LATE_SHARE:.0%} of the run the rate is {reached:.3g}, its base {plan.learning_rate:.3g}: "
-            f"warm-up takes {plan.warmup_steps} of {plan.total_steps} steps.",
-            evidence={"rate": reached, "base": plan.learning_rate, "warmup_steps": plan.warmup_steps},
+            sentence=f"After {LATE_SHARE:.0%} of the run the rate is {top_rate:.3g}, "
+            f"its base {plan.learning_rate:.3g}: warm-up takes {plan.warmup_steps} of {plan.total_steps} steps.",
+            evidence={"rate": top_rate, "base": plan.learning_rate, "warmup_steps": plan.warmup_steps},
             action="Shorten warmup_epochs or warmup_steps.",
         )
     ]

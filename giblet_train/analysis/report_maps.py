@@ -88,9 +88,9 @@ class MapSection:
 
     def _placed(self, values_V: NDArray[Any]) -> NDArray[Any]:
         """Return values (V,) in the shape of the study's space, 0 outside the mask."""
-        placed = np.zeros(self.data.mask.shape, values_V.dtype)
-        placed[self.data.mask] = self.data.in_grid_order(values_V)
-        return placed
+        volume = np.zeros(self.data.mask.shape, values_V.dtype)
+        volume[self.data.mask] = self.data.in_grid_order(values_V)
+        return volume
 
     def _where(self) -> str:
         sentences = []
@@ -105,13 +105,13 @@ class MapSection:
         return paragraph(" ".join(sentences), "soft")
 
     def _prediction(self) -> str:
-        coloured = (
+        legend = (
             f"Coloured: significant at a false-discovery rate of {FDR:g} "
             f"({self._n_significant} of {self.data.n_voxels} {self._noun.many})."
             if self._n_significant
             else f"No {self._noun.one} is significant, so none is coloured."
         )
-        caption = f"Held-out r, mean over subjects. {coloured}"
+        caption = f"Held-out r, mean over subjects. {legend}"
         return self._figure(self._r, f"How well each {self._noun.one} is predicted", "held-out r", caption, SOURCE)
 
     def _ceiling(self) -> str:

@@ -123,8 +123,8 @@ def _regions(parts: ReportParts) -> str:
     if not rows:
         return ""
     significant_V = maps.significant()
-    ordered = sorted(rows, key=lambda row: -float(maps.group_r_V[row[1]].mean()))
-    means = [(name, float(maps.group_r_V[v].mean()), _mean(maps.ceiling_V[v])) for name, v in ordered[:40]]
+    sorted_rows = sorted(rows, key=lambda row: -float(maps.group_r_V[row[1]].mean()))
+    means = [(name, float(maps.group_r_V[v].mean()), _mean(maps.ceiling_V[v])) for name, v in sorted_rows[:40]]
     chart = bars(
         "Held-out r of each region and its noise ceiling", means, f"held-out r, mean of {many}", "noise ceiling"
     )
@@ -136,7 +136,7 @@ def _regions(parts: ReportParts) -> str:
             decimal(_mean(maps.ceiling_V[v])),
             f"{significant_V[v].mean():.0%}",
         )
-        for name, v in ordered
+        for name, v in sorted_rows
     ]
     figures = table(("region", many, "r", "ceiling", "significant"), cells)
     source = "regions.tsv next to this page; giblet evaluate RUN"

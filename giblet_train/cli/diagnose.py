@@ -24,9 +24,9 @@ def diagnose(
 
     Exit code 1 on an error. The trained weights are discarded.
     """
-    failed, text = diagnose_study(
+    has_errors, text = diagnose_study(
         read_data_request(run_or_config, workdir), load_split, steps, report_progress, as_json=as_json
     )
     print(text)
-    if failed:
+    if has_errors:
         sys.exit(FAILED)

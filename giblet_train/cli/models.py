@@ -87,11 +87,11 @@ def predict(
     """
     folder = check_output_dir(out)
     given_film = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
-    written = predict_to_folder(
+    paths = predict_to_folder(
         open_model(model, report_progress, workdir), given_film, subject or (), tr, folder, report_progress
     )
-    lines = [f"{label}  {file}" for label, files in written["files"].items() for file in files]
-    print(json.dumps(written) if as_json else "\n".join(lines))
+    lines = [f"{label}  {file}" for label, files in paths["files"].items() for file in files]
+    print(json.dumps(paths) if as_json else "\n".join(lines))
 
 
 def new_subject(
@@ -117,15 +117,15 @@ def new_subject(
     python -m giblet_train new-subject model.giblet --bold sub-07.nii.gz --film film.mp4 --name 07 -o with07.giblet
     """
     label, path = label_of(name), check_model_path(out)
-    opened = open_model(model, report_progress, workdir)
-    measured = read_measured(opened, bold.expanduser(), tr)
+    published_model = open_model(model, report_progress, workdir)
+    measured = read_measured(published_model, bold.expanduser(), tr)
     for note in measured.notes:
         report_progress(note)
     given_film = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
-    film_features = FilmFeatures.of(opened, given_film)
+    film_features = FilmFeatures.of(published_model, given_film)
     for note in length_notes(measured, film_features.seconds):
         report_progress(note)
-    fitted = fit_new_subject(Inference.of(opened), film_features, measured, label, report_progress)
+    fitted = fit_new_subject(Inference.of(published_model), film_features, measured, label, report_progress)
     write_model(fitted.model, path)
     report_progress(str(path))
     print(json.dumps(new_subject_facts(fitted)) if as_json else "\n".join(new_subject_lines(fitted)))
@@ -152,8 +152,8 @@ def decode(
     python -m giblet_train decode model.giblet --bold sub-01.nii.gz --subject 1 --film film.mp4 -o decoded
     """
     folder = check_output_dir(out)
-    opened = open_model(model, report_progress, workdir)
-    measured = read_measured(opened, bold.expanduser(), tr)
+    published_model = open_model(model, report_progress, workdir)
+    measured = read_measured(published_model, bold.expanduser(), tr)
     for note in measured.notes:
         report_progress(note)
     film_features = None
@@ -161,11 +161,13 @@ def decode(
         raise ConfigError("--features and --without describe a film, and there is no --film.", "Add --film FILM.")
     if film is not None:
         given_film = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
-        film_features = known_film(opened, given_film)
+        film_features = known_film(published_model, given_film)
         for note in length_notes(measured, film_features.seconds):
             report_progress(note)
-    sentences = read_sentences(annotations, opened.header.tr_s) if film is None else ()
-    decoded = decode_film(Inference.of(opened), measured, subject or default_subject(opened), film_features, sentences)
+    sentences = read_sentences(annotations, published_model.header.tr_s) if film is None else ()
+    decoded = decode_film(
+        Inference.of(published_model), measured, subject or default_subject(published_model), film_features, sentences
+    )
     lines = write_decoded(decoded, film_features, folder, report_progress)
     report_progress(str(folder / "index.html"))
     print(json.dumps(decoded_facts(decoded)) if as_json else "\n".join(lines))

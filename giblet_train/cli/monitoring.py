@@ -22,9 +22,9 @@ def verdict(
     ] = "fail",
 ) -> None:
     """Check a run's records against its criteria. Exit 1 if one of them has failed."""
-    failed, lines = verdict_lines(run_dir, as_json=as_json, fail_on=fail_on)
+    is_failure, lines = verdict_lines(run_dir, as_json=as_json, fail_on=fail_on)
     print("\n".join(lines))
-    if failed:
+    if is_failure:
         sys.exit(FAILED)
 
 

@@ -35,17 +35,17 @@ def discover(
 
     Exit 1 if a file had to be left out.
     """
-    failed, text = discover_text(folder, write, name, report_progress, as_json=as_json, tr_s=tr)
+    has_errors, text = discover_text(folder, write, name, report_progress, as_json=as_json, tr_s=tr)
     print(text)
-    if failed:
+    if has_errors:
         sys.exit(FAILED)
 
 
 def lag(run_or_config: RunOrConfig, workdir: Workdir = None, as_json: AsJson = False) -> None:
     """Print the lag of each brain behind the film in TRs: of subjects, thirds and runs. Exit 1 if a clock is wrong."""
-    failed, text = lag_report(read_data_request(run_or_config, workdir), report_progress, as_json=as_json)
+    has_errors, text = lag_report(read_data_request(run_or_config, workdir), report_progress, as_json=as_json)
     print(text)
-    if failed:
+    if has_errors:
         sys.exit(FAILED)
 
 
@@ -61,9 +61,9 @@ def check(
     html: Annotated[Path | None, typer.Option(help="Write the report with pictures to this HTML file.")] = None,
 ) -> None:
     """Find data mistakes before training: files, clocks, scales, annotations, subjects. Exit 1 on an error."""
-    failed, text = check_report(
+    has_errors, text = check_report(
         read_data_request(run_or_config, workdir), report_progress, as_json=as_json, html=html and html.expanduser()
     )
     print(text)
-    if failed:
+    if has_errors:
         sys.exit(FAILED)

@@ -169,11 +169,13 @@ class PrimalBands:
         values, axes = [], []
         for weight_B in weight_CB:
             size_P = self._size_P(weight_B)
-            used = np.flatnonzero(size_P)
-            power_n, vectors_pn = np.linalg.eigh(size_P[used, None] * gram_PP[np.ix_(used, used)] * size_P[used])
+            nonzero = np.flatnonzero(size_P)
+            power_n, vectors_pn = np.linalg.eigh(
+                size_P[nonzero, None] * gram_PP[np.ix_(nonzero, nonzero)] * size_P[nonzero]
+            )
             large_n = power_n > LEAST_POWER * power_n[-1]
             axes_Pn = np.zeros((len(size_P), int(large_n.sum())), np.float32)
-            axes_Pn[used] = size_P[used, None] * vectors_pn[:, large_n] / np.sqrt(power_n[large_n])
+            axes_Pn[nonzero] = size_P[nonzero, None] * vectors_pn[:, large_n] / np.sqrt(power_n[large_n])
             values.append(power_n[large_n])
             axes.append(axes_Pn)
         return Kernels(whitener, tuple(values), tuple(axes), whitener.n_free)

@@ -63,8 +63,8 @@ class WindowSampler:
         """Draw a start up to half a window outside the block and move it inside, so that edges are sampled as often."""
         half = self.scored_trs // 2
         first, last = block[0], max(block[0], block[1] - self.scored_trs)
-        drawn = block[0] - half + int(uniform * (max(block[1] - self.scored_trs, block[0]) - block[0] + 2 * half + 1))
-        return min(max(drawn, first), last)
+        start = block[0] - half + int(uniform * (max(block[1] - self.scored_trs, block[0]) - block[0] + 2 * half + 1))
+        return min(max(start, first), last)
 
     def _cut(self, blocks: Sequence[Block], starts: Sequence[int], scored_trs: int) -> Batch:
         position_W = np.arange(-self.context_trs, scored_trs)

@@ -66,16 +66,18 @@ class TrainingSetup:
     ) -> TrainingSetup:
         """Build all parts. report: receives progress. Raises ConfigError if configuration and data are inconsistent."""
         _check_data(data)
-        resolved = _with_compression(config, data)
+        resolved_config = _with_compression(config, data)
         shape = shape_of(config.model)
         _check_sizes(config, shape, len(data.split.train), ranks)
-        shards = HeadSharding.of(resolved, data.subjects, ranks)
+        shards = HeadSharding.of(resolved_config, data.subjects, ranks)
         compression, targets, start, signal, posterior = None, None, None, None, None
         # One thread gives the same bits on any machine: a resumed run must rebuild the basis of its saved heads.
         with threadpool_limits(config.threads or 1):
             if shards.evaluates:
-                assert resolved.model.compress != "auto"
-                compression = compress(resolved.model.compress, data.bold, data.split.train, shards.local_subjects)
+                assert resolved_config.model.compress != "auto"
+                compression = compress(
+                    resolved_config.model.compress, data.bold, data.split.train, shards.local_subjects
+                )
                 if config.model.start == "ridge":
                     ridge = fit_ridge_init(config, data, shape, shards, report)
                     compression, heads_KR = compression.extended_by(ridge.group_KV, ridge.own)
@@ -124,15 +126,15 @@ def _with_compression(config: Config, data: PreparedSplit) -> Config:
     Raises ConfigError for a configuration that needs subjects to share their rows.
     """
     split = data.split
-    shared = _all_have(data, split.train)
-    joint = shared and _all_have(data, np.concatenate([split.validation, split.test]))
+    has_shared_rows = _all_have(data, split.train)
+    joint = has_shared_rows and _all_have(data, np.concatenate([split.validation, split.test]))
     kind = config.model.compress
     if not joint and kind == "joint":
         raise ConfigError(
             "model.compress: joint needs subjects who share all TRs of the split; here some lack a part.",
             "Set model.compress: auto, per_subject or none.",
         )
-    if not shared and config.fmri_loss_type == "correlation":
+    if not has_shared_rows and config.fmri_loss_type == "correlation":
         raise ConfigError(
             "fmri_loss_type: correlation needs subjects who share all training TRs; here some lack a part.",
             "Set fmri_loss_type: mse.",
@@ -153,7 +155,7 @@ def windows_in(data: PreparedSplit, config: Config, shape: ModelSize, blocks: tu
 
 
 def log_run_metadata(
-    setup: TrainingSetup, data: PreparedSplit, first: Mapping[str, float], logger: RunLogger, resumed: int | None
+    setup: TrainingSetup, data: PreparedSplit, first: Mapping[str, float], logger: RunLogger, first_step: int | None
 ) -> DataMetric:
     """Write the data and run records; return the data record.
 
@@ -191,7 +193,7 @@ def log_run_metadata(
         heads="sharded" if setup.shards.sharded else "replicated",
         scored_trs_per_step=config.batch_size * train_step.windows.scored_trs,
         torch_version=str(torch.__version__),
-        resumed_from_step=resumed,
+        resumed_from_step=first_step,
     )
     logger.print_line(
         f"{len(data.subjects)} subjects × {data.n_voxels} voxels; TRs: {len(split.train)} train, "

@@ -74,11 +74,11 @@ class AdamW:
 
 def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:
     """Return the optimizer of a model; vectors, scalars and response kernels are not decayed."""
-    decayed = [p for name, p in model.named_parameters() if p.ndim == 2 and "kernel" not in name]
+    decay_parameters = [p for name, p in model.named_parameters() if p.ndim == 2 and "kernel" not in name]
     other = [p for name, p in model.named_parameters() if not (p.ndim == 2 and "kernel" not in name)]
     return AdamW(
         [
-            {"params": decayed, "weight_decay": weight_decay, "lr": learning_rate},
+            {"params": decay_parameters, "weight_decay": weight_decay, "lr": learning_rate},
             {"params": other, "weight_decay": 0.0, "lr": learning_rate},
         ]
     )

@@ -46,8 +46,8 @@ def refit(
         data: the split of the run.
         report_progress: receives progress, because this may take as long as the first fit.
     """
-    trained = setup.train_step.average.model
-    if not isinstance(trained, BrainModel) or trained.linear_path is None:
+    network = setup.train_step.average.model
+    if not isinstance(network, BrainModel) or network.linear_path is None:
         return setup
     assert setup.compression is not None
     config, shards, device = setup.config, setup.shards, setup.ranks.device
@@ -61,9 +61,9 @@ def refit(
     start = LinearInit(ridge.path, torch.from_numpy(heads_KR), ridge.expansion)
     model = network_of(config, setup.shape, targets, data.study.tr_s, start)
     assert isinstance(model, BrainModel)
-    model.load_state_dict(_with_learnt_weights(model.state_dict(), trained.state_dict()))
-    model.share = trained.share
-    model.reading_ZZ = _in_terms_of(model.heads, trained.heads, shards)
+    model.load_state_dict(_with_learnt_weights(model.state_dict(), network.state_dict()))
+    model.share = network.share
+    model.reading_ZZ = _in_terms_of(model.heads, network.heads, shards)
     model = model.to(device)
     train_step = TrainStep(
         model, LossTerms(targets, config), setup.train_step.windows, setup.train_step.plan, config, shards
@@ -73,7 +73,7 @@ def refit(
     )
 
 
-def _with_learnt_weights(initial: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _with_learnt_weights(initial: Mapping[str, Tensor], learnt_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state of a network: the ridge initialisation of `initial`, everything else of `trained`.
 
     Learnt heads are 0 in the columns that the basis has gained.
@@ -83,9 +83,9 @@ def _with_learnt_weights(initial: Mapping[str, Tensor], trained: Mapping[str, Te
         if name.startswith(FROM_RIDGE):
             state[name] = tensor
         elif name.startswith(HEADS):
-            state[name] = F.pad(trained[name], (0, tensor.shape[-1] - trained[name].shape[-1]))
+            state[name] = F.pad(learnt_state[name], (0, tensor.shape[-1] - learnt_state[name].shape[-1]))
         else:
-            state[name] = trained[name]
+            state[name] = learnt_state[name]
     return state
 
 

@@ -183,7 +183,7 @@ def ridge_start(
     weight_CB = search.common_weights(mean_NV)
     used_B = np.asarray(weight_CB.any(axis=0))
     memory_s_B = np.repeat(MEMORIES_S[: len(priors_LL)], len(spaces))[used_B]
-    bands, weight_CB = [band for band, used in zip(bands, used_B, strict=True) if used], weight_CB[:, used_B]
+    bands, weight_CB = [band for band, is_used in zip(bands, used_B, strict=True) if is_used], weight_CB[:, used_B]
     functions = band_functions(bands, index)
     if isinstance(functions, PrimalBands):
         n_axes = functions.z_NP.shape[1]

@@ -235,14 +235,14 @@ class TrainStep:
         losses = torch.stack([loss[c] for c in self.components])
         per_rank[1:, self.ranks.rank] = (~torch.isfinite(losses)).float()
         pulls = torch.stack([pull[c] for c in self.components]) if pull is not None else losses.new_zeros(0)
-        requested = torch.tensor([float(w) for w in stop_requests.values()], device=device)
+        flags = torch.tensor([float(w) for w in stop_requests.values()], device=device)
         squared = get_total_norm(self._gradients(local=True)).to(device).square().view(1)
         gradients = self._gradients(local=False)
-        parts = [*[g.flatten() for g in gradients], losses, pulls, requested, squared, per_rank.flatten()]
+        parts = [*[g.flatten() for g in gradients], losses, pulls, flags, squared, per_rank.flatten()]
         if step is not None:
             self.hook.before_all_reduce(step)
         if n_ranks > 1:
-            *summed, losses, pulls, requested, squared, flat = self.ranks.all_reduce_sum(torch.cat(parts)).split(  # type: ignore[no-untyped-call]
+            *summed, losses, pulls, flags, squared, flat = self.ranks.all_reduce_sum(torch.cat(parts)).split(  # type: ignore[no-untyped-call]
                 [len(p) for p in parts]
             )
             for gradient, total in zip(gradients, summed, strict=True):
@@ -250,7 +250,7 @@ class TrainStep:
             per_rank = flat.view_as(per_rank)
         squared = squared + get_total_norm(gradients).to(device).square()
         # One copy for all: the host waits for the device once.
-        values = iter(torch.cat([losses, pulls, requested, squared, per_rank.flatten()]).tolist())
+        values = iter(torch.cat([losses, pulls, flags, squared, per_rank.flatten()]).tolist())
         clock.lap("communication_s")
         loss_of = {c: next(values) for c in self.components}
         pull_of = {c: math.sqrt(next(values)) for c in self.components} if pull is not None else None
@@ -270,8 +270,8 @@ class TrainStep:
 
     def _gradients(self, local: bool) -> list[Tensor]:
         """Return the gradients of local or of replicated parameters."""
-        named = self.trained.named_parameters()
-        return [p.grad for name, p in named if p.grad is not None and self.shards.is_local(name) == local]
+        parameters = self.trained.named_parameters()
+        return [p.grad for name, p in parameters if p.grad is not None and self.shards.is_local(name) == local]
 
     @property
     def n_parameters(self) -> int:
@@ -304,19 +304,19 @@ class TrainStep:
         expected = {n for n in self.tensors() if not n.startswith("optimizer.")} | {
             f"optimizer.{n}" for n in parameters
         }
-        loaded = {name: tensor for name, tensor in tensors if name.partition(":")[0] in expected}
-        missing = sorted(n for n in expected if n not in loaded and not n.startswith("optimizer."))
+        state = {name: tensor for name, tensor in tensors if name.partition(":")[0] in expected}
+        missing = sorted(n for n in expected if n not in state and not n.startswith("optimizer."))
         if missing:
             raise DataError(
                 f"The checkpoint has no {missing[0]}: it belongs to another network or another version of giblet.",
                 "Start a new run without resume_from.",
             )
-        self.model.load_state_dict(with_prefix("model.", loaded))
-        self.average.model.load_state_dict(self.model.state_dict() | with_prefix("average.", loaded))
-        for name, tensor in with_prefix("best.", loaded).items():
+        self.model.load_state_dict(with_prefix("model.", state))
+        self.average.model.load_state_dict(self.model.state_dict() | with_prefix("average.", state))
+        for name, tensor in with_prefix("best.", state).items():
             self.best[name].copy_(tensor)
-        self.balance.load_state_dict(with_prefix("balance.", loaded))
-        for key, value in with_prefix("optimizer.", loaded).items():
+        self.balance.load_state_dict(with_prefix("balance.", state))
+        for key, value in with_prefix("optimizer.", state).items():
             name, _, slot = key.partition(":")
             self.optimizer.state[parameters[name]][slot] = value.to(parameters[name].device)
 

@@ -313,8 +313,8 @@ class SurfacePair(_Base, frozen=True, kw_only=True, tag="surfaces"):
             gifti: Any = nibabel.gifti
             arrays = [gifti.GiftiDataArray(row, intent, "NIFTI_TYPE_FLOAT32", meta=dict(meta)) for row in half]
             image = gifti.GiftiImage(meta=gifti.GiftiMetaData({**structure, **meta}), darrays=arrays)
-            named = stem.with_name(f"{stem.name}_hemi-{hemisphere}")
-            paths.append(_written(named, ".func.gii", image.to_filename))
+            hemisphere_stem = stem.with_name(f"{stem.name}_hemi-{hemisphere}")
+            paths.append(_written(hemisphere_stem, ".func.gii", image.to_filename))
         return tuple(paths)
 
     def difference(self, other: Geometry) -> str:
@@ -403,9 +403,9 @@ def _placed(values: Values, mask: Mask) -> NDArray[np.float32]:
     """Return (..., V) values at their positions, 0 elsewhere: (..., *shape) float32; no copy if all have one."""
     if mask.ndim == 1 and mask.all():
         return np.asarray(values, np.float32)
-    placed = np.zeros((*values.shape[:-1], *mask.shape), np.float32)
-    placed[..., mask] = values
-    return placed
+    volumes = np.zeros((*values.shape[:-1], *mask.shape), np.float32)
+    volumes[..., mask] = values
+    return volumes
 
 
 def _written_table(stem: Path, rows: Iterable[Sequence[str]]) -> Path:

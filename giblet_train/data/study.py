@@ -105,8 +105,8 @@ class Study:
 
     def own_rows(self, subject: str) -> NDArray[np.floating[Any]]:
         """Return the responses of a subject in the rows that it has, (N, V)."""
-        stored = self.bold[subject]
-        own: NDArray[np.floating[Any]] = stored.stored_NV if isinstance(stored, PartialRows) else stored[:]
+        array = self.bold[subject]
+        own: NDArray[np.floating[Any]] = array.stored_NV if isinstance(array, PartialRows) else array[:]
         return own
 
     def part(self, first: int, stop: int) -> Study:

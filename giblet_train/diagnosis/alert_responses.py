@@ -25,8 +25,8 @@ def silenced_by(alert: Alert, answers: Sequence[AlertResponse], now: float) -> A
 def active_alerts(alerts: Sequence[Alert]) -> list[Alert]:
     """Return alerts that were raised and not cleared since, newest first."""
     last = {alert.name: alert for alert in alerts}
-    raised = [alert for alert in last.values() if alert.state == "raised"]
-    return sorted(raised, key=lambda alert: (-alert.at, -alert.seq))
+    alerts_raised = [alert for alert in last.values() if alert.state == "raised"]
+    return sorted(alerts_raised, key=lambda alert: (-alert.at, -alert.seq))
 
 
 def open_alerts(alerts: Sequence[Alert], answers: Sequence[AlertResponse], now: float) -> list[Alert]:

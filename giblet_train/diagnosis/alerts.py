@@ -42,12 +42,12 @@ def restore_state(alerts: Sequence[Alert]) -> AlertState:
 
 
 def update(
-    watched: AlertState, diagnosis: Diagnosis, watch: WatchConfig, step: int, at: float, *, last: bool = False
+    alert_state: AlertState, diagnosis: Diagnosis, watch: WatchConfig, step: int, at: float, *, last: bool = False
 ) -> tuple[AlertState, list[Alert]]:
     """Return the new state and the new alerts after one check.
 
     Args:
-        watched: state before the check.
+        alert_state: state before the check.
         diagnosis: result of the check.
         watch: how many checks raise or clear an alert.
         step: step of the newest record.
@@ -55,26 +55,26 @@ def update(
         last: no further check will follow, so none is awaited.
     """
     causes: dict[str, Finding] = {c.cause: c for c in diagnosis.causes if c.confidence >= LIKELY}
-    n_seen = {name: watched.seen.get(name, 0) + 1 for name in causes}
-    n_gone = {name: 0 if name in causes else watched.gone.get(name, 0) + 1 for name in watched.raised}
+    n_seen = {name: alert_state.seen.get(name, 0) + 1 for name in causes}
+    n_gone = {name: 0 if name in causes else alert_state.gone.get(name, 0) + 1 for name in alert_state.raised}
     new = [
         _raised(cause, step, at)
         for name, cause in causes.items()
-        if name not in watched.raised and (last or n_seen[name] >= watch.raise_looks or cause.confidence >= CERTAIN)
+        if name not in alert_state.raised and (last or n_seen[name] >= watch.raise_looks or cause.confidence >= CERTAIN)
     ]
     new += [
-        msgspec.structs.replace(watched.raised[name], state="cleared", step=step, at=at)
+        msgspec.structs.replace(alert_state.raised[name], state="cleared", step=step, at=at)
         for name, looks in n_gone.items()
         if looks >= watch.clear_looks
     ]
-    alerts = [msgspec.structs.replace(alert, seq=watched.n_alerts + i) for i, alert in enumerate(new)]
-    raised = dict(watched.raised) | {a.name: a for a in alerts}
+    alerts = [msgspec.structs.replace(alert, seq=alert_state.n_alerts + i) for i, alert in enumerate(new)]
+    alert_by_name = dict(alert_state.raised) | {a.name: a for a in alerts}
     return (
         AlertState(
-            raised={name: alert for name, alert in raised.items() if alert.state == "raised"},
+            raised={name: alert for name, alert in alert_by_name.items() if alert.state == "raised"},
             seen=n_seen,
             gone=n_gone,
-            n_alerts=watched.n_alerts + len(alerts),
+            n_alerts=alert_state.n_alerts + len(alerts),
         ),
         alerts,
     )

@@ -54,8 +54,8 @@ def cost_of(
     seconds = seconds[FIRST_STEPS:] or seconds
     if not seconds or not run.scored_trs_per_step:
         return None
-    scored = run.scored_trs_per_step * new.batch_size / old.batch_size
-    per_epoch = new.steps_per_epoch or default_steps_per_epoch(data.train_trs, max(1, round(scored)))
+    scored_trs_per_step = run.scored_trs_per_step * new.batch_size / old.batch_size
+    per_epoch = new.steps_per_epoch or default_steps_per_epoch(data.train_trs, max(1, round(scored_trs_per_step)))
     total = new.num_epochs * per_epoch
     windows = (new.batch_size / new.distributed.world_size) / (old.batch_size / run.world_size)
     subjects = _subjects(old, new, data)

@@ -43,8 +43,8 @@ def judge_completion(run: RunMetrics) -> CriterionVerdict:
     assert run.health is not None
     if run.health.state != "finished" or not run.trained_fully:
         facts += f"; {run.health.state}: {run.health.sentence}"
-    passed = run.trained_fully and run.health.state == "finished" and not not_finite
-    return _decided(COMPLETED, planned, epoch, facts, passed=passed)
+    is_complete = run.trained_fully and run.health.state == "finished" and not not_finite
+    return _decided(COMPLETED, planned, epoch, facts, passed=is_complete)
 
 
 def _not_finite_after_best(run: RunMetrics) -> str:
@@ -61,9 +61,9 @@ def _not_finite_after_best(run: RunMetrics) -> str:
 
 def _best_epoch(run: RunMetrics) -> EpochMetric | None:
     """Return the epoch marked best, or else the one with the lowest validation (or training) loss."""
-    marked = next((e for e in reversed(run.epochs) if e.best), None)
-    if marked is not None:
-        return marked
+    best_epoch = next((e for e in reversed(run.epochs) if e.best), None)
+    if best_epoch is not None:
+        return best_epoch
     losses = [(_total(e, "held-out") or _total(e, "train"), e) for e in run.epochs]
     finite = [(loss, e) for loss, e in losses if loss is not None]
     return min(finite, key=lambda item: item[0])[1] if finite else None
@@ -81,17 +81,17 @@ def _loss_drop(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVer
     finite = [(epoch, loss) for epoch, loss in losses if loss is not None]
     if not finite or not start:
         return _waiting(name, criterion, run, "no epoch has ended yet")
-    last, needed = finite[-1][1], criterion.threshold
+    last, threshold = finite[-1][1], criterion.threshold
     drops = [1.0 - loss / start for _, loss in finite]
     own = 1.0 - last / finite[0][1] if finite[0][1] else 0.0
     own_text = f"{-own:+.1%} from its own first epoch" if len(finite) > 1 else "in its first epoch"
     facts = (
         f"{criterion.split} loss {format_loss(start)} (best constant) → {format_loss(last)}: "
-        f"{_percent(-drops[-1], -needed)} of the best constant, {own_text}; needs {_percent(-needed, -drops[-1])}"
+        f"{_percent(-drops[-1], -threshold)} of the best constant, {own_text}; needs {_percent(-threshold, -drops[-1])}"
     )
     if run.ended:
         return _final_drop(name, criterion, run, drops[-1], facts, finite=losses[-1][1] is not None)
-    return _drop_under_way(name, needed, drops, facts, run)
+    return _drop_under_way(name, threshold, drops, facts, run)
 
 
 def _final_drop(
@@ -119,18 +119,20 @@ def _learnt_beyond_start(run: RunMetrics) -> bool:
     return 1.0 - totals[-1] / own_start > LEARNT_BEYOND
 
 
-def _drop_under_way(name: str, needed: float, drops: Sequence[float], facts: str, run: RunMetrics) -> CriterionVerdict:
+def _drop_under_way(
+    name: str, threshold: float, drops: Sequence[float], facts: str, run: RunMetrics
+) -> CriterionVerdict:
     """Judge a loss_drop before the last epoch, by its rate."""
     value, n_left, planned = drops[-1], run.epochs_left, run.config.num_epochs
-    if value >= needed - EPSILON:
-        return _undecided(name, needed, value, f"{facts}; reached, and judged at epoch {planned}", run, "on_track")
+    if value >= threshold - EPSILON:
+        return _undecided(name, threshold, value, f"{facts}; reached, and judged at epoch {planned}", run, "on_track")
     pace, best_pace = _pace(drops)
-    needed_pace = (needed - value) / n_left if n_left else math.inf
-    more = math.ceil((needed - value) / best_pace) if best_pace > 0 else None
+    needed_pace = (threshold - value) / n_left if n_left else math.inf
+    more = math.ceil((threshold - value) / best_pace) if best_pace > 0 else None
     return CriterionVerdict(
         name=name,
         status="on_track" if pace >= needed_pace else "at_risk",
-        needed=needed,
+        needed=threshold,
         seen=value,
         sentence=f"{facts}; {_rate_sentence(pace, needed_pace, more, n_left)}",
         deadline_epoch=max(0, planned - more) if more is not None else run.last_epoch,
@@ -155,9 +157,9 @@ def _explainable_drop(name: str, criterion: Criterion, run: RunMetrics) -> Crite
     value = _figure(run, "encoding", "explainable_skill")
     if value is None:
         return _waiting(name, criterion, run, "judged at the end, on the test block")
-    needed = criterion.threshold
-    facts = f"explains {_percent(value, needed, sign=False)} of the explainable variance, needs {needed:.0%}"
-    return _decided(name, needed, value, facts, passed=value >= needed - EPSILON)
+    threshold = criterion.threshold
+    facts = f"explains {_percent(value, threshold, sign=False)} of the explainable variance, needs {threshold:.0%}"
+    return _decided(name, threshold, value, facts, passed=value >= threshold - EPSILON)
 
 
 def _val_gap(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
@@ -218,19 +220,19 @@ def _starts_at_one(name: str, criterion: Criterion, run: RunMetrics) -> Criterio
 def _lr_reaches_peak(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     if not run.steps or run.plan is None:
         return _waiting(name, criterion, run, "no step yet")
-    value, needed = max(s.lr for s in run.steps) / run.plan.learning_rate, criterion.threshold
+    value, threshold = max(s.lr for s in run.steps) / run.plan.learning_rate, criterion.threshold
     facts = (
-        f"the rate reached {_percent(value, needed, sign=False)} of its base {run.plan.learning_rate:.2g}, "
-        f"needs {needed:.0%}"
+        f"the rate reached {_percent(value, threshold, sign=False)} of its base {run.plan.learning_rate:.2g}, "
+        f"needs {threshold:.0%}"
     )
-    reached = value >= needed - EPSILON
+    reached = value >= threshold - EPSILON
     if reached or run.ended:
-        return _decided(name, needed, value, facts, passed=reached)
+        return _decided(name, threshold, value, facts, passed=reached)
     late = run.steps[-1].step > run.plan.warmup_steps
     return CriterionVerdict(
         name=name,
         status="at_risk" if late else "on_track",
-        needed=needed,
+        needed=threshold,
         seen=value,
         sentence=facts + (f", although warm-up was to end at step {run.plan.warmup_steps}" if late else ""),
         deadline_epoch=run.plan.epoch_of(run.plan.warmup_steps),
@@ -255,8 +257,8 @@ def _beats_null(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVe
         facts += f"; responsive r {responsive:.3f} against {null:.3f}, the 99th percentile by chance"
         if _figure(run, "encoding", "null_stretches") == 0:
             facts += " (from circular shifts, which are too low: no other block of the film is as long)"
-    passed = value >= criterion.threshold - EPSILON and low > 0 and above_null
-    return _decided(name, criterion.threshold, value, facts, passed=passed)
+    is_met = value >= criterion.threshold - EPSILON and low > 0 and above_null
+    return _decided(name, criterion.threshold, value, facts, passed=is_met)
 
 
 def _beats_mean(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
@@ -267,14 +269,14 @@ def _reconstruction_skill(name: str, criterion: Criterion, run: RunMetrics) -> C
     return _least_skill(name, criterion, run, [c for c in run.components if c != "fmri"])
 
 
-def _least_skill(name: str, criterion: Criterion, run: RunMetrics, trained: Sequence[str]) -> CriterionVerdict:
+def _least_skill(name: str, criterion: Criterion, run: RunMetrics, components: Sequence[str]) -> CriterionVerdict:
     """Judge the smallest held-out skill, 1 - MSE / MSE of the training mean, of components that are trained."""
-    if not trained:
+    if not components:
         return _waiting(name, criterion, run, "no feature space is reconstructed")
     skill = run.evaluation.skill if run.evaluation else _last_validation_skill(run)
-    measured = {c: v for c in trained if (v := skill.get(c)) is not None}
-    if len(measured) < len(trained):
-        unknown = [c for c in trained if c not in measured]
+    measured = {c: v for c in components if (v := skill.get(c)) is not None}
+    if len(measured) < len(components):
+        unknown = [c for c in components if c not in measured]
         return _waiting(name, criterion, run, f"no held-out skill of {', '.join(unknown)} is known yet")
     value = min(measured.values())
     facts = f"held-out skill {', '.join(f'{c} {v:+.2g}' for c, v in measured.items())}; needs > {criterion.threshold:g}"
@@ -286,13 +288,13 @@ def _validation_improves(name: str, criterion: Criterion, run: RunMetrics) -> Cr
     losses = [(e.epoch, total) for e in run.epochs if (total := _total(e, "held-out")) is not None]
     if len(losses) < 2:
         return _waiting(name, criterion, run, "fewer than two validations yet")
-    first, needed = losses[0][1], criterion.threshold
+    first, threshold = losses[0][1], criterion.threshold
     epoch, best = min(losses, key=lambda item: item[1])
     value = 1.0 - best / first if first else 0.0
-    requirement = f"needs more than {_percent(-needed, -value)}" if needed else "needs any decrease"
-    decrease = f"{_percent(-value, -needed)} at epoch {epoch}" if value else "no decrease"
+    requirement = f"needs more than {_percent(-threshold, -value)}" if threshold else "needs any decrease"
+    decrease = f"{_percent(-value, -threshold)} at epoch {epoch}" if value else "no decrease"
     facts = f"validation {format_loss(first)} → {format_loss(best)}: {decrease}, {requirement}"
-    return _current(name, needed, value, facts, run, good=value > needed + EPSILON)
+    return _current(name, threshold, value, facts, run, good=value > threshold + EPSILON)
 
 
 def _no_nan(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
@@ -319,27 +321,29 @@ JUDGES: dict[str, Judge] = {
 """Kind of criterion -> function that judges it."""
 
 
-def _decided(name: str, needed: float, value: float, sentence: str, *, passed: bool) -> CriterionVerdict:
+def _decided(name: str, threshold: float, value: float, sentence: str, *, passed: bool) -> CriterionVerdict:
     """Return a verdict that no further step can change, or that the end of the run decides."""
     return CriterionVerdict(
-        name=name, status="pass" if passed else "fail", needed=needed, seen=value, sentence=sentence
+        name=name, status="pass" if passed else "fail", needed=threshold, seen=value, sentence=sentence
     )
 
 
 def _undecided(
-    name: str, needed: float, value: float, sentence: str, run: RunMetrics, status: Status
+    name: str, threshold: float, value: float, sentence: str, run: RunMetrics, status: Status
 ) -> CriterionVerdict:
     """Return a verdict that is decided at the last epoch."""
     return CriterionVerdict(
-        name=name, status=status, needed=needed, seen=value, sentence=sentence, deadline_epoch=run.config.num_epochs
+        name=name, status=status, needed=threshold, seen=value, sentence=sentence, deadline_epoch=run.config.num_epochs
     )
 
 
-def _current(name: str, needed: float, value: float, sentence: str, run: RunMetrics, *, good: bool) -> CriterionVerdict:
+def _current(
+    name: str, threshold: float, value: float, sentence: str, run: RunMetrics, *, good: bool
+) -> CriterionVerdict:
     """Return a verdict that may still change while the run is live."""
     if run.ended:
-        return _decided(name, needed, value, sentence, passed=good)
-    return _undecided(name, needed, value, sentence, run, "on_track" if good else "at_risk")
+        return _decided(name, threshold, value, sentence, passed=good)
+    return _undecided(name, threshold, value, sentence, run, "on_track" if good else "at_risk")
 
 
 def _waiting(name: str, criterion: Criterion, run: RunMetrics, why: str) -> CriterionVerdict:

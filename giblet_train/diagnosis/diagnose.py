@@ -69,15 +69,16 @@ def diagnose(
 def judge(case: RunHistory) -> Diagnosis:
     """Evaluate every rule on a run history."""
     findings: list[Finding] = []
-    unevaluated: list[str] = []
+    unevaluated_rules: list[str] = []
     for rule in ordered_rules():
         finding, failure = _evaluate(rule, case)
         findings += [finding] if finding else []
-        unevaluated += [failure] if failure else []
+        unevaluated_rules += [failure] if failure else []
     followers = {name for finding in findings for name in consequences(finding.cause)}
-    weighed = [_halved(finding) if finding.cause in followers else finding for finding in findings]
+    weighted_findings = [_halved(finding) if finding.cause in followers else finding for finding in findings]
     return Diagnosis(
-        causes=tuple(sorted(weighed, key=lambda finding: -finding.confidence)), unevaluated=tuple(unevaluated)
+        causes=tuple(sorted(weighted_findings, key=lambda finding: -finding.confidence)),
+        unevaluated=tuple(unevaluated_rules),
     )
 
 

@@ -86,29 +86,29 @@ class SanityInputs(msgspec.Struct, frozen=True, kw_only=True):
         return (n_checkpoints * self.machine.checkpoint_bytes + RECORD_BYTES * self.plan.total_steps) / GIB
 
 
-def failures(begun: SanityInputs) -> list[str]:
+def failures(inputs: SanityInputs) -> list[str]:
     """Return a sentence for each failed check; empty if the run may start."""
     return [
-        *check_split(begun.data.shared_trs),
-        *check_data(begun.data.components),
-        *_of_alignment(begun.data),
-        *check_initial_loss(begun.config, begun.first, begun.data.components),
-        *_of_plan(begun.plan),
-        *_of_one_batch(begun.one_batch),
-        *_of_machine(begun),
+        *check_split(inputs.data.shared_trs),
+        *check_data(inputs.data.components),
+        *_of_alignment(inputs.data),
+        *check_initial_loss(inputs.config, inputs.first, inputs.data.components),
+        *_of_plan(inputs.plan),
+        *_of_one_batch(inputs.one_batch),
+        *_of_machine(inputs),
     ]
 
 
-def report_lines(begun: SanityInputs) -> list[str]:
+def report_lines(inputs: SanityInputs) -> list[str]:
     """Return one line per check: components, alignment, first total, learning rate, machine, one batch."""
-    components = [_component(c, fact, begun.first.get(c)) for c, fact in begun.data.components.items()]
+    components = [_component(c, fact, inputs.first.get(c)) for c, fact in inputs.data.components.items()]
     return [
         *components,
-        *_alignment(begun.data),
-        *_start(begun),
-        rate_plan(begun.plan),
-        *_machine(begun),
-        *_one_batch(begun),
+        *_alignment(inputs.data),
+        *_start(inputs),
+        rate_plan(inputs.plan),
+        *_machine(inputs),
+        *_one_batch(inputs),
     ]
 
 
@@ -220,13 +220,13 @@ def _alignment(data: DataMetric) -> list[str]:
     return [film, ". ".join([agreement_line(data.alignment.subjects), *(f"{a.sentence} {a.action}" for a in alone)])]
 
 
-def _start(begun: SanityInputs) -> list[str]:
-    shares = first_shares(begun.config, begun.first)
+def _start(inputs: SanityInputs) -> list[str]:
+    shares = first_shares(inputs.config, inputs.first)
     return [f"first total: {', '.join(f'{c} {share:.0%}' for c, share in shares.items())}"] if shares else []
 
 
-def _machine(begun: SanityInputs) -> list[str]:
-    machine = begun.machine
+def _machine(inputs: SanityInputs) -> list[str]:
+    machine = inputs.machine
     lines = []
     if machine.own_gib is not None:
         free = (
@@ -235,20 +235,23 @@ def _machine(begun: SanityInputs) -> list[str]:
             else ""
         )
         lines.append(
-            f"memory: {machine.own_gib:.2f} GiB per process after a step, × {begun.config.distributed.world_size}{free}"
+            f"memory: {machine.own_gib:.2f} GiB per process after a step, "
+            f"× {inputs.config.distributed.world_size}{free}"
         )
     if machine.gpu_gib is not None and machine.gpu_total_gib is not None:
         lines.append(f"GPU memory: {machine.gpu_gib:.2f} of {machine.gpu_total_gib:.1f} GiB at most in a step")
     size = f"{machine.checkpoint_bytes / 1e6:,.0f} MB per checkpoint"
-    lines.append(f"disk: {begun.disk_gib:.2f} GiB for the whole run ({size}), {machine.disk_free_gib:.1f} GiB are free")
+    lines.append(
+        f"disk: {inputs.disk_gib:.2f} GiB for the whole run ({size}), {machine.disk_free_gib:.1f} GiB are free"
+    )
     return lines
 
 
-def _one_batch(begun: SanityInputs) -> list[str]:
-    result = begun.one_batch
+def _one_batch(inputs: SanityInputs) -> list[str]:
+    result = inputs.one_batch
     if result is None:
         return []
-    total = duration(result.seconds * begun.plan.total_steps)
+    total = duration(result.seconds * inputs.plan.total_steps)
     return [
         f"one batch, {result.steps} times: {result.first:.4g} → {result.last:.4g}; {result.seconds:.2g} s per step, "
         f"{total} for all steps"
@@ -264,9 +267,9 @@ def _of_one_batch(result: OverfitResult | None) -> list[str]:
     ]
 
 
-def _of_machine(begun: SanityInputs) -> list[str]:
-    free, needed = begun.machine.disk_free_gib, begun.disk_gib
-    return [f"The whole run needs {needed:.2f} GiB of disk; {free:.2f} GiB are free."] if needed > free else []
+def _of_machine(inputs: SanityInputs) -> list[str]:
+    free, need_gib = inputs.machine.disk_free_gib, inputs.disk_gib
+    return [f"The whole run needs {need_gib:.2f} GiB of disk; {free:.2f} GiB are free."] if need_gib > free else []
 
 
 def _number(value: Number) -> str:

@@ -113,14 +113,14 @@ def promote_config(config: Config, stage: Stage, settings: Mapping[str, Any]) ->
     own = {"stage": stage.stage, "name": promoted_name(config.name, stage.stage), "resume_from": None}
     for key, item in {**own, **stage.set, **settings}.items():
         set_dotted(value, key, item)
-    promoted = from_mapping(value, f"the configuration for {stage.stage}").config
-    return PromotionTarget(config=promoted, changes=diff(config, promoted))
+    next_config = from_mapping(value, f"the configuration for {stage.stage}").config
+    return PromotionTarget(config=next_config, changes=diff(config, next_config))
 
 
-def unmet_criteria(verdict: Verdict, accepted: Collection[str]) -> list[CriterionVerdict]:
+def unmet_criteria(verdict: Verdict, accepted_criteria: Collection[str]) -> list[CriterionVerdict]:
     """Return the criteria that are neither met nor accepted. Raises ConfigError for a needless acceptance."""
     unmet = {c.name: c for c in verdict.criteria if c.status != "pass"}
-    for name in accepted:
+    for name in accepted_criteria:
         if name not in unmet:
             names = [c.name for c in verdict.criteria]
             was = (
@@ -128,7 +128,7 @@ def unmet_criteria(verdict: Verdict, accepted: Collection[str]) -> list[Criterio
             )
             remedy = f"Not met: {', '.join(unmet)}." if unmet else "Every criterion was met; leave out --accept."
             raise ConfigError(f"--accept {name}: {was}", remedy)
-    return [c for name, c in unmet.items() if name not in accepted]
+    return [c for name, c in unmet.items() if name not in accepted_criteria]
 
 
 def promoted_name(name: str, stage: str) -> str:

@@ -39,9 +39,9 @@ def unsaved_work(steps: Sequence[StepMetric], checkpoints: Sequence[CheckpointRe
     if not steps:
         return None
     n_steps = steps[-1].step + 1
-    saved = max((c.step for c in checkpoints if c.step <= n_steps), default=None)
-    undone = n_steps - (saved or 0)
-    return UnsavedWork(steps=undone, seconds=undone * _pace_s(steps), since=saved)
+    saved_step = max((c.step for c in checkpoints if c.step <= n_steps), default=None)
+    n_unsaved = n_steps - (saved_step or 0)
+    return UnsavedWork(steps=n_unsaved, seconds=n_unsaved * _pace_s(steps), since=saved_step)
 
 
 def disk_full_in_s(
@@ -65,8 +65,8 @@ def disk_full_in_s(
     missing = max(0, checkpoints_kept(config) - len(checkpoints))
     save_steps = config.save_every * steps_per_epoch
     per_step = (size / save_steps if missing else 0.0) + RECORD_BYTES
-    grown = min(missing * size, per_step * (total_steps - n_steps)) + RECORD_BYTES * max(0, total_steps - n_steps)
-    if grown <= free:
+    n_bytes = min(missing * size, per_step * (total_steps - n_steps)) + RECORD_BYTES * max(0, total_steps - n_steps)
+    if n_bytes <= free:
         return None
     return math.ceil(free / per_step) * _pace_s(steps)
 

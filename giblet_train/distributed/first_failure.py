@@ -40,15 +40,15 @@ def first_failure(output: str, ranks: Path) -> Failure | None:
         output: the end of what torchrun printed.
         ranks: its folder with the files of the ranks.
     """
-    named = _ROOT_CAUSE.findall(output)
-    if not named:
+    root_causes = _ROOT_CAUSE.findall(output)
+    if not root_causes:
         return None
-    local_rank, code = int(named[-1][0]), int(named[-1][1])
+    local_rank, code = int(root_causes[-1][0]), int(root_causes[-1][1])
     folder = next(iter(sorted(ranks.glob(f"*/attempt_0/{local_rank}"), reverse=True)), None)
-    raised = _raised(folder / "error.json") if folder else None
-    answered = _answered(folder / "stderr.log") if folder else ""
+    exception_text = _raised(folder / "error.json") if folder else None
+    last_words = _answered(folder / "stderr.log") if folder else ""
     fallback = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    sentence = answered or raised or fallback
+    sentence = last_words or exception_text or fallback
     files = [folder / name for name in ("error.json", "stderr.log")] if folder else []
     times = [file.stat().st_mtime for file in files if file.exists()] or [time.time()]
     return Failure(local_rank, sentence, times[0], bool(_ECHO.search(sentence)))

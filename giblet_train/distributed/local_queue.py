@@ -101,8 +101,10 @@ def _gpus(config: Config) -> list[str]:
 
 def visible(environment: Mapping[str, str], n_gpus: int) -> list[str]:
     """Return the names of the n_gpus that torch counts; torch renumbers the GPUs of the variable from 0."""
-    named = environment.get("CUDA_VISIBLE_DEVICES")
-    return [str(n) for n in range(n_gpus)] if named is None else [name.strip() for name in named.split(",")][:n_gpus]
+    devices = environment.get("CUDA_VISIBLE_DEVICES")
+    return (
+        [str(n) for n in range(n_gpus)] if devices is None else [name.strip() for name in devices.split(",")][:n_gpus]
+    )
 
 
 def train_all(paths: Sequence[Path], places: int, gpus: Sequence[str], report: Callable[[str], None]) -> None:

@@ -165,8 +165,8 @@ class _NodeProcess:
                 meeting.send({"failed": msgspec.to_builtins(cause), "now": time.time()})
             deadline = time.monotonic() + AGREE_LIMIT_S
             others = set(range(len(self.run.nodes))) - {self.run.node_rank}
-            awaited = others if self.run.node_rank == 0 else {0}
-            while self.agreed is None and awaited - self.quiet and time.monotonic() < deadline:
+            peers = others if self.run.node_rank == 0 else {0}
+            while self.agreed is None and peers - self.quiet and time.monotonic() < deadline:
                 self._hear(meeting)
         first_cause = self.agreed or min(self.causes, key=lambda cause: (cause.echo, cause.at))
         if meeting is not None and self.run.node_rank == 0:
@@ -177,10 +177,10 @@ class _NodeProcess:
 
     def _hear(self, meeting: NodeLink) -> None:
         """Process one message, if there is one, and pass it on to the other nodes."""
-        received = meeting.receive(_POLL_S)
-        if received is None:
+        next_message = meeting.receive(_POLL_S)
+        if next_message is None:
             return
-        rank, message = received
+        rank, message = next_message
         if self.run.node_rank == 0 and "gone" not in message:
             meeting.send(message, but=rank)
         if "port" in message:

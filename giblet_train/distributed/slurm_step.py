@@ -84,11 +84,11 @@ def _host_names(environment: Mapping[str, str]) -> tuple[str, ...]:
     if not nodes:
         raise ConfigError("This is no job of Slurm.", "giblet launch NODE CONFIG --sbatch nodes=2")
     try:
-        expanded = subprocess.run(
+        result = subprocess.run(
             ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, timeout=_LIMIT_S, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise ConfigError(
             f"scontrol does not name the nodes of this job: {error}.", "See `scontrol show job`."
         ) from None
-    return tuple(expanded.stdout.split())
+    return tuple(result.stdout.split())

@@ -144,7 +144,7 @@ class Evaluator:
 
         The share is 0, unless another one is reliably better there.
         """
-        blocks, fixed = self.data.split.validation_blocks, self.setup.config.model.learnt_share
+        blocks, start = self.data.split.validation_blocks, self.setup.config.model.learnt_share
         model.share = 1.0
         passes = self._predict_blocks(model, blocks)
         scores_TR = _scores_of(passes)
@@ -152,7 +152,7 @@ class Evaluator:
             return _select({1.0: self._r_T(scores_TR)[0.0]}, 1.0)
         model.share = 0.0
         start_TR = _scores_of(self._predict_blocks(model, blocks))
-        shares = SHARES if fixed is None else (fixed,)
+        shares = SHARES if start is None else (start,)
         candidates = self._r_T(start_TR, scores_TR - start_TR, shares)
         # Every epoch tries all shares, so a gain by chance has many occasions.
         share, r = _select(candidates, shares[0], CHANCE / len(SHARES))
@@ -384,8 +384,8 @@ def _select(
     r = {candidate: r_T for candidate, r_T in candidates.items() if r_T is not None}
     if not r:
         return reference, None
-    selected = select_candidate(r, reference, chance)
-    return selected, float(r[selected].sum())
+    choice = select_candidate(r, reference, chance)
+    return choice, float(r[choice].sum())
 
 
 def _scores_of(passes: list[tuple[Batch, Forward]]) -> Tensor:

@@ -126,8 +126,8 @@ def _segments(x_TF: Array, n_segments: int, segment_trs: int) -> NDArray[np.floa
 
 
 def _centred(x_TV: Array) -> NDArray[np.float64]:
-    doubled = np.asarray(x_TV, np.float64)
-    return np.asarray(doubled - doubled.mean(axis=0)) if len(doubled) else doubled
+    x_double = np.asarray(x_TV, np.float64)
+    return np.asarray(x_double - x_double.mean(axis=0)) if len(x_double) else x_double
 
 
 def unit(x_TV: Array) -> NDArray[np.float64]:

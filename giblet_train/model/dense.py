@@ -39,8 +39,8 @@ class DenseModel(Network):
 
     def forward(self, features: Mapping[str, Tensor], seen_BW: Tensor, noise: StatelessDropout | None = None) -> Tensor:
         """Return the bottleneck (B, W, K). features: modality -> (B, W, F)."""
-        fused = self.fusion(torch.cat([encode(features[m]) for m, encode in self.encoders.items()], dim=-1))
-        z_BWK: Tensor = fused if noise is None else noise.dropout(fused, self.dropout)
+        features_of_all = self.fusion(torch.cat([encode(features[m]) for m, encode in self.encoders.items()], dim=-1))
+        z_BWK: Tensor = features_of_all if noise is None else noise.dropout(features_of_all, self.dropout)
         return z_BWK * seen_BW[..., None]
 
     def predict(self, z_BWK: Tensor) -> Tensor:

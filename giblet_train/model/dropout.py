@@ -38,10 +38,10 @@ class StatelessDropout:
         n_each = math.prod(shape[1:])
         first, n_draws = self._first * n_each, shape[0] * n_each
         position = torch.arange(first, first + n_draws, dtype=torch.int32, device=self._keys.device)
-        hashed = position * _int32(POSITION_FACTOR) + (self._keys[0] ^ salt)
+        hash_value = position * _int32(POSITION_FACTOR) + (self._keys[0] ^ salt)
         for key, (shift, factor) in zip(self._keys.unbind(), ROUNDS, strict=True):
-            hashed = ((hashed ^ _shifted(hashed, shift)) + key) * _int32(factor)
-        return _shifted(hashed, 32 - BITS).view(shape)
+            hash_value = ((hash_value ^ _shifted(hash_value, shift)) + key) * _int32(factor)
+        return _shifted(hash_value, 32 - BITS).view(shape)
 
     def dropout(self, x_BD: Tensor, p: float) -> Tensor:
         """Set a share `p` of the numbers to 0 and scale the others by 1 / (1 - p)."""

@@ -48,9 +48,9 @@ class Heads(nn.Module):
         # On a rank without any part, the heads still have a row for each latent.
         self.register_buffer("none_K0", torch.zeros(self.n_start + n_learnt, 0), persistent=False)
         # Every part is drawn, local or not, so that later random numbers do not depend on which are local.
-        drawn = ((name, torch.randn(n_learnt, n) * start_sd) for name, n in n_columns.items())
+        initial_weights = ((name, torch.randn(n_learnt, n) * start_sd) for name, n in n_columns.items())
         self.parts = nn.ParameterDict(
-            {name: nn.Parameter(x) for name, x in drawn if local_parts is None or name in local_parts}
+            {name: nn.Parameter(x) for name, x in initial_weights if local_parts is None or name in local_parts}
         )
         sizes = [x.shape[1] for x in self.parts.values()]
         self.gain = _FrozenParts(dict(zip(self.parts, torch.split(gain_R, sizes), strict=True)))
@@ -100,7 +100,7 @@ def ridge_readout(
     """
     normal_KK, projections = gather(weight_KR @ weight_KR.T, [scores_R @ weight_KR.T for scores_R in scores])
     # Cholesky, never a batched LU: torch's is wrong on some CPU builds (pytorch issue 142815).
-    factor_KK, failed = torch.linalg.cholesky_ex(normal_KK + ridge * torch.eye(len(normal_KK), device=normal_KK.device))
+    factor_KK, status = torch.linalg.cholesky_ex(normal_KK + ridge * torch.eye(len(normal_KK), device=normal_KK.device))
     # Weights that are not finite must reach the loss, which names them on all ranks, instead of raising on one.
-    factor_KK = factor_KK.masked_fill(failed > 0, torch.nan)
+    factor_KK = factor_KK.masked_fill(status > 0, torch.nan)
     return [torch.cholesky_solve(x.reshape(-1, x.shape[-1]).T, factor_KK).T.reshape(x.shape) for x in projections]

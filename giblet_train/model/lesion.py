@@ -48,11 +48,11 @@ class VoxelReadout:
 
     def latents(self, lost_V: NDArray[np.bool_], mode: Mode) -> Tensor:
         """Return the latents (T, K) read without the voxels `lost_V` of every subject."""
-        lost = np.flatnonzero(lost_V)
-        heads = {s: h_KV[:, lost] for s, h_KV in self.heads.items()}
+        voxels = np.flatnonzero(lost_V)
+        heads = {s: h_KV[:, voxels] for s, h_KV in self.heads.items()}
         seen_TK, normal_KK = self.seen_TK.copy(), self.normal_KK.copy()
         for subject, h_KL in heads.items():
-            seen_TK -= _product(self.bold[subject][:, lost], h_KL)
+            seen_TK -= _product(self.bold[subject][:, voxels], h_KL)
             if mode == "missing":
                 normal_KK -= _product(h_KL, h_KL)
         normal = torch.from_numpy(normal_KK + self.ridge * np.eye(len(normal_KK)))

@@ -184,8 +184,8 @@ class BrainModel(Network):
         self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: StatelessDropout | None, gather: Gather = no_gather
     ) -> dict[str, dict[str, Tensor]]:
         """Reconstruct the film from the latents read from each source's brains."""
-        read = self.readout(list(brains.values()), gather)
-        return {source: self.decoders(x_BWK, noise) for source, x_BWK in zip(brains, read, strict=True)}
+        readings = self.readout(list(brains.values()), gather)
+        return {source: self.decoders(x_BWK, noise) for source, x_BWK in zip(brains, readings, strict=True)}
 
     def readout(self, scores: Sequence[Tensor], gather: Gather = no_gather) -> list[Tensor]:
         """Return the latents (B, W, K) that responses (B, W, R) of each source show; see `heads.ridge_readout`."""

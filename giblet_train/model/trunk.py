@@ -42,10 +42,10 @@ def rotated(x_BHWE: Tensor) -> Tensor:
     rate_E = ROTARY_BASE ** (-torch.arange(0, size, 2, device=x_BHWE.device) / size)
     angle_WE = torch.arange(n_trs, device=x_BHWE.device)[:, None] * rate_E
     even, odd = x_BHWE[..., 0::2], x_BHWE[..., 1::2]
-    turned = torch.stack(
+    rotation = torch.stack(
         [even * angle_WE.cos() - odd * angle_WE.sin(), even * angle_WE.sin() + odd * angle_WE.cos()], dim=-1
     )
-    return turned.flatten(-2).to(x_BHWE.dtype)
+    return rotation.flatten(-2).to(x_BHWE.dtype)
 
 
 class Block(nn.Module):

@@ -73,9 +73,11 @@ class VoxelBasis:
         """Return the average subject's responses (T, V) from the group part; None if there is no shared part."""
         if not self.parts or self.parts[0].name != GROUP:
             return None
-        shared = [rows for columns, rows in next(iter(self.basis.values())) if columns == self.parts[0].columns]
-        assert shared[0] is not None, "what people share is compressed"
-        return np.asarray(scores_TR[:, self.parts[0].columns] @ shared[0], np.float32)
+        rows_of_columns = [
+            rows for columns, rows in next(iter(self.basis.values())) if columns == self.parts[0].columns
+        ]
+        assert rows_of_columns[0] is not None, "what people share is compressed"
+        return np.asarray(scores_TR[:, self.parts[0].columns] @ rows_of_columns[0], np.float32)
 
     def extended_by(self, group_KV: Matrix, own: Mapping[str, Matrix]) -> tuple[VoxelBasis, Matrix]:
         """Return a basis that also spans these heads, and the heads in it, (K, R).

@@ -140,9 +140,9 @@ class Watcher:
         now = time.time()
         answers = decode_lines(_lines(self.run_dir.answers), AlertResponse)
         silent = {a.name for a in self.watched.raised.values() if silenced_by(a, answers, now)}
-        woken = [self.watched.raised[name] for name in self._silent - silent if name in self.watched.raised]
+        alerts_awake = [self.watched.raised[name] for name in self._silent - silent if name in self.watched.raised]
         self._silent = silent
-        for alert in [*(a for a in alerts if not silenced_by(a, answers, now)), *woken]:
+        for alert in [*(a for a in alerts if not silenced_by(a, answers, now)), *alerts_awake]:
             for target in self._targets:
                 notify.send(target, self.run_dir.run_id, alert, self.say, limit_s)
 

@@ -173,12 +173,12 @@ class BrainCanvas:
         picture = np.zeros((*inside_HW.shape, 4), np.uint8)
         picture[..., :3] = 128 if self.anatomy_XYZ is None else self._grey(sampler, axis)[..., None]
         picture[..., 3] = np.where(inside_HW, 60 if self.anatomy_XYZ is None else 255, 0)
-        painted = overlay.paint(
+        pixels = overlay.paint(
             _upright(np.squeeze(sampler.values(overlay.values_XYZ), axis)),
             None if labels_G is None else _upright(np.squeeze(labels_G, axis)),
         )
-        painted[~inside_HW] = 0
-        picture[painted[..., 3] > 0] = painted[painted[..., 3] > 0]
+        pixels[~inside_HW] = 0
+        picture[pixels[..., 3] > 0] = pixels[pixels[..., 3] > 0]
         picture[_edge(inside_HW)] = (128, 128, 128, 255)
         return picture
 
@@ -243,14 +243,14 @@ def _glass_picture(
     values = np.squeeze(np.take_along_axis(part_G, strongest, axis), axis)
     labels = None if labels_G is None else np.squeeze(np.take_along_axis(labels_G, strongest, axis), axis)
     # Twice the resolution before colours are chosen keeps the edges of thresholded regions smooth.
-    painted = overlay.paint(_twice(_upright(values)), None if labels is None else _repeated(_upright(labels)))
+    pixels = overlay.paint(_twice(_upright(values)), None if labels is None else _repeated(_upright(labels)))
     depth_HW = _twice(_upright(inside_G.mean(axis=axis, dtype=np.float32)))
     shape_HW = _repeated(_upright(np.asarray(inside_G.any(axis=axis))))
     picture = np.zeros((*shape_HW.shape, 4), np.uint8)
     picture[..., :3] = 128
     picture[..., 3] = np.where(shape_HW, 18 + 44 * depth_HW / max(float(depth_HW.max()), 1e-6), 0)
-    visible = (painted[..., 3] > 0) & shape_HW
-    picture[visible] = painted[visible]
+    visible = (pixels[..., 3] > 0) & shape_HW
+    picture[visible] = pixels[visible]
     picture[_edge(shape_HW)] = (128, 128, 128, 255)
     return picture
 

@@ -165,13 +165,13 @@ def value_table(
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     lines = []
     for name, cells in rows.items():
-        coloured = ""
+        style = ""
         for value, text in cells:
             background = _cell_colour(value, largest)
-            coloured += (
+            style += (
                 f'<td class="cell" style="background:{css(background)};color:{ink_on(background)}">{escape(text)}</td>'
             )
-        lines.append(f'<tr><th scope="row">{escape(name)}</th>{coloured}</tr>')
+        lines.append(f'<tr><th scope="row">{escape(name)}</th>{style}</tr>')
     content = f"<tr><th>{escape(corner)}</th>{head}</tr>{''.join(lines)}"
     return f'<div class="scroll" tabindex="0"><table>{content}</table></div>'
 

@@ -32,9 +32,9 @@ def moments(rows: Mapping[str, Picture], film_s: Sequence[float]) -> str:
     """
     cells = []
     for n, seconds in enumerate(film_s):
-        framed = [np.pad(row[n], ((0, GAP_PIXELS), (0, 0), (0, 0)), constant_values=255) for row in rows.values()]
+        tiles = [np.pad(row[n], ((0, GAP_PIXELS), (0, 0), (0, 0)), constant_values=255) for row in rows.values()]
         alt = escape(f"Frames at {film_time(seconds)}, from above: {'; '.join(rows)}", quote=True)
-        cells.append(f'<div><img alt="{alt}" src="{png_uri(np.concatenate(framed))}">{film_time(seconds)}</div>')
+        cells.append(f'<div><img alt="{alt}" src="{png_uri(np.concatenate(tiles))}">{film_time(seconds)}</div>')
     return f'<div class="pictures">{"".join(cells)}</div>'
 
 

@@ -52,9 +52,9 @@ class View:
         if labels_N is not None:
             nearest_HW1 = self.weight_HW3.argmax(axis=-1)[..., None]
             labels_HW = labels_N[np.take_along_axis(self.corner_HW3, nearest_HW1, axis=-1)[..., 0]]
-        painted = overlay.paint(self._at_pixels(values_N), labels_HW)
+        pixels = overlay.paint(self._at_pixels(values_N), labels_HW)
         grey_HW = np.where(self._at_pixels(sulci_N) > 0, SULCUS, GYRUS)
-        colour_HW3 = np.where(painted[..., 3:] > 0, painted[..., :3], grey_HW[..., None])
+        colour_HW3 = np.where(pixels[..., 3:] > 0, pixels[..., :3], grey_HW[..., None])
         picture = np.zeros((*self.inside_HW.shape, 4), np.uint8)
         picture[..., :3] = colour_HW3 * self.light_HW[..., None]
         picture[..., 3] = np.where(self.inside_HW, 255, 0)

@@ -212,8 +212,8 @@ def _mel(model: ModelFile, features: Mapping[str, Singles]) -> Singles | None:
 def _words(model: ModelFile, text_TF: Singles, film: FilmFeatures | None, sentences: tuple[str, ...]) -> list[Word]:
     """Return the annotation nearest to the decoded text of each annotation of the film, or of every few rows."""
     space = model.header.features["text"]
-    spoken = film.labels[: len(text_TF)] if film is not None and film.segments else []
-    labels = sorted({*sentences} or {label for label in spoken if label})
+    film_labels = film.labels[: len(text_TF)] if film is not None and film.segments else []
+    labels = sorted({*sentences} or {label for label in film_labels if label})
     if not labels or space.source != "giblet":
         return []
     vectors_LE = embed(labels, model.header.settings.text_model)
@@ -221,14 +221,14 @@ def _words(model: ModelFile, text_TF: Singles, film: FilmFeatures | None, senten
     sd_F = np.where(model.arrays["target.text.sd_F"] > 0, model.arrays["target.text.sd_F"], np.inf)
     unit_LF = (annotated_LF - model.arrays["target.text.mean_F"]) / sd_F
     unit_LF /= np.maximum(np.linalg.norm(unit_LF, axis=1, keepdims=True), 1e-9)
-    keys = spoken or [str(row // SEGMENT_TRS) for row in range(len(text_TF))]
+    keys = film_labels or [str(row // SEGMENT_TRS) for row in range(len(text_TF))]
     words = []
     for key, group in groupby(enumerate(keys), key=lambda item: item[1]):
         rows = [row for row, _ in group]
         if not key:
             continue
         like_L = unit_LF @ text_TF[rows].mean(axis=0)
-        own_label = key if spoken and key in labels else ""
+        own_label = key if film_labels and key in labels else ""
         rank = int((like_L > like_L[labels.index(own_label)]).sum()) + 1 if own_label else None
         words.append(Word(rows[0], len(rows), labels[int(like_L.argmax())], own_label, rank))
     return words

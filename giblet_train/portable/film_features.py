@@ -199,26 +199,26 @@ class FilmFeatures:
         space = self.model.header.features[modality]
         if modality in self.film.features or space.source != "giblet":
             with options_for_keys():
-                fixed: Iterator[Singles] = _sliced(self._external(modality, space), part_trs)
+                external_features: Iterator[Singles] = _sliced(self._external(modality, space), part_trs)
         elif modality == "text":
-            fixed = self._text_parts(space, part_trs)
+            external_features = self._text_parts(space, part_trs)
         elif modality == "audio":
-            fixed = self._audio_parts(part_trs)
+            external_features = self._audio_parts(part_trs)
         else:
             return self._video_parts(part_trs)
         pca = frame_components(self.model)
         if modality == "video" and pca is not None:
             frames = self.frames_in_parts(part_trs)
-            return (np.concatenate([x, pca.scores(f)], axis=1) for x, f in zip(fixed, frames, strict=True))
-        return fixed
+            return (np.concatenate([x, pca.scores(f)], axis=1) for x, f in zip(external_features, frames, strict=True))
+        return external_features
 
     def _video_parts(self, part_trs: int) -> Iterator[Singles]:
         pca = frame_components(self.model)
         before: NDArray[np.uint8] | None = None
         for frames in self.frames_in_parts(part_trs):
             # The motion of a row is the change since the row before it.
-            joined = frames if before is None else np.concatenate([before, frames])
-            features_TF = video_features(joined)[len(joined) - len(frames) :]
+            all_frames = frames if before is None else np.concatenate([before, frames])
+            features_TF = video_features(all_frames)[len(all_frames) - len(frames) :]
             before = frames[-1:].copy()
             yield features_TF if pca is None else np.concatenate([features_TF, pca.scores(frames)], axis=1)
 
@@ -377,9 +377,9 @@ def _convolved(parts: Iterator[Singles], kernel_L: NDArray[np.float64]) -> Itera
     before: NDArray[np.float64] | None = None
     for part_TF in parts:
         own = part_TF.astype(np.float64)
-        joined = own if before is None else np.concatenate([before, own])
-        before = joined[max(0, len(joined) - len(kernel_L) + 1) :]
-        yield convolve_causal(joined, kernel_L)[len(joined) - len(own) :].astype(np.float32)
+        features_TF = own if before is None else np.concatenate([before, own])
+        before = features_TF[max(0, len(features_TF) - len(kernel_L) + 1) :]
+        yield convolve_causal(features_TF, kernel_L)[len(features_TF) - len(own) :].astype(np.float32)
 
 
 def _sliced(x_TF: Singles, part_trs: int) -> Iterator[Singles]:

@@ -72,10 +72,10 @@ class Inference:
 
         present_W: rows that belong to the window's film; None for all.
         """
-        ordered = {m: features[m] for m in ordered_spaces(features)}
-        n_trs = len(next(iter(ordered.values())))
+        features_by_space = {m: features[m] for m in ordered_spaces(features)}
+        n_trs = len(next(iter(features_by_space.values())))
         present_BW = torch.ones(1, n_trs, dtype=torch.bool) if present_W is None else torch.from_numpy(present_W)[None]
-        inputs = {m: _tensor(x_WF)[None] * present_BW[..., None] for m, x_WF in ordered.items()}
+        inputs = {m: _tensor(x_WF)[None] * present_BW[..., None] for m, x_WF in features_by_space.items()}
         z_WK: Singles = self.network(inputs, present_BW)[0].numpy()
         return z_WK
 

@@ -36,14 +36,14 @@ class MapPicture:
 
 
 def map_picture(
-    space: Geometry, mask: NDArray[np.bool_], placed: NDArray[Any], label: str, threshold: float
+    space: Geometry, mask: NDArray[np.bool_], volume: NDArray[Any], label: str, threshold: float
 ) -> MapPicture:
     """Draw a map: the cortex where it can be placed, a glass brain, and slices through the largest value.
 
     Args:
         space: where the values are.
         mask: the V positions in the shape of the space.
-        placed: values in the shape of the space.
+        volume: values in the shape of the space.
         label: what the values are, for the colour bar.
         threshold: smaller absolute values are not coloured.
 
@@ -56,9 +56,9 @@ def map_picture(
             f"{space.description} cannot be drawn.",
             "Write the map with save_map. Vertices of fsaverage5 are drawn where nilearn is installed.",
         )
-    strength_V = np.abs(np.nan_to_num(placed[mask]))
+    strength_V = np.abs(np.nan_to_num(volume[mask]))
     high = max(float(np.quantile(strength_V, 0.995)), threshold * 1.2, 1e-6)
-    overlay = Overlay(np.nan_to_num(placed), max(threshold, 1e-9 * high), high)
+    overlay = Overlay(np.nan_to_num(volume), max(threshold, 1e-9 * high), high)
     bar = colour_bar(overlay, label)
     pictures = "" if cortex is None else cortex.draw(overlay, label)
     if canvas is None:

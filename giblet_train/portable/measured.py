@@ -166,6 +166,8 @@ def _on_grid_of(
             f"{volumes.path} does not fit the model: it has {difference}, and covers {share:.0%} of its voxels.",
             "Normalise it to the model's template; any grid that covers the brain will do.",
         )
-    uncovered = "" if share == 1.0 else f" {share:.1%} of the model's voxels are inside it; the others are left out."
-    note = f"{volumes.path.name} has {difference}; it is interpolated to the model's voxels.{uncovered}"
+    coverage_note = (
+        "" if share == 1.0 else f" {share:.1%} of the model's voxels are inside it; the others are left out."
+    )
+    note = f"{volumes.path.name} has {difference}; it is interpolated to the model's voxels.{coverage_note}"
     return np.concatenate(list(regridding.series(volumes))), note

@@ -281,9 +281,11 @@ def _check_complete(path: Path, model: ModelFile) -> None:
         head_KV = model.arrays.get(f"heads.{subject}")
         if head_KV is None or head_KV.shape != shape_KV:
             raise DataError(f"{path} is damaged: the head of {subject} is missing or incomplete.", "Publish it again.")
-    broken = [name for name, array in model.arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
-    if broken:
-        raise DataError(f"{path} is damaged: {broken[0]} has values that are not finite.", "Publish it again.")
+    damaged_names = [
+        name for name, array in model.arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()
+    ]
+    if damaged_names:
+        raise DataError(f"{path} is damaged: {damaged_names[0]} has values that are not finite.", "Publish it again.")
 
 
 def _label_spellings(label: str) -> set[str]:

@@ -47,11 +47,11 @@ class FilmLatents:
         before: dict[str, Singles] = {}
         n_done = 0
         for part in self.features.parts(shape.chunk_trs):
-            joined = {m: np.concatenate([before[m], x_TF]) if m in before else x_TF for m, x_TF in part.items()}
+            features = {m: np.concatenate([before[m], x_TF]) if m in before else x_TF for m, x_TF in part.items()}
             n_new = len(next(iter(part.values())))
-            z_TK = self.inference.latents(joined)
+            z_TK = self.inference.latents(features)
             yield z_TK[len(z_TK) - n_new :]
-            before = {m: x_TF[max(0, len(x_TF) - context) :] for m, x_TF in joined.items()}
+            before = {m: x_TF[max(0, len(x_TF) - context) :] for m, x_TF in features.items()}
             n_done += n_new
             report_progress(f"{n_done} of {self.n_trs} rows", n_done / self.n_trs)
 

@@ -156,8 +156,8 @@ class DataConfig(Section, frozen=True, kw_only=True):
 
     def sources_of(self, stimulus: StimulusConfig | None = None) -> dict[str, FeatureSource]:
         """Return feature space -> source of a stimulus, for all spaces that are not giblet's own."""
-        named = self.features | (stimulus.features if stimulus else {})
-        return {m: source for m, source in named.items() if source is not None and self.uses(m)}
+        sources = self.features | (stimulus.features if stimulus else {})
+        return {m: source for m, source in sources.items() if source is not None and self.uses(m)}
 
     def all_sources(self) -> dict[str, FeatureSource]:
         """Return feature space -> source, of the first stimulus that has it."""
@@ -173,8 +173,8 @@ class DataConfig(Section, frozen=True, kw_only=True):
     @property
     def space_names(self) -> tuple[str, ...]:
         """Return the feature spaces that stimuli may have: video, audio and text, then the others in order."""
-        added = [self.features, *(stimulus.features for stimulus in self.stimuli.values())]
-        names = ordered_spaces({*MODALITIES, *(m for group in added for m, s in group.items() if s is not None)})
+        groups = [self.features, *(stimulus.features for stimulus in self.stimuli.values())]
+        names = ordered_spaces({*MODALITIES, *(m for group in groups for m, s in group.items() if s is not None)})
         return tuple(m for m in names if self.uses(m))
 
 
@@ -451,8 +451,8 @@ class Config(Section, frozen=True, kw_only=True):
     def space_weight(self, space: str) -> float:
         """Return the weight of a feature space's reconstruction; 0 for a space that is not reconstructed."""
         groups = (self.data.features, *(stimulus.features for stimulus in self.data.stimuli.values()))
-        stated = (s.weight for group in groups if (s := group.get(space)) is not None and s.weight is not None)
-        return next(stated, float(getattr(self, f"{space}_weight")) if space in MODALITIES else 0.0)
+        weights = (s.weight for group in groups if (s := group.get(space)) is not None and s.weight is not None)
+        return next(weights, float(getattr(self, f"{space}_weight")) if space in MODALITIES else 0.0)
 
     def reconstructs(self, space: str) -> bool:
         """Return True if a feature space is reconstructed: video, audio and text, and others with a weight."""

@@ -77,11 +77,11 @@ def refusal(problems: Sequence[Problem], where: str, places: Mapping[str, str]) 
         where: name of the configuration.
         places: dotted key -> file and line.
     """
-    placed = [(_place(problem.key, where, places), problem) for problem in problems]
+    problems_by_place = [(_place(problem.key, where, places), problem) for problem in problems]
     if len(problems) == 1:
-        return ConfigError(f"{placed[0][0]}: {problems[0].sentence}", problems[0].remedy)
-    placed.sort(key=lambda item: int(item[0].rpartition(", line ")[2]) if ", line " in item[0] else 0)
-    lines = [f"{place}: {problem.sentence} {problem.remedy}".rstrip() for place, problem in placed]
+        return ConfigError(f"{problems_by_place[0][0]}: {problems[0].sentence}", problems[0].remedy)
+    problems_by_place.sort(key=lambda item: int(item[0].rpartition(", line ")[2]) if ", line " in item[0] else 0)
+    lines = [f"{place}: {problem.sentence} {problem.remedy}".rstrip() for place, problem in problems_by_place]
     return ConfigError(f"{where} has {len(problems)} problems.", "\n  ".join(lines))
 
 
@@ -111,8 +111,8 @@ def _read_chain(path: Path, children: tuple[Path, ...], folders: Sequence[Path])
     parent_path = _parent_path(path, parent, folders)
     if parent_path is None:
         return value, own
-    base, inherited = _read_chain(parent_path, (*children, path), folders)
-    return _merge(base, value), _Sources(inherited.files | own.files, inherited.places | own.places)
+    base, base_value = _read_chain(parent_path, (*children, path), folders)
+    return _merge(base, value), _Sources(base_value.files | own.files, base_value.places | own.places)
 
 
 def _parent_path(path: Path, parent: Any, folders: Sequence[Path]) -> Path | None:
@@ -140,19 +140,19 @@ def _parent_path(path: Path, parent: Any, folders: Sequence[Path]) -> Path | Non
 
 
 def _resolve(value: dict[str, Any], where: str, sources: _Sources) -> Loaded:
-    migrated = legacy_config.migrate(value)
-    config, problems = validate(migrated.value)
-    if config is None or migrated.problems:
-        raise refusal([*migrated.problems, *problems], where, sources.places)
-    return Loaded(config, migrated.notes, sources.files)
+    migration = legacy_config.migrate(value)
+    config, problems = validate(migration.value)
+    if config is None or migration.problems:
+        raise refusal([*migration.problems, *problems], where, sources.places)
+    return Loaded(config, migration.notes, sources.files)
 
 
 def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+    result = dict(base)
     for key, value in top.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both and key != "criteria" else value
-    return merged
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = _merge(result[key], value) if both and key != "criteria" else value
+    return result
 
 
 def _copied(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,9 +77,9 @@ def migrate_file(path: Path) -> MigratedConfig:
     problems = [*(p for p in result.problems if p.key not in _SOLVED), *problems]
     if config is None or problems:
         raise refusal(problems, str(path), {key: f"{path}, line {line}" for key, line in lines.items()})
-    placed = [Note(_line_of(key, lines), sentence) for key, sentence in notes]
-    placed.sort(key=lambda note: (note.line is None, note.line or 0))
-    return MigratedConfig(_text_of(path, draft.new, placed), config, tuple(placed))
+    notes_by_line = [Note(_line_of(key, lines), sentence) for key, sentence in notes]
+    notes_by_line.sort(key=lambda note: (note.line is None, note.line or 0))
+    return MigratedConfig(_text_of(path, draft.new, notes_by_line), config, tuple(notes_by_line))
 
 
 def _is_old(value: dict[str, Any]) -> bool:
@@ -101,12 +101,12 @@ def _line_of(key: str, lines: dict[str, int]) -> int | None:
 
 def _text_of(path: Path, value: dict[str, Any], notes: list[Note]) -> str:
     """Return the new file, which lists the notes as comments."""
-    ordered = {"extends": "base", "name": value["name"], **{k: v for k, v in value.items() if v not in ({}, None)}}
+    entries = {"extends": "base", "name": value["name"], **{k: v for k, v in value.items() if v not in ({}, None)}}
     comments = [
         f"# {path.name}, line {note.line}: {note.sentence}" if note.line else f"# {note.sentence}" for note in notes
     ]
     head = [f"# Converted from {path.name} by `giblet config migrate`.", *comments]
-    return "\n".join(head) + "\n\n" + yaml_io.dump(ordered)
+    return "\n".join(head) + "\n\n" + yaml_io.dump(entries)
 
 
 Changes = Iterator[tuple[str, str]]
@@ -165,9 +165,9 @@ def _audio_target(draft: _Draft) -> Changes:
 
 
 def _rendezvous(draft: _Draft) -> Changes:
-    distributed = draft.old.get("distributed")
+    section = draft.old.get("distributed")
     for key in RENDEZVOUS_KEYS:
-        if isinstance(distributed, dict) and distributed.get(key) is not None:
+        if isinstance(section, dict) and section.get(key) is not None:
             yield f"distributed.{key}", f"distributed.{key} is left out: giblet chooses address and port at each start."
 
 

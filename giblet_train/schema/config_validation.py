@@ -153,14 +153,14 @@ def _unknown_keys(value: Mapping[str, Any], section: type, path: str = "") -> It
     """Yield every unknown key with the nearest known one, which msgspec does not name."""
     hints = _type_hints(section)
     for key, item in value.items():
-        dotted = f"{path}{key}"
+        full_key = f"{path}{key}"
         if key not in hints:
             group = _sections_with(key)
             hint = f'; it belongs under "{group}:"' if group else nearest(str(key), list(hints))
             remedy = "" if hint else "configs/base.yaml has every key."
-            yield Problem(dotted, f'unknown key "{dotted}"{hint or "."}', remedy)
+            yield Problem(full_key, f'unknown key "{full_key}"{hint or "."}', remedy)
         elif isinstance(item, Mapping):
-            for prefix, kind, group_value in _groups(dotted, hints[key], item):
+            for prefix, kind, group_value in _groups(full_key, hints[key], item):
                 yield from _unknown_keys(group_value, kind, prefix)
 
 
@@ -170,8 +170,8 @@ def _groups(path: str, kind: Any, item: Mapping[str, Any]) -> Iterable[tuple[str
         value_kind = _section_of(get_args(kind)[1])
         if value_kind is None:
             return []
-        named = ((name, data) for name, data in item.items() if isinstance(data, Mapping))
-        return [(f"{path}.{name}.", value_kind, data) for name, data in named]
+        sections = ((name, data) for name, data in item.items() if isinstance(data, Mapping))
+        return [(f"{path}.{name}.", value_kind, data) for name, data in sections]
     section = _section_of(kind)
     return [(f"{path}.", section, item)] if section else []
 
@@ -260,9 +260,9 @@ def _known_keys(value: Mapping[str, Any], section: type, path: str = "") -> dict
     return data
 
 
-def _remove(data: Any, dotted: str) -> bool:
+def _remove(data: Any, full_key: str) -> bool:
     """Take a key out of nested data. Returns False if it is not there."""
-    *parents, last = dotted.split(".")
+    *parents, last = full_key.split(".")
     for parent in parents:
         data = data.get(parent) if isinstance(data, dict) else None
     if not isinstance(data, dict) or last not in data:

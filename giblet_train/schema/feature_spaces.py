@@ -68,8 +68,8 @@ def _name_problems(key: str, space: str) -> Iterator[Problem]:
 def _source_problems(key: str, space: str, source: FeatureSource) -> Iterator[Problem]:
     kinds = [kind for kind in ("extractor", "file", "model") if getattr(source, kind) is not None]
     if len(kinds) != 1:
-        named = " and ".join(kinds) if kinds else "none"
-        yield Problem(key, f"{key} names one of extractor, file and model; here: {named}.")
+        kind_list = " and ".join(kinds) if kinds else "none"
+        yield Problem(key, f"{key} names one of extractor, file and model; here: {kind_list}.")
         return
     if isinstance(source.layer, tuple) and len(set(source.layer)) < max(1, len(source.layer)):
         yield Problem(f"{key}.layer", f"{key}.layer names no layer or one twice.", "Name each layer once.")
@@ -105,8 +105,8 @@ def _shared_file_problems(data: DataConfig) -> Iterator[Problem]:
 def _choice_problems(data: DataConfig) -> Iterator[Problem]:
     if data.spaces is None:
         return
-    added = (m for group in (data.features, *(s.features for s in data.stimuli.values())) for m in group)
-    names = [*dict.fromkeys([*MODALITIES, *added])]
+    more_spaces = (m for group in (data.features, *(s.features for s in data.stimuli.values())) for m in group)
+    names = [*dict.fromkeys([*MODALITIES, *more_spaces])]
     for space in data.spaces:
         if space not in names:
             yield Problem(

@@ -95,8 +95,8 @@ def health_of(signals: Signals, watch: WatchConfig) -> Health:
     if signals.process is False:
         return _without_process(signals)
     if heartbeat is None and signals.waiting_for:
-        waited = duration(signals.now - signals.launched_at)
-        return Health(state="waiting", sentence=f"for {signals.waiting_for}; {waited} so far")
+        wait = duration(signals.now - signals.launched_at)
+        return Health(state="waiting", sentence=f"for {signals.waiting_for}; {wait} so far")
     if heartbeat is None:
         return _starting(signals)
     age = max(0.0, signals.now - heartbeat.at)
@@ -143,43 +143,50 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400}d {whole % 86400 // 3600}h"
 
 
-def _ended(ended: Exit, heartbeat: Heartbeat | None) -> Health:
+def _ended(exit_record: Exit, heartbeat: Heartbeat | None) -> Health:
     last = heartbeat.state if heartbeat else None
-    if ended.survivors:
-        pids = ", ".join(map(str, ended.survivors))
+    if exit_record.survivors:
+        pids = ", ".join(map(str, exit_record.survivors))
         return Health(
-            state="died", sentence=f"ended, but pid {pids} survives", reason="survivors", since=ended.ended_at
+            state="died", sentence=f"ended, but pid {pids} survives", reason="survivors", since=exit_record.ended_at
         )
-    if last == "finished" and ended.signal is None and not ended.code:
+    if last == "finished" and exit_record.signal is None and not exit_record.code:
         sentence = (heartbeat.why if heartbeat else "") or "finished all its steps"
-        return Health(state="finished", sentence=sentence, since=ended.ended_at)
-    if last == "ended" and ended.code is None and ended.signal is None and not ended.stop_requested:
+        return Health(state="finished", sentence=sentence, since=exit_record.ended_at)
+    if last == "ended" and exit_record.code is None and exit_record.signal is None and not exit_record.stop_requested:
         why = heartbeat.why if heartbeat else ""
-        return Health(state="ended", sentence=why or "its processes have ended", since=ended.ended_at)
-    failed = last == "failed" or ended.signal is not None or ended.code not in (None, 0, PREEMPTED)
-    failed_first = ended.by_itself and failed
-    if last == "stopped" or (ended.stop_requested and not failed_first):
+        return Health(state="ended", sentence=why or "its processes have ended", since=exit_record.ended_at)
+    failed = last == "failed" or exit_record.signal is not None or exit_record.code not in (None, 0, PREEMPTED)
+    failed_first = exit_record.by_itself and failed
+    if last == "stopped" or (exit_record.stop_requested and not failed_first):
         why = heartbeat.why if heartbeat and last == "stopped" and heartbeat.phase != "preempted" else ""
-        return Health(state="stopped", sentence=why or "stopped on request", since=ended.ended_at)
-    if ended.oom_kills:
+        return Health(state="stopped", sentence=why or "stopped on request", since=exit_record.ended_at)
+    if exit_record.oom_kills:
         return Health(
-            state="died", sentence="killed by the node for want of memory", reason="oom", since=ended.ended_at
+            state="died", sentence="killed by the node for want of memory", reason="oom", since=exit_record.ended_at
         )
     if last == "failed" and heartbeat is not None:
-        return Health(state="failed", sentence=heartbeat.why or "failed", reason=heartbeat.why, since=ended.ended_at)
-    if ended.signal is not None:
-        return Health(state="died", sentence=f"killed by signal {ended.signal}", reason="signal", since=ended.ended_at)
-    if ended.code is None:
+        return Health(
+            state="failed", sentence=heartbeat.why or "failed", reason=heartbeat.why, since=exit_record.ended_at
+        )
+    if exit_record.signal is not None:
+        return Health(
+            state="died", sentence=f"killed by signal {exit_record.signal}", reason="signal", since=exit_record.ended_at
+        )
+    if exit_record.code is None:
         return Health(
             state="died",
             sentence="its supervisor was gone without an exit record",
             reason="supervisor gone",
-            since=ended.ended_at,
+            since=exit_record.ended_at,
         )
-    if ended.code == 0:
-        return Health(state="finished", sentence="ended with code 0", since=ended.ended_at)
+    if exit_record.code == 0:
+        return Health(state="finished", sentence="ended with code 0", since=exit_record.ended_at)
     return Health(
-        state="failed", sentence=f"ended with code {ended.code}; see `giblet logs`", reason="exit", since=ended.ended_at
+        state="failed",
+        sentence=f"ended with code {exit_record.code}; see `giblet logs`",
+        reason="exit",
+        since=exit_record.ended_at,
     )
 
 

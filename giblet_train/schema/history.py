@@ -77,12 +77,12 @@ def before_step(metrics: Sequence[AnyMetric], step: int) -> list[AnyMetric]:
 
 def latest_epochs(epochs: Iterable[EpochMetric]) -> list[EpochMetric]:
     """Return the epochs in order; of an epoch that a resume repeated, the later one."""
-    retained: list[EpochMetric] = []
+    last_epochs: list[EpochMetric] = []
     for epoch in epochs:
-        while retained and retained[-1].step >= epoch.step:
-            retained.pop()
-        retained.append(epoch)
-    return retained
+        while last_epochs and last_epochs[-1].step >= epoch.step:
+            last_epochs.pop()
+        last_epochs.append(epoch)
+    return last_epochs
 
 
 def renumbered(metrics: Sequence[AnyMetric], first: int = 0) -> list[AnyMetric]:

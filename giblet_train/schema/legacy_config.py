@@ -89,10 +89,10 @@ def _model(section: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _drop_splits(data: dict[str, Any], notes: list[str]) -> None:
-    dropped = [key for key in ("train_split", "val_split") if data.pop(key, None) is not None]
-    if dropped:
+    removed_keys = [key for key in ("train_split", "val_split") if data.pop(key, None) is not None]
+    if removed_keys:
         notes.append(
-            f"data.{' and data.'.join(dropped)} gave way to contiguous blocks with gaps: see split.n_folds and "
+            f"data.{' and data.'.join(removed_keys)} gave way to contiguous blocks with gaps: see split.n_folds and "
             "split.validation_trs."
         )
 

@@ -687,15 +687,15 @@ def decode(data: bytes | str, kind: type[R]) -> R:
 def decode_metrics(lines: Iterable[bytes]) -> tuple[list[AnyMetric], int]:
     """Return the metrics in complete lines, and the number of malformed lines. Unknown kinds are skipped."""
     metrics: list[AnyMetric] = []
-    malformed = 0
+    n_malformed = 0
     for line in lines:
         if not line.strip():
             continue
         try:
             metrics.append(_metric_decoder.decode(line))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
-            malformed += "Invalid value" not in str(error) or "$.kind" not in str(error)
-    return metrics, malformed
+            n_malformed += "Invalid value" not in str(error) or "$.kind" not in str(error)
+    return metrics, n_malformed
 
 
 def decode_lines(lines: Iterable[bytes], kind: type[R]) -> list[R]:

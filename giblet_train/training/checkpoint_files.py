@@ -229,18 +229,20 @@ def read(folder: Path, record: CheckpointRecord) -> Checkpoint:
     return Checkpoint(path, record, tensors, json.loads(tensors.metadata["state"]), config)
 
 
-def check_fits(saved: Checkpoint, config: Config, store_key: str) -> None:
+def check_fits(checkpoint: Checkpoint, config: Config, store_key: str) -> None:
     """Raise ConfigError naming the keys if a checkpoint belongs to another configuration or to other data."""
-    changed = {key: values for key, values in diff(saved.config, config).items() if key.split(".")[0] not in FREE_KEYS}
-    if changed:
-        words = "; ".join(f"{key}: {old} there, {new} here" for key, (old, new) in changed.items())
+    differences = {
+        key: values for key, values in diff(checkpoint.config, config).items() if key.split(".")[0] not in FREE_KEYS
+    }
+    if differences:
+        words = "; ".join(f"{key}: {old} there, {new} here" for key, (old, new) in differences.items())
         raise ConfigError(
-            f"The checkpoint of step {saved.record.step} is of another configuration ({words}).",
+            f"The checkpoint of step {checkpoint.record.step} is of another configuration ({words}).",
             "Give these keys their old values, or start afresh without resume_from.",
         )
-    if saved.record.store_key != store_key:
+    if checkpoint.record.store_key != store_key:
         raise ConfigError(
-            f"The checkpoint was trained on store {saved.record.store_key}, the data here are store {store_key}.",
+            f"The checkpoint was trained on store {checkpoint.record.store_key}, the data here are store {store_key}.",
             "The study's files or their reading changed; start afresh without resume_from.",
         )
 

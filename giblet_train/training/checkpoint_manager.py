@@ -76,7 +76,7 @@ class CheckpointManager:
             return True
         try:
             self.hook.before_save(state.step)
-            saved = self._checkpoints.save(
+            record = self._checkpoints.save(
                 series,
                 state=asdict(state),
                 config=self.config,
@@ -91,9 +91,14 @@ class CheckpointManager:
             self._report_save_failure(state.step, error)
             return False
         self.last_save_error = ""
-        self.logger.set_last_checkpoint(saved.file, saved.step)
+        self.logger.set_last_checkpoint(record.file, record.step)
         self.logger.log_event(
-            "checkpoint", "info", f"Saved {saved.file}.", file=saved.file, roles=list(saved.roles), bytes=saved.bytes
+            "checkpoint",
+            "info",
+            f"Saved {record.file}.",
+            file=record.file,
+            roles=list(record.roles),
+            bytes=record.bytes,
         )
         return True
 
@@ -138,12 +143,12 @@ class CheckpointManager:
         is_saved = on_disk is not None and (state.best_step is None or on_disk.step >= state.best_step)
         return roles if is_saved or BEST in roles else (*roles, BEST)
 
-    def _inexact_resume_note(self, saved: Config) -> str:
+    def _inexact_resume_note(self, old_config: Config) -> str:
         """Return a note if sums are computed in another order than before; empty otherwise."""
-        then, now = saved.distributed.world_size, self.ranks.world_size
-        if then == now and saved.threads == self.config.threads:
+        then, now = old_config.distributed.world_size, self.ranks.world_size
+        if then == now and old_config.threads == self.config.threads:
             return ""
-        how = f"on {then} rank(s)" if then != now else f"with threads: {saved.threads or 'null'}"
+        how = f"on {then} rank(s)" if then != now else f"with threads: {old_config.threads or 'null'}"
         return f" It ran {how}: from here on results are equal within rounding, not to the bit."
 
     def _open(self) -> CheckpointDir:
@@ -163,15 +168,17 @@ class CheckpointManager:
             folder, records = self.run_dir.checkpoints, own
         else:
             folder, records = checkpoint_files.find(self.config.resume_from or "", self.run_dir)
-        saved, damaged = newest_intact(folder, records)
-        checkpoint_files.check_fits(saved, self.config, self.store_key)
+        checkpoint, damage = newest_intact(folder, records)
+        checkpoint_files.check_fits(checkpoint, self.config, self.store_key)
         if not own:
-            self._import_best(folder, saved)
-        return ResumePoint(saved.path, saved.state, self._inexact_resume_note(saved.config), damaged, saved.tensors)
+            self._import_best(folder, checkpoint)
+        return ResumePoint(
+            checkpoint.path, checkpoint.state, self._inexact_resume_note(checkpoint.config), damage, checkpoint.tensors
+        )
 
-    def _import_best(self, folder: Path, saved: Checkpoint) -> None:
+    def _import_best(self, folder: Path, checkpoint: Checkpoint) -> None:
         best = checkpoint_files.newest(folder, BEST)
-        if best is None or best.step > saved.record.step or self._checkpoints is None:
+        if best is None or best.step > checkpoint.record.step or self._checkpoints is None:
             return
         try:
             checkpoint_files.read(folder, best)
@@ -199,11 +206,11 @@ def newest_intact(folder: Path, records: Sequence[CheckpointRecord]) -> tuple[Ch
     problems = list(checkpoint_files.unread_records_in(folder))
     for record in reversed(records):
         try:
-            saved = checkpoint_files.read(folder, record)
+            checkpoint = checkpoint_files.read(folder, record)
         except DataError as error:
             problems.insert(0, error.message)
             continue
-        return saved, tuple(f"{problem} Resumed from step {record.step}." for problem in problems)
+        return checkpoint, tuple(f"{problem} Resumed from step {record.step}." for problem in problems)
     raise _no_intact_checkpoint(folder, problems)
 
 

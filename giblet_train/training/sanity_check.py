@@ -31,7 +31,7 @@ def run_sanity_checks(
     one_batch = overfit_one_batch(setup.train_step, ONE_BATCH_STEPS)
     checkpoint_bytes = setup.train_step.checkpoint_bytes()
     if setup.ranks.is_first:
-        begun = SanityInputs(
+        inputs = SanityInputs(
             config=setup.config,
             plan=setup.train_step.plan,
             data=data,
@@ -39,8 +39,8 @@ def run_sanity_checks(
             machine=_machine(setup, run_dir, checkpoint_bytes),
             one_batch=one_batch,
         )
-        messages = failures(begun)
-        lines = report_lines(begun)
+        messages = failures(inputs)
+        lines = report_lines(inputs)
         logger.log_event("minute_one", "info", "Minute one: " + "; ".join(lines) + ".")
         for line in lines:
             logger.print_line(f"minute one: {line}")

@@ -12,28 +12,28 @@ from giblet_train.schema.records import EpochMetric, Number, SplitLoss, StepMetr
 from giblet_train.training.train_state import TrainState
 
 
-def log_step(setup: TrainingSetup, logger: RunLogger, stepped: StepResult) -> float:
+def log_step(setup: TrainingSetup, logger: RunLogger, step_result: StepResult) -> float:
     """Record a step; return its total loss."""
-    weighted = {c: stepped.weight[c] * value for c, value in stepped.loss.items()}
-    all_weighted = sum(weighted.values())
-    total = setup.total_of(stepped.loss)
+    weighted_losses = {c: step_result.weight[c] * value for c, value in step_result.loss.items()}
+    all_weighted = sum(weighted_losses.values())
+    total = setup.total_of(step_result.loss)
     logger.log_metric(
         StepMetric,
-        lr=stepped.lr,
+        lr=step_result.lr,
         total=total,
-        loss=stepped.loss,
-        weight=stepped.weight,
-        share={c: value / all_weighted if all_weighted else 0.0 for c, value in weighted.items()},
-        gradient_share=stepped.gradient_share,
-        gradient_norm=stepped.gradient_norm,
-        clipped=stepped.clipped,
-        step_s=stepped.seconds,
-        times=stepped.times,
+        loss=step_result.loss,
+        weight=step_result.weight,
+        share={c: value / all_weighted if all_weighted else 0.0 for c, value in weighted_losses.items()},
+        gradient_share=step_result.gradient_share,
+        gradient_norm=step_result.gradient_norm,
+        clipped=step_result.clipped,
+        step_s=step_result.seconds,
+        times=step_result.times,
         rss_gib=resident_gib(),
         gpu_gib=torch.cuda.max_memory_allocated() / 2**30 if setup.ranks.device.type == "cuda" else None,
-        slowest_rank=stepped.slowest_rank,
+        slowest_rank=step_result.slowest_rank,
     )
-    logger.heartbeat("training", step_s=stepped.seconds)
+    logger.heartbeat("training", step_s=step_result.seconds)
     return total
 
 

@@ -59,17 +59,19 @@ class TrainState:
         self.start_scores = self.start_scores or dict(scores)
         gains = {m: max(scores[m] - self.start_scores[m], 0.0) for m in scores if m != ENCODING}
         part_scores = {ENCODING: scores[ENCODING]} | ({FILM: sum(gains.values())} if gains else {})
-        improved = {
+        better_parts = {
             part for part, score in part_scores.items() if score > self.best_scores.get(part, -math.inf) + delta
         }
-        self.best_scores |= {part: part_scores[part] for part in improved}
+        self.best_scores |= {part: part_scores[part] for part in better_parts}
         self.last_share = validation.share
-        if ENCODING in improved:
+        if ENCODING in better_parts:
             self.best_share = validation.share
-        self.validations_since_best = 0 if improved else self.validations_since_best + 1
-        if improved:
+        self.validations_since_best = 0 if better_parts else self.validations_since_best + 1
+        if better_parts:
             self.best_total, self.best_step = validation.loss.total, self.step
-        return improved - {FILM} | ({m for m, gain in gains.items() if gain > 0.0} if FILM in improved else set())
+        return better_parts - {FILM} | (
+            {m for m, gain in gains.items() if gain > 0.0} if FILM in better_parts else set()
+        )
 
     def should_stop_early(self, patience: int | None) -> bool:
         """Return True if the last `patience` validations were not better; also true after a resume."""

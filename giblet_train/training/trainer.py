@@ -49,11 +49,11 @@ class Trainer:
 
     def fit(self) -> int:
         """Train, then evaluate on the test block. Returns the exit code: 0, or 75 if terminated."""
-        resumed = self._resume()
+        checkpoint = self._resume()
         self._sync_logger_position()
-        first = self.evaluator.initial_loss(self.train_step.model) if self.evaluator and not resumed else {}
-        facts = log_run_metadata(self.setup, self.data, first, self.logger, resumed)
-        if resumed is None:
+        first = self.evaluator.initial_loss(self.train_step.model) if self.evaluator and not checkpoint else {}
+        facts = log_run_metadata(self.setup, self.data, first, self.logger, checkpoint)
+        if checkpoint is None:
             sanity_check.run_sanity_checks(self.setup, facts, first, self.logger, self.run_dir)
             self._validate_start()
         self.stop_signals.defer_signals()
@@ -88,10 +88,10 @@ class Trainer:
 
     def _resume(self) -> int | None:
         """Resume from a checkpoint if there is one. Returns the step to continue from."""
-        resumed = self.checkpoints.resume()
-        if resumed is None:
+        checkpoint = self.checkpoints.resume()
+        if checkpoint is None:
             return None
-        self.state = resumed
+        self.state = checkpoint
         return self.state.step
 
     def _validate_start(self) -> None:
@@ -133,14 +133,14 @@ class Trainer:
         if result.not_finite:
             where = f"at step {self.state.step}"
             component, rank = result.not_finite[0]
-            named = (
+            sentence = (
                 f"The gradient is not finite {where}, though every loss is"
                 if component == GRADIENT
                 else f"The loss of {component} is not finite {where} on rank {rank}"
             )
             fallback = f"; the checkpoint of step {last.step} is good" if (last := self.checkpoints.last) else ""
             raise RunFailed(
-                f"{named}{fallback}.",
+                f"{sentence}{fallback}.",
                 "Check the step records before it; lower learning_rate, or run `python -m giblet_train data check`.",
             )
 
@@ -175,9 +175,9 @@ class Trainer:
 
     def _update_best_weights(self, validation: Validation) -> bool:
         """Keep the averaged weights of the encoding and of each modality that are the best so far; True if any are."""
-        improved = self.state.record_validation(validation, self.config.early_stopping_delta)
-        self.train_step.keep_best(improved)
-        return bool(improved)
+        better_parts = self.state.record_validation(validation, self.config.early_stopping_delta)
+        self.train_step.keep_best(better_parts)
+        return bool(better_parts)
 
     def _save(self, roles: tuple[str, ...], validation: SplitLoss | None = None) -> bool:
         self._sync_logger_position()

@@ -128,16 +128,16 @@ def _write_run_dir(workdir: Path, session: UserSession, pids: set[int], argument
     return LocalRun(target)
 
 
-def _find_log(pids: set[int], named: str | None) -> str | None:
+def _find_log(pids: set[int], log_path: str | None) -> str | None:
     """Return the log's path: `named`, or the file written by the session that most looks like a log."""
-    if named:
-        path = Path(home_path(named))
+    if log_path:
+        path = Path(home_path(log_path))
         if not path.is_file():
             raise AgentRefusal(f"{path} is not a file on this node.", "Name the log that the training writes.", 2)
         return str(path.resolve())
-    written = {path for pid in pids for path in _files_written_by(pid) if _LOG_NAMES.search(path.name)}
-    ranked = sorted(written, key=lambda path: (_has_epochs(path), path.stat().st_mtime))
-    return str(ranked[-1]) if ranked else None
+    open_logs = {path for pid in pids for path in _files_written_by(pid) if _LOG_NAMES.search(path.name)}
+    logs = sorted(open_logs, key=lambda path: (_has_epochs(path), path.stat().st_mtime))
+    return str(logs[-1]) if logs else None
 
 
 def _files_written_by(pid: int) -> list[Path]:

@@ -47,8 +47,8 @@ def remove(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """
     workdir = _workdir(arguments)
     check_private(str(workdir / layout.RUNS), str(workdir))
-    removed: list[dict[str, Any]] = []
-    refused: list[dict[str, Any]] = []
+    removed_runs: list[dict[str, Any]] = []
+    refusals: list[dict[str, Any]] = []
     with start_run.lock(workdir, {"run_id": "clearing space", "launched_by": proc.user_name(os.getuid())}):
         uses = _References(str(workdir), arguments.get("promoted") or {})
         candidates = []
@@ -61,35 +61,35 @@ def remove(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
                 candidates.append((present[name], uses.of_environment(present[name])))
         for path, reason in candidates:
             if reason:
-                refused.append({"name": path.name, "why": reason})
+                refusals.append({"name": path.name, "why": reason})
                 continue
             emit({"step": f"removing {path.name}"})
             n_bytes = _remove(path)
             if layout.is_run_id(path.name):
                 n_bytes += _remove(_inspections_dir(path))
-            removed.append({"name": path.name, "bytes": n_bytes})
-    return {"removed": removed, "refused": refused}
+            removed_runs.append({"name": path.name, "bytes": n_bytes})
+    return {"removed": removed_runs, "refused": refusals}
 
 
 class _References:
     """What the runs and evaluation jobs of this node need, collected once."""
 
-    def __init__(self, workdir: str, promoted: dict[str, str]) -> None:
+    def __init__(self, workdir: str, next_runs: dict[str, str]) -> None:
         self.runs = run_processes.all_runs(workdir)
-        marked = run_processes.marks(run_processes.runs_folder(workdir))
+        pids_by_mark = run_processes.marks(run_processes.runs_folder(workdir))
         open_sessions = sessions.open_names()
         self.live = {
             run.run_id
             for run in self.runs
             if (run.on_other_host and not run.ended)
-            or run.processes_in(marked)
+            or run.processes_in(pids_by_mark)
             or run.session in open_sessions
             or run.supervisor() is not None
             or run.has_job
         }
         self.inspections = evaluation_jobs.running_jobs(Path(workdir))
         self.records = {run.run_id: run.record(layout.RUN) for run in self.runs}
-        self.promoted = {**promoted, **{_promoted_from(record): run_id for run_id, record in self.records.items()}}
+        self.promoted = {**next_runs, **{_promoted_from(record): run_id for run_id, record in self.records.items()}}
 
     def of_run(self, run: LocalRun) -> str:
         """Return the reason why a run must stay, or an empty string."""
@@ -154,15 +154,15 @@ def _holding(path: Path, reason: str, since: float, *further: Path) -> dict[str,
 
 def _size(path: Path) -> int:
     """Return the bytes on disk below a folder. Links are not followed; a file with several names counts once."""
-    total, counted = 0, set()
+    total, inodes = 0, set()
     for folder, _, names in os.walk(str(path)):
         for name in names:
             try:
                 status = os.lstat(os.path.join(folder, name))
             except OSError:
                 continue
-            if (status.st_dev, status.st_ino) not in counted:
-                counted.add((status.st_dev, status.st_ino))
+            if (status.st_dev, status.st_ino) not in inodes:
+                inodes.add((status.st_dev, status.st_ino))
                 total += status.st_blocks * 512
     return total
 

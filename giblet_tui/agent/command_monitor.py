@@ -123,11 +123,11 @@ class CommandMonitor:
 class Sources:
     """The files in which a command may show losses, and the one that does."""
 
-    def __init__(self, run_dir: Path, cwd: Path, named: str, began_at: float) -> None:
+    def __init__(self, run_dir: Path, cwd: Path, log_path: str, began_at: float) -> None:
         """Prepare to look.
 
         Args:
-            named: the file that the user names, relative to `cwd`; empty to search.
+            log_path: the file that the user names, relative to `cwd`; empty to search.
             began_at: start of the run; files that are older belong to others.
         """
         self._cwd = cwd
@@ -137,7 +137,7 @@ class Sources:
         there = cwd / layout.COMMAND_LOG
         self._own = [(run_dir / layout.COMMAND_LOG, 0), (there, _size(there) if _modified(there) < began_at else 0)]
         """Files of `giblet_train.log`, and their sizes at the start: an earlier run may have written there."""
-        self._file: FollowedLog | WholeFile | None = _source(cwd / named, 0) if named else None
+        self._file: FollowedLog | WholeFile | None = _source(cwd / log_path, 0) if log_path else None
 
     @property
     def log(self) -> TrainingLog:

@@ -40,17 +40,17 @@ def engine_command(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         preexec_fn=_end_with_the_agent,
     )
     assert process.stdin and process.stdout and process.stderr
-    printed: list[bytes] = []
-    reader = threading.Thread(target=_read, args=(process.stdout, printed), daemon=True)
+    output_lines: list[bytes] = []
+    reader = threading.Thread(target=_read, args=(process.stdout, output_lines), daemon=True)
     reader.start()
     threading.Thread(target=_give, args=(process.stdin, arguments["stdin"].encode()), daemon=True).start()
     for line in process.stderr:
         emit({"say": line.decode("utf-8", "replace").rstrip("\n")})
     reader.join()
     code = process.wait()
-    if sum(map(len, printed)) > MOST_PRINTED_BYTES:
+    if sum(map(len, output_lines)) > MOST_PRINTED_BYTES:
         raise AgentRefusal(f"The engine printed more than {MOST_PRINTED_BYTES >> 20} MiB.")
-    return {"code": code, "printed": b"".join(printed).decode("utf-8", "replace")}
+    return {"code": code, "printed": b"".join(output_lines).decode("utf-8", "replace")}
 
 
 def _end_with_the_agent() -> None:
@@ -58,12 +58,12 @@ def _end_with_the_agent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def _read(file: IO[bytes], printed: list[bytes]) -> None:
+def _read(file: IO[bytes], output_lines: list[bytes]) -> None:
     size = 0
     for piece in iter(lambda: file.read(65536), b""):
         size += len(piece)
         if size <= 2 * MOST_PRINTED_BYTES:
-            printed.append(piece)
+            output_lines.append(piece)
 
 
 def _give(file: IO[bytes], data: bytes) -> None:

@@ -36,7 +36,7 @@ class ExitRecorder:
         self,
         code: int | None,
         by_signal: int | None,
-        killed: set[int],
+        killed_pids: set[int],
         survivors: set[int],
         interrupted: bool,
         by_itself: bool,
@@ -52,7 +52,7 @@ class ExitRecorder:
             "ended_at": time.time(),
             "code": code,
             "signal": by_signal,
-            "killed": sorted(killed),
+            "killed": sorted(killed_pids),
             "survivors": sorted(survivors),
             # TERM alone may come from a shutdown; `giblet stop` creates its file first.
             "stop_requested": interrupted or os.path.exists(os.path.join(self._run_dir, layout.STOP)),

@@ -101,10 +101,10 @@ class FollowedLog:
         text = line[:LINE_BYTES].decode("utf-8", "replace")
         return self._advance(lambda: self._reader.feed(text))
 
-    def _advance(self, read: Callable[[], None]) -> list[EpochRow]:
+    def _advance(self, read_more: Callable[[], None]) -> list[EpochRow]:
         """Read on, and return the epoch that was being read if another one has begun."""
         before = self._reader.table.epoch
-        read()
+        read_more()
         after = self._reader.table.epoch
         if after is not None and self._last_returned is not None and after < self._last_returned:
             self._last_returned = None

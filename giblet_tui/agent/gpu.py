@@ -126,8 +126,8 @@ def parse_processes(output: str) -> tuple[list[dict[str, Any]], list[str]]:
     processes, other_lines = [], []
     for cells in _rows(output):
         if len(cells) == 3 and cells[0].startswith(("GPU-", "MIG-")):
-            uuid, pid, used = cells
-            memory_gib = (_number(used) or 0.0) / _MIB_PER_GIB
+            uuid, pid, memory = cells
+            memory_gib = (_number(memory) or 0.0) / _MIB_PER_GIB
             processes.append({"uuid": uuid, "pid": int(pid) if pid.isdigit() else 0, "memory_gib": memory_gib})
         else:
             other_lines.append(", ".join(cells)[:200])
@@ -261,18 +261,18 @@ def _gpu(cells: list[str]) -> dict[str, Any] | None:
     """Return the GPU of one row, or None when it is no such row. A name may contain commas."""
     if len(cells) < 3 + _VALUES_AFTER_NAME or not cells[0].isdigit() or not cells[1].startswith("GPU-"):
         return None
-    used, total, utilisation, temperature = cells[-_VALUES_AFTER_NAME:]
-    unreadable = [cell for cell in (used, total) if _number(cell) is None]
+    memory, total, utilisation, temperature = cells[-_VALUES_AFTER_NAME:]
+    unreadable = [cell for cell in (memory, total) if _number(cell) is None]
     return {
         "index": int(cells[0]),
         "uuid": cells[1],
         "name": ", ".join(cells[2:-_VALUES_AFTER_NAME]),
-        "memory_used_gib": (_number(used) or 0.0) / _MIB_PER_GIB,
+        "memory_used_gib": (_number(memory) or 0.0) / _MIB_PER_GIB,
         "memory_total_gib": (_number(total) or 0.0) / _MIB_PER_GIB,
         "utilisation": _number(utilisation),
         "temperature": _number(temperature),
         "fault": "nvidia-smi reports %s for its memory" % unreadable[0] if unreadable else "",
-        "shares_memory": {used, total} <= set(_NOT_REPORTED),
+        "shares_memory": {memory, total} <= set(_NOT_REPORTED),
     }
 
 

@@ -72,17 +72,17 @@ def for_run(gpus: Sequence[Gpu], n_gpus: int) -> list[dict[str, Any]]:
 
 def without_runs(gpus: Sequence[Gpu], run_ids: Collection[str], pids: Collection[int]) -> list[dict[str, Any]]:
     """Return the GPUs as they will be once these runs, whose processes are `pids`, have ended."""
-    freed = []
+    devices = []
     for gpu in gpus:
         freed_gib = sum(process["memory_gib"] for process in gpu["processes"] if process["pid"] in pids)
-        changed = dict(
+        device = dict(
             gpu,
             processes=[process for process in gpu["processes"] if process["pid"] not in pids],
             memory_used_gib=gpu["memory_used_gib"] - freed_gib,
             claims=[claim for claim in gpu.get("claims") or () if claim["run_id"] not in run_ids],
         )
-        freed.append(changed)
-    return mark(freed)
+        devices.append(device)
+    return mark(devices)
 
 
 def free_after_queue(free: Sequence[str], ahead: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -93,8 +93,8 @@ def free_after_queue(free: Sequence[str], ahead: Sequence[Mapping[str, Any]]) ->
     """
     remaining = list(free)
     for waiter in ahead:
-        reserved = [uuid for uuid in remaining if uuid in waiter["among"]][: waiter["n_gpus"]]
-        remaining = [uuid for uuid in remaining if uuid not in reserved]
+        uuids = [uuid for uuid in remaining if uuid in waiter["among"]][: waiter["n_gpus"]]
+        remaining = [uuid for uuid in remaining if uuid not in uuids]
     return remaining
 
 

@@ -20,7 +20,7 @@ def claim_for_run(
     workdir: str,
     record: dict[str, Any],
     demand: dict[str, Any],
-    replaced: Sequence[run_processes.LocalRun],
+    replaced_runs: Sequence[run_processes.LocalRun],
     force: bool,
     emit: Emit,
 ) -> gpu_claims.GpuClaim | None:
@@ -29,9 +29,9 @@ def claim_for_run(
     demand: n_gpus; among, the UUIDs to choose from in this order, or None; awaits, for a run that may wait.
     Raises AgentRefusal if too few are free and the run may not wait.
     """
-    replaced_ids = [run.run_id for run in replaced]
+    replaced_ids = [run.run_id for run in replaced_runs]
     claim, devices = _claim(
-        record["run_id"], lambda: _choose_for_run(workdir, demand, replaced, force), replaced_ids, force
+        record["run_id"], lambda: _choose_for_run(workdir, demand, replaced_runs, force), replaced_ids, force
     )
     if claim is None:
         record.update(gpus=[], awaits=demand["awaits"])
@@ -70,19 +70,19 @@ def _claim(
 
 
 def _choose_for_run(
-    workdir: str, demand: dict[str, Any], replaced: Sequence[run_processes.LocalRun], force: bool
+    workdir: str, demand: dict[str, Any], replaced_runs: Sequence[run_processes.LocalRun], force: bool
 ) -> list[Any]:
     """Return the GPUs that a run may take now, past no run that waits for them; nothing for a run that has to wait."""
     state = gpu_state.observe_gpus()
-    pids = {pid for run in replaced for pid in run.processes()}
-    gpus = gpu_allocation.without_runs(state["gpus"], [run.run_id for run in replaced], pids)
+    pids = {pid for run in replaced_runs for pid in run.processes()}
+    gpus = gpu_allocation.without_runs(state["gpus"], [run.run_id for run in replaced_runs], pids)
     among, n_gpus = demand["among"], int(demand["n_gpus"])
     gpus = gpu_allocation.for_run(gpus, n_gpus)
     candidates = gpu_allocation.choose(gpus, len(gpus), among, force)
-    waiting = [] if force or replaced else run_processes.waiting(workdir)
-    allowed = _unreserved(candidates, waiting)
-    if len(allowed) >= n_gpus:
-        return allowed[:n_gpus]
+    waiting = [] if force or replaced_runs else run_processes.waiting(workdir)
+    unreserved_gpus = _unreserved(candidates, waiting)
+    if len(unreserved_gpus) >= n_gpus:
+        return unreserved_gpus[:n_gpus]
     if demand["awaits"]:
         return []
     if len(candidates) >= n_gpus:
@@ -91,10 +91,10 @@ def _choose_for_run(
             "Wait behind it with --when-free, choose others with --gpus, or insist with --force.",
             5,
         )
-    requested = [device for device in gpus if among is None or device["uuid"] in among]
-    reason = gpu_allocation.format_not_free(requested) or state["gpu_note"] or "nvidia-smi lists no other"
+    devices = [device for device in gpus if among is None or device["uuid"] in among]
+    reason = gpu_allocation.format_not_free(devices) or state["gpu_note"] or "nvidia-smi lists no other"
     raise AgentRefusal(
-        f"{n_gpus} free {'GPU is' if n_gpus == 1 else 'GPUs are'} needed, {len(candidates)} of {len(requested)} are:"
+        f"{n_gpus} free {'GPU is' if n_gpus == 1 else 'GPUs are'} needed, {len(candidates)} of {len(devices)} are:"
         f" {reason}.",
         "Wait with --when-free, choose others with --gpus, or insist with --force.",
         5,
@@ -108,13 +108,13 @@ def _choose_for_evaluation(workdir: str, index: int | None) -> list[Any]:
     free = _unreserved(gpu_allocation.choose(gpus, len(gpus)), run_processes.waiting(workdir))
     if index is None:
         return free[:1]
-    named = [device for device in gpus if gpu_allocation.label(device) == str(index)]
-    if not named:
+    devices = [device for device in gpus if gpu_allocation.label(device) == str(index)]
+    if not devices:
         raise AgentRefusal(f"There is no GPU {index} here.", state["gpu_note"] or "`giblet doctor` lists them.", 2)
-    if named[0] not in free:
-        reason = gpu_allocation.format_not_free(named) or "a run waits for it"
+    if devices[0] not in free:
+        reason = gpu_allocation.format_not_free(devices) or "a run waits for it"
         raise AgentRefusal(f"GPU {index} is in use: {reason}.", "Name a free one, or leave --gpu out: any free one.", 5)
-    return named
+    return devices
 
 
 def _unreserved(devices: list[Any], waiting: Sequence[run_processes.LocalRun]) -> list[Any]:

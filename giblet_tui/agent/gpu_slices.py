@@ -75,13 +75,13 @@ def _details_of(uuid: str, details: str) -> tuple[dict[int, Any], list[tuple[Any
     for part in element.iter("mig_device"):
         number = part.findtext("index", "").strip()
         if number.isdigit():
-            used, total = (_gib(part.findtext("fb_memory_usage/" + name, "")) for name in ("used", "total"))
-            memory[int(number)] = (used, total, _instance(part))
+            memory_gib, total = (_gib(part.findtext("fb_memory_usage/" + name, "")) for name in ("used", "total"))
+            memory[int(number)] = (memory_gib, total, _instance(part))
     processes = []
     for entry in element.iter("process_info"):
         pid = entry.findtext("pid", "").strip()
-        used = _gib(entry.findtext("used_memory", ""))
-        process = {"pid": int(pid) if pid.isdigit() else 0, "memory_gib": used or 0.0}
+        memory_gib = _gib(entry.findtext("used_memory", ""))
+        process = {"pid": int(pid) if pid.isdigit() else 0, "memory_gib": memory_gib or 0.0}
         processes.append((_instance(entry), process))
     return memory, processes
 

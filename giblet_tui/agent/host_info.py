@@ -152,8 +152,8 @@ def _kill_user_processes() -> bool | None:
 
 
 def _ask(argv: list[str]) -> str | None:
-    completed = answer(argv, _ASK_LIMIT_S)
-    return completed.stdout if completed and completed.returncode == 0 else None
+    result = answer(argv, _ASK_LIMIT_S)
+    return result.stdout if result and result.returncode == 0 else None
 
 
 OPERATIONS: dict[str, Operation] = {"probe": probe}

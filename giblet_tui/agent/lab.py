@@ -86,9 +86,9 @@ def other_members(workdir: str, group: str) -> list[Member]:
         return []
     me = pwd.getpwuid(os.getuid())
     users = [user for user in pwd.getpwall() if user.pw_gid == entry.gr_gid or user.pw_name in entry.gr_mem]
-    listed = {user.pw_name for user in users}
+    names = {user.pw_name for user in users}
     for name in entry.gr_mem:  # a directory service may not list its users, but it knows each
-        if name not in listed:
+        if name not in names:
             try:
                 users.append(pwd.getpwnam(name))
             except KeyError:

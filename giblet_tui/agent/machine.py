@@ -40,7 +40,7 @@ def started_here(run: dict[str, Any], supervisor: dict[str, Any]) -> bool:
     here = boot_id()
     if here and supervisor.get("boot_id") == here:
         return True
-    recorded = str(run.get("machine_id") or "")
-    if recorded and recorded != machine_id():
+    run_machine = str(run.get("machine_id") or "")
+    if run_machine and run_machine != machine_id():
         return False
     return str(run.get("hostname") or os.uname().nodename) == os.uname().nodename

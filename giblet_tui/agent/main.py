@@ -103,10 +103,10 @@ def _complete_path() -> None:
 
 def home_path(path: str) -> str:
     """Expand a path that is absolute or begins with ~/. Raises AgentRefusal for any other."""
-    expanded = os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
-    if not os.path.isabs(expanded) or "\0" in expanded:
+    full_path = os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
+    if not os.path.isabs(full_path) or "\0" in full_path:
         raise AgentRefusal("%r is not an absolute path on the node." % path, "Start it with / or ~/.", 2)
-    return expanded
+    return full_path
 
 
 def check_private(path: str, workdir: str) -> None:

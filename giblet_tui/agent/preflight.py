@@ -41,16 +41,16 @@ def study_files(arguments: dict[str, Any]) -> dict[str, Any]:
     python = str(python_env.interpreter_path(arguments))
     workdir = home_path(arguments["workdir"])
     argv = [python, "-m", "giblet_train", "data", "files", "--workdir", workdir]
-    completed = answer(argv, FILES_LIMIT_S, text=arguments["config"], folder="/")
-    if completed is None:
+    result = answer(argv, FILES_LIMIT_S, text=arguments["config"], folder="/")
+    if result is None:
         return {"unknown": "%s cannot be run, or gives no answer within %.0f s" % (python, FILES_LIMIT_S)}
     try:
-        report = json.loads(completed.stdout.splitlines()[-1]) if completed.returncode == 0 else None
+        report = json.loads(result.stdout.splitlines()[-1]) if result.returncode == 0 else None
     except (ValueError, IndexError) as error:
         return {"unknown": "%s: %s" % (type(error).__name__, error)}
     if report is None:
-        lines = completed.stderr.strip().splitlines()
-        return {"unknown": lines[-1][:300] if lines else "it ended with code %d" % completed.returncode}
+        lines = result.stderr.strip().splitlines()
+        return {"unknown": lines[-1][:300] if lines else "it ended with code %d" % result.returncode}
     return dict(report)
 
 

@@ -32,10 +32,10 @@ def problem(path: str, workdir: str) -> str:
     Every part of the path from the working directory down must belong to this user (or root) and be writable by nobody
     else. A path outside the working directory is the user's own choice and is not checked.
     """
-    unresolved, path = os.path.abspath(workdir), os.path.abspath(path)
-    workdir = os.path.realpath(unresolved)
-    if os.path.commonpath([unresolved, path]) == unresolved:  # a working directory may be reached through a link
-        path = os.path.join(workdir, os.path.relpath(path, unresolved))
+    given_path, path = os.path.abspath(workdir), os.path.abspath(path)
+    workdir = os.path.realpath(given_path)
+    if os.path.commonpath([given_path, path]) == given_path:  # a working directory may be reached through a link
+        path = os.path.join(workdir, os.path.relpath(path, given_path))
     if os.path.commonpath([workdir, path]) != workdir:
         return ""
     parts = [workdir]

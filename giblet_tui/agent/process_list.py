@@ -30,7 +30,7 @@ class ProcessList:
     def update(self, pids: Iterable[int]) -> None:
         """Record the living ones of these processes if they changed."""
         ticks = {str(pid): start_ticks(pid) for pid in pids}
-        processes = {pid: started for pid, started in ticks.items() if started is not None}
+        processes = {pid: start for pid, start in ticks.items() if start is not None}
         if processes != self._recorded:
             self._write(processes)
 

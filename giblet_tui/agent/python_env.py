@@ -37,14 +37,14 @@ def engine(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         return {"python": str(python), "problem": f"{python} does not exist"}
     if arguments.get("workdir"):
         check_private(str(python), str(_path(arguments["workdir"])))
-    completed = answer([str(python), "-c", _FACTS], ENGINE_LIMIT_S, folder="/")
-    if completed is None:
+    result = answer([str(python), "-c", _FACTS], ENGINE_LIMIT_S, folder="/")
+    if result is None:
         sentence = f"{python} cannot be run, or gives no answer within {ENGINE_LIMIT_S:.0f} s"
         return {"python": str(python), "problem": sentence + "; its file system may be slow or gone"}
-    if completed.returncode or not completed.stdout.strip():
-        lines = completed.stderr.strip().splitlines() or [f"it printed nothing, exit code {completed.returncode}"]
+    if result.returncode or not result.stdout.strip():
+        lines = result.stderr.strip().splitlines() or [f"it printed nothing, exit code {result.returncode}"]
         return {"python": str(python), "problem": f"{python} cannot import giblet: {lines[-1]}"}
-    return dict(json.loads(completed.stdout.splitlines()[-1]), python=str(python))
+    return dict(json.loads(result.stdout.splitlines()[-1]), python=str(python))
 
 
 def setup(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -163,8 +163,8 @@ def _newest_python() -> str:
     candidates: list[str | None] = [sys.executable]
     candidates += [shutil.which(f"python3.{minor}") for minor in (13, 12, 11, 14)]
     for python in filter(None, candidates):
-        completed = subprocess.run([python, "-c", _VERSION], capture_output=True, text=True)
-        if completed.returncode == 0 and tuple(map(int, completed.stdout.split())) >= OLDEST:
+        result = subprocess.run([python, "-c", _VERSION], capture_output=True, text=True)
+        if result.returncode == 0 and tuple(map(int, result.stdout.split())) >= OLDEST:
             return python
     raise AgentRefusal(
         "No Python of at least {}.{} is on the node's PATH.".format(*OLDEST),

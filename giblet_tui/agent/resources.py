@@ -24,19 +24,21 @@ def list_resources(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     and ended ones, that hold GPU memory and belong to no run. arguments: workdir.
     """
     folder = run_processes.runs_folder(arguments["workdir"])
-    marked = run_processes.marks(folder)
+    pids_by_mark = run_processes.marks(folder)
     holders = gpu.memory_by_pid(gpu.query_gpus()["gpus"])
     ended_holders = {pid for pid in holders if start_ticks(pid) is None}
-    claimed = set(run_processes.with_descendants(set().union(*marked.values())))
+    run_pids = set(run_processes.with_descendants(set().union(*pids_by_mark.values())))
     open_sessions = {kind: backend.open_sessions() for kind, backend in sessions.BACKENDS.items()}
     runs = []
     for run in run_processes.all_runs(arguments["workdir"]):
         session_kinds = [kind for kind, names in open_sessions.items() if run.session in names]
-        orphaned = run.ended_pids() & ended_holders if ended_holders and not run.on_other_host else set()
-        if run.on_other_host or (run.ended and not run.processes_in(marked) and not session_kinds and not orphaned):
+        orphans = run.ended_pids() & ended_holders if ended_holders and not run.on_other_host else set()
+        if run.on_other_host or (
+            run.ended and not run.processes_in(pids_by_mark) and not session_kinds and not orphans
+        ):
             continue
-        processes = sorted(run_processes.with_descendants(run.processes_in(marked)))
-        claimed |= orphaned | set(processes)
+        processes = sorted(run_processes.with_descendants(run.processes_in(pids_by_mark)))
+        run_pids |= orphans | set(processes)
         runs.append(
             {
                 "run_id": run.run_id,
@@ -46,15 +48,15 @@ def list_resources(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
                 "rebooted": run.rebooted,
                 "processes": processes,
                 "sessions": session_kinds,
-                "holds": {str(pid): holders[pid] for pid in (*processes, *sorted(orphaned)) if pid in holders},
-                "gone": sorted(orphaned),
+                "holds": {str(pid): holders[pid] for pid in (*processes, *sorted(orphans)) if pid in holders},
+                "gone": sorted(orphans),
             }
         )
-    unclaimed = [
+    other_holders = [
         dict(run_processes.description(pid), holds=holders[pid], gone=pid in ended_holders)
-        for pid in run_processes.unclaimed(holders, claimed)
+        for pid in run_processes.unclaimed(holders, run_pids)
     ]
-    return {"now": time.time(), "runs": runs, "unclaimed": unclaimed}
+    return {"now": time.time(), "runs": runs, "unclaimed": other_holders}
 
 
 def pending_reason(run: LocalRun) -> str:

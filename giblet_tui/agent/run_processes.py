@@ -65,9 +65,9 @@ class LocalRun:
         """Return True if a scheduler lists a live job of it, or does not answer."""
         if not self.is_scheduled or self.ended:
             return False
-        listed = slurm.jobs()
-        job = listed.get(self.session) if listed is not None else None
-        return listed is None or (job is not None and job.is_live)
+        jobs = slurm.jobs()
+        job = jobs.get(self.session) if jobs is not None else None
+        return jobs is None or (job is not None and job.is_live)
 
     @property
     def on_other_host(self) -> str:
@@ -104,24 +104,24 @@ class LocalRun:
 
     def processes_in(self, pids_by_mark: dict[str, set[int]]) -> set[int]:
         """Return its own processes: those in the result of `marks`, and those that its supervisor recorded."""
-        marked = pids_by_mark.get(self.mark, set()) | pids_by_mark.get(f"{self.run_id}/", set())
-        return marked | (process_list.recorded(str(self.path)) - _self_and_ancestors())
+        pids = pids_by_mark.get(self.mark, set()) | pids_by_mark.get(f"{self.run_id}/", set())
+        return pids | (process_list.recorded(str(self.path)) - _self_and_ancestors())
 
     def ended_pids(self) -> set[int]:
         """Return the recorded processes that have ended: a GPU may still count memory in their names."""
         if self.rebooted or not _all_are_seen():
             return set()
         ending = self.record(layout.EXIT)
-        named = [self.record(layout.HEARTBEAT).get("pid"), *ending.get("killed", ()), *ending.get("survivors", ())]
-        return {pid for pid in named if isinstance(pid, int) and start_ticks(pid) is None}
+        pids = [self.record(layout.HEARTBEAT).get("pid"), *ending.get("killed", ()), *ending.get("survivors", ())]
+        return {pid for pid in pids if isinstance(pid, int) and start_ticks(pid) is None}
 
     def processes(self) -> dict[int, int]:
         """Return pid and start time of each of its living processes, found by mark and by descent."""
-        marked = self.processes_in(marks(self.path.parent))
+        pids = self.processes_in(marks(self.path.parent))
         supervisor = self.supervisor()
         if supervisor is not None:
-            marked.add(supervisor)
-        return with_descendants(marked)
+            pids.add(supervisor)
+        return with_descendants(pids)
 
 
 def find(workdir: str, run_id: str) -> LocalRun:
@@ -208,10 +208,10 @@ def with_mark(variable: str) -> set[int]:
 
 
 def _own_processes() -> Iterator[int]:
-    spared = _self_and_ancestors()
+    own_pids = _self_and_ancestors()
     for name in (entry.name for entry in Path("/proc").iterdir()):
         pid = int(name) if name.isdigit() else 0
-        if pid and pid not in spared and _is_ours(pid):
+        if pid and pid not in own_pids and _is_ours(pid):
             yield pid
 
 
@@ -230,7 +230,7 @@ def with_descendants(pids: set[int]) -> dict[int, int]:
     """Return pid and start time of these processes and all their descendants, if alive."""
     everyone = (pids | descendants(pids)) - _self_and_ancestors() if pids else set()
     ticks = {pid: start_ticks(pid) for pid in everyone}
-    return {pid: started for pid, started in ticks.items() if started is not None}
+    return {pid: start for pid, start in ticks.items() if start is not None}
 
 
 def description(pid: int) -> dict[str, Any]:
@@ -244,11 +244,11 @@ def description(pid: int) -> dict[str, Any]:
     return details
 
 
-def unclaimed(holders: Mapping[int, Any], claimed: set[int]) -> list[int]:
+def unclaimed(holders: Mapping[int, Any], run_pids: set[int]) -> list[int]:
     """Return this user's (or ended) processes that hold GPU memory and belong to no run of giblet."""
     seen_all = _all_are_seen()
     pids = []
-    for pid in sorted(set(holders) - claimed):
+    for pid in sorted(set(holders) - run_pids):
         has_ended = start_ticks(pid) is None
         marked = any(variable.startswith(_MARK) for variable in _environment(_thread(pid)))
         if (seen_all if has_ended else _is_ours(pid)) and not marked:

@@ -91,9 +91,9 @@ class SessionBackend(Protocol):
 
 def start_server(kind: str, argv: list[str]) -> None:
     """Run a multiplexer's command that opens a session. Raises AgentRefusal with its own message."""
-    completed = answer(argv, LIMIT_S, session_environment())
-    if completed is None or completed.returncode != 0:
-        message = (completed.stdout + completed.stderr).strip() if completed else f"no answer within {LIMIT_S:.0f} s"
+    result = answer(argv, LIMIT_S, session_environment())
+    if result is None or result.returncode != 0:
+        message = (result.stdout + result.stderr).strip() if result else f"no answer within {LIMIT_S:.0f} s"
         reason = message or "no reason given"
         raise AgentRefusal(f"{kind} opens no session: {reason}.", "Try --session process.", 5)
 
@@ -110,5 +110,5 @@ def output_of(argv: list[str], outside: bool = False) -> str:
         outside: ask as if this process were in no session.
     """
     environment = {key: value for key, value in os.environ.items() if key not in ("TMUX", "STY")} if outside else None
-    completed = answer(argv, LIMIT_S, environment)
-    return completed.stdout if completed else ""
+    result = answer(argv, LIMIT_S, environment)
+    return result.stdout if result else ""

@@ -42,8 +42,8 @@ def check_installed(kind: str) -> None:
 
 def problems() -> Dict[str, str]:
     """Map each kind whose program is installed and can open no session here to the reason."""
-    installed = {kind: backend.problem() for kind, backend in BACKENDS.items() if backend.program()}
-    return {kind: problem for kind, problem in installed.items() if problem}
+    problem_by_kind = {kind: backend.problem() for kind, backend in BACKENDS.items() if backend.program()}
+    return {kind: problem for kind, problem in problem_by_kind.items() if problem}
 
 
 def check_name_free(session: str) -> None:

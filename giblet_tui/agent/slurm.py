@@ -76,12 +76,12 @@ class Slurm(SessionBackend):
         is_command = os.path.exists(os.path.join(run_dir, layout.ENVIRONMENT))
         argv += [f"--chdir={os.path.dirname(os.path.dirname(run_dir))}", "--open-mode=append"]
         argv += ["--no-requeue" if is_command else "--requeue", *_directives(script), script]
-        completed = answer(argv, _LIMIT_S, _environment(session_environment()))
-        if completed is None:
+        result = answer(argv, _LIMIT_S, _environment(session_environment()))
+        if result is None:
             raise AgentRefusal(f"sbatch gave no answer within {_LIMIT_S:.0f} s.", "See whether `sinfo` answers.", 5)
-        if completed.returncode != 0:
+        if result.returncode != 0:
             raise AgentRefusal(
-                f"Slurm refuses the job: {_reason(completed.stderr)}.",
+                f"Slurm refuses the job: {_reason(result.stderr)}.",
                 "Partitions and their limits: sinfo. Options: --partition, --time, --sbatch KEY=VALUE.",
                 5,
             )
@@ -90,8 +90,8 @@ class Slurm(SessionBackend):
 
     def open_sessions(self) -> dict[str, str]:
         """Map the name of each live job of giblet to its id; nothing if Slurm does not answer."""
-        listed = jobs() or {}
-        return {name: job.job_id for name, job in listed.items() if job.is_live}
+        job_by_name = jobs() or {}
+        return {name: job.job_id for name, job in job_by_name.items() if job.is_live}
 
     def attach_argv(self, address: str, write: bool = False) -> list[str]:
         """Return the command that opens a shell on the job's first node, within what the job was given."""
@@ -115,10 +115,10 @@ def is_configured() -> bool:
 
 def job_of(session: str) -> SlurmJob | None:
     """Return the job of a run's session; None if Slurm lists none. Raises AgentRefusal if it does not answer."""
-    listed = jobs()
-    if listed is None:
+    job_by_name = jobs()
+    if job_by_name is None:
         raise AgentRefusal("Slurm does not answer (squeue).", "Try again; see whether `sinfo` answers.", 4)
-    return listed.get(session)
+    return job_by_name.get(session)
 
 
 def jobs() -> dict[str, SlurmJob] | None:
@@ -128,9 +128,9 @@ def jobs() -> dict[str, SlurmJob] | None:
         return None
     if _list is None or time.monotonic() - _list[0] > _LIST_EVERY_S:
         argv = ["squeue", "--noheader", f"--user={os.getuid()}", "--states=all", "--format=%i|%j|%T|%r|%N"]
-        completed = answer(argv, _LIMIT_S, _environment(os.environ))
-        is_answer = completed is not None and completed.returncode == 0
-        _list = time.monotonic(), parse_jobs(completed.stdout) if completed and is_answer else None
+        result = answer(argv, _LIMIT_S, _environment(os.environ))
+        is_answer = result is not None and result.returncode == 0
+        _list = time.monotonic(), parse_jobs(result.stdout) if result and is_answer else None
     return _list[1]
 
 

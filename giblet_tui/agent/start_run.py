@@ -78,17 +78,17 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         with lock(workdir, record):
             emit({"step": "checking the node"})
             _clear_leftovers(str(workdir))
-            replaced = [run_processes.find(str(workdir), run_id) for run_id in arguments.get("replaces") or ()]
-            spared = {run.run_id for run in replaced}
-            _reject_duplicate(str(workdir), record, spared, bool(arguments.get("again")))
+            replaced_runs = [run_processes.find(str(workdir), run_id) for run_id in arguments.get("replaces") or ()]
+            replaced_ids = {run.run_id for run in replaced_runs}
+            _reject_duplicate(str(workdir), record, replaced_ids, bool(arguments.get("again")))
             sessions.check_installed(record["multiplexer"])
             sessions.check_name_free(layout.session_name(run_id))
             record.update(launched_at=time.time(), hostname=os.uname().nodename, machine_id=machine.machine_id())
-            with _claimed_gpus(str(workdir), record, arguments, replaced, emit):
+            with _claimed_gpus(str(workdir), record, arguments, replaced_runs, emit):
                 emit({"step": "writing the run directory"})
                 run_dir = _write(workdir / layout.RUNS / run_id, record, files, emit, arguments.get("archive") or "")
                 try:
-                    for run in replaced:
+                    for run in replaced_runs:
                         _stop_replaced(run, str(workdir), emit)
                     return _start_in(run_dir, record, emit)
                 except BaseException:
@@ -101,14 +101,14 @@ def _claimed_gpus(
     workdir: str,
     record: dict[str, Any],
     arguments: dict[str, Any],
-    replaced: Sequence[run_processes.LocalRun],
+    replaced_runs: Sequence[run_processes.LocalRun],
     emit: Emit,
 ) -> Iterator[None]:
     """Hold a claim on the run's GPUs until its supervisor holds one of its own."""
     record.update(gpus=[], awaits=None)
     demand = arguments.get("gpus")
     force = bool(arguments.get("force"))
-    claim = gpu_choice.claim_for_run(workdir, record, demand, replaced, force, emit) if demand else None
+    claim = gpu_choice.claim_for_run(workdir, record, demand, replaced_runs, force, emit) if demand else None
     try:
         yield
     finally:
@@ -229,15 +229,15 @@ def _clear_leftovers(workdir: str) -> None:
     for run in run_processes.all_runs(workdir):
         if run.on_other_host or run.is_scheduled:
             continue
-        begun = {entry.name for entry in run.path.iterdir()}
-        if begun <= _OURS and not run.processes() and not sessions.find_session(run.session):
+        names = {entry.name for entry in run.path.iterdir()}
+        if names <= _OURS and not run.processes() and not sessions.find_session(run.session):
             _remove(run.path)
 
 
-def _reject_duplicate(workdir: str, record: dict[str, Any], spared: set[str], again: bool) -> None:
+def _reject_duplicate(workdir: str, record: dict[str, Any], replaced_ids: set[str], again: bool) -> None:
     """Raise AgentRefusal if a live run has this configuration (unless `again`)."""
     for run in run_processes.all_runs(workdir):
-        if run.run_id in spared or run.ended or not (run.has_job or run.processes()):
+        if run.run_id in replaced_ids or run.ended or not (run.has_job or run.processes()):
             continue
         other = run.record(layout.RUN)
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(other.get("launched_at", 0)))

@@ -95,14 +95,14 @@ class _StopProcedure:
             self._end(grace_s)
         survivors = kill_tree(self.run, self.processes)
         gpu_holders = self._gpu_holders()
-        closed = user_sessions.close(self.adopted) if self.adopted else sessions.kill_session(self.run.session)
-        if closed:
-            self._report("session", f"Closed its {' and '.join(closed)} session.")
+        closed_sessions = user_sessions.close(self.adopted) if self.adopted else sessions.kill_session(self.run.session)
+        if closed_sessions:
+            self._report("session", f"Closed its {' and '.join(closed_sessions)} session.")
         self._record_end(survivors, requested=not already)
         remaining = sorted({*survivors, *gpu_holders})
-        unproved = "" if remaining else self._unproved()
-        if unproved:
-            self._report("unproved", unproved)
+        proof_limit = "" if remaining else self._unproved()
+        if proof_limit:
+            self._report("unproved", proof_limit)
         elif not remaining:
             self._report("proved", "Nothing of it is left: no process, no session, no GPU memory.")
         return StopOutcome(
@@ -113,7 +113,7 @@ class _StopProcedure:
                 dict(run_processes.description(pid), holds=gpu_holders.get(pid, []), gone=start_ticks(pid) is None)
                 for pid in remaining
             ],
-            unproved=unproved,
+            unproved=proof_limit,
         )
 
     def execute_job(self, grace_s: float) -> StopOutcome:
@@ -128,9 +128,9 @@ class _StopProcedure:
             stop_job.end_job(self.run, grace_s if can_save else 0.0, grace_s, self._report)
             stop_job.await_exit_record(self.run)
         self._record_end({}, requested=not already)
-        unproved = stop_job.proof_limits(self.run)
-        self._report("unproved", unproved)
-        return StopOutcome(time.monotonic() - self.began, already, self.steps, [], unproved)
+        proof_limit = stop_job.proof_limits(self.run)
+        self._report("unproved", proof_limit)
+        return StopOutcome(time.monotonic() - self.began, already, self.steps, [], proof_limit)
 
     def _end(self, grace_s: float) -> None:
         """Ask for a last checkpoint if there is anything to save; then send signals."""
@@ -178,10 +178,10 @@ class _StopProcedure:
 
     def _continue_paused(self) -> None:
         """Continue processes that a signal stopped, so that they can save and end."""
-        paused = [pid for pid in sorted(self._alive()) if is_paused(pid)]
-        if paused:
-            self._report("continued", f"Continued {_pids(paused)}: paused, it could not save.")
-            self._signal(paused, signal.SIGCONT)
+        pids = [pid for pid in sorted(self._alive()) if is_paused(pid)]
+        if pids:
+            self._report("continued", f"Continued {_pids(pids)}: paused, it could not save.")
+            self._signal(pids, signal.SIGCONT)
 
     def _send_signals(self, grace_s: float) -> None:
         """Send TERM, and after the grace QUIT, to the supervisor.

@@ -86,8 +86,8 @@ class Supervisor:
             self.claim = gpu_claims.claim(self.run_id, self.gpus)
         write_record(self._path(layout.SUPERVISOR), self._record(), exclusive=not self.n_restarts)
         log = os.open(self._path(layout.LOG), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
-        ended = threading.Event()
-        copier = threading.Thread(target=copy_to_terminal, args=(self._path(layout.LOG), ended), daemon=True)
+        end = threading.Event()
+        copier = threading.Thread(target=copy_to_terminal, args=(self._path(layout.LOG), end), daemon=True)
         copier.start()
         self.process_list = ProcessList(self.run_dir, self.mark)
         may_start = (not self.awaits or self._wait_for_gpus()) and self._wait_for_slot()
@@ -109,7 +109,7 @@ class Supervisor:
             self.claim.release()
         exit_recorder.write(code, by_signal, self.killed, survivors, signal.SIGINT in self.received, by_itself)
         self.process_list.remove()
-        ended.set()
+        end.set()
         copier.join(timeout=1.0)
         return int(code != 0)
 
@@ -151,8 +151,8 @@ class Supervisor:
         """Record how the command ended by itself, for the watcher: exit.json is written after the watcher's end."""
         if child in self.statuses:
             code, by_signal = split_status(self.statuses[child])
-            awaited = {"gpus": self.gpus} if self.awaits else {}
-            self._update_record(code=code, signal=by_signal, has_slot=self.slot_queue is not None, **awaited)
+            gpu_facts = {"gpus": self.gpus} if self.awaits else {}
+            self._update_record(code=code, signal=by_signal, has_slot=self.slot_queue is not None, **gpu_facts)
 
     def _wait_for_gpus(self) -> bool:
         """Wait for GPUs and take them. Returns False if the run was asked to end meanwhile."""
@@ -310,10 +310,10 @@ class Supervisor:
     def _tree(self) -> set[int]:
         return descendants([os.getpid()], but_below=self.watcher)
 
-    def _wait(self, reached: Callable[[], bool], limit_s: float = float("inf"), every_s: float = 0.1) -> None:
+    def _wait(self, condition: Callable[[], bool], limit_s: float = float("inf"), every_s: float = 0.1) -> None:
         """Reap until something is reached, the limit has passed, or an end without grace is requested."""
         deadline = time.monotonic() + limit_s
-        while not reached() and signal.SIGQUIT not in self.received and time.monotonic() < deadline:
+        while not condition() and signal.SIGQUIT not in self.received and time.monotonic() < deadline:
             self._sleep(min(every_s, max(0.0, deadline - time.monotonic())))
             self._reap()
 
@@ -333,7 +333,7 @@ class Supervisor:
             self.statuses[pid] = status
 
 
-def copy_to_terminal(path: str, ended: threading.Event) -> None:
+def copy_to_terminal(path: str, end: threading.Event) -> None:
     """Show a growing log on this process's terminal, if it has one, until `ended` is set or the terminal is gone.
 
     Meant for a daemon thread: a terminal that takes no more bytes (flow control) blocks this thread and nothing else.
@@ -343,7 +343,7 @@ def copy_to_terminal(path: str, ended: threading.Event) -> None:
     with open(path, "rb") as log:
         is_last = False
         while not is_last:
-            is_last = ended.wait(0.2)
+            is_last = end.wait(0.2)
             for chunk in iter(lambda: log.read(65536), b""):
                 try:
                     while chunk:

@@ -36,12 +36,12 @@ def read_new(path: Path, mark: dict[str, Any] | None, last_bytes: int | None, en
         last_bytes: without a mark, start this far before the end, at the start of a line.
         ended: nothing will be appended, so a last line without a newline is complete.
     """
-    moved = _renamed_path(path, mark)
-    if mark is None or moved is None:
+    renamed_path = _renamed_path(path, mark)
+    if mark is None or renamed_path is None:
         return _read(path, mark, last_bytes, ended)
     path = Path(os.path.realpath(str(path)))
-    following = _next_after(path, moved)
-    piece = _read(moved, mark, None, ended or following is not None)
+    following = _next_after(path, renamed_path)
+    piece = _read(renamed_path, mark, None, ended or following is not None)
     if piece is None and following is not None:
         piece = _read(following, mark, None, ended or following != path, follows=True)
     return piece and dict(piece, more=piece["more"] or following is not None)
@@ -61,14 +61,18 @@ def _renamed_path(path: Path, mark: dict[str, Any] | None) -> Path | None:
     return None
 
 
-def _next_after(path: Path, moved: Path) -> Path | None:
+def _next_after(path: Path, renamed_path: Path) -> Path | None:
     """Return the file that follows a rotated one: the next by modification time, finally `path` itself.
 
     None until it has content, because its writer may still use the rotated file.
     """
-    last = _status(moved)
-    rotated = (other for other in moved.parent.glob(glob.escape(path.name) + "*") if other.suffix not in _PACKED)
-    later = [(status.st_mtime_ns, str(other)) for other in rotated if (status := _status(other)) and status.st_size]
+    last = _status(renamed_path)
+    rotated_files = (
+        other for other in renamed_path.parent.glob(glob.escape(path.name) + "*") if other.suffix not in _PACKED
+    )
+    later = [
+        (status.st_mtime_ns, str(other)) for other in rotated_files if (status := _status(other)) and status.st_size
+    ]
     later = [candidate for candidate in later if last is not None and candidate[0] > last.st_mtime_ns]
     return Path(min(later)[1]) if later else None
 
@@ -110,7 +114,7 @@ def _read_new(
     else:
         offset, skipping = (0, False) if reset else (mark["offset"], mark["skipping"])
     data = os.pread(descriptor, PIECE_BYTES, offset)
-    text, skipping, length, skipped = _whole_lines(data, skipping, ended)
+    text, skipping, length, n_skipped = _whole_lines(data, skipping, ended)
     offset += length
     if not length and not reset:
         return None
@@ -119,7 +123,7 @@ def _read_new(
         "mark": {"offset": offset, "inode": status.st_ino, "head": _head(descriptor, offset), "skipping": skipping},
         "reset": reset,
         "gap": reset and mark is not None and not follows,
-        "skipped": skipped,
+        "skipped": n_skipped,
         "more": offset < status.st_size and len(data) == PIECE_BYTES,
     }
 

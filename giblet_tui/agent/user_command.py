@@ -129,11 +129,11 @@ def unpack(archive: str, folder: Path) -> None:
             tar.extract(member, str(folder))
 
 
-def clear_archives(workdir: Path, used: str = "") -> None:
+def clear_archives(workdir: Path, used_archive: str = "") -> None:
     """Remove the archive that a start has unpacked, and those of starts that never came."""
     for path in (workdir / layout.SOURCES).glob("*"):
         try:
-            if str(path) == used or time.time() - path.stat().st_mtime > ARCHIVE_KEPT_S:
+            if str(path) == used_archive or time.time() - path.stat().st_mtime > ARCHIVE_KEPT_S:
                 path.unlink()
         except OSError:
             continue

@@ -163,13 +163,13 @@ class RunWatcher:
         owner = {"owner": self._owner} if self._owner else {}
         return [{"run_id": self.path.name, **owner, **news}] if news and self.is_run else []
 
-    def read(self, tailed: dict[str, int | None]) -> Iterator[dict[str, Any]]:
+    def read(self, offsets: dict[str, int | None]) -> Iterator[dict[str, Any]]:
         """Yield its configuration and appended lines: {run_id, files} and {run_id, appended: {file: piece}}."""
         if not self.is_run:
             return
         if files := self._changed(FULL_FILES):
             yield {"run_id": self.path.name, "files": files}
-        for name, last_bytes in tailed.items():
+        for name, last_bytes in offsets.items():
             while True:
                 piece = read_new(self.path / name, self._marks.get(name), last_bytes, self.ended)
                 if piece is None:
@@ -181,13 +181,13 @@ class RunWatcher:
 
     def _changed(self, names: tuple[str, ...]) -> dict[str, str | None]:
         """Return the texts of changed files; None for a deleted one."""
-        changed: dict[str, str | None] = {}
+        changes: dict[str, str | None] = {}
         for name in names:
             stamp = _stamp(self.path / name)
             if name not in self._stamps or stamp != self._stamps[name]:
-                changed.update({name: _text(self.path / name)} if stamp or self._stamps.get(name) else {})
+                changes.update({name: _text(self.path / name)} if stamp or self._stamps.get(name) else {})
                 self._stamps[name] = stamp
-        return changed
+        return changes
 
     def _checkpoints(self) -> dict[str, Any]:
         folder = self.path / layout.CHECKPOINTS
@@ -218,10 +218,10 @@ class RunWatcher:
 
     def _job(self) -> dict[str, Any]:
         """Return {process, here, same_machine, pending, job_end} of a run that is a job of a scheduler."""
-        listed = slurm.jobs()
-        job = listed.get(layout.session_name(self.path.name)) if listed is not None else None
+        jobs = slurm.jobs()
+        job = jobs.get(layout.session_name(self.path.name)) if jobs is not None else None
         return {
-            "process": None if listed is None else job is not None and job.is_live,
+            "process": None if jobs is None else job is not None and job.is_live,
             "here": True if self._supervisor else None,
             "same_machine": True,
             "pending": slurm.pending_sentence(job) if job is not None else "",

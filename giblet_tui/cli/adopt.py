@@ -39,20 +39,20 @@ def adopt(
     """
     node = nodes.resolve(name)
     with connect(node) as connection:
-        adopted = take_in(node, connection, session, current_user(), name=run_name, log=log)
-    processes = "1 process" if len(adopted.pids) == 1 else f"{len(adopted.pids)} processes"
-    print_status(f"{session} has {processes}: pid {', '.join(map(str, adopted.pids[:8]))}")
+        adoption = take_in(node, connection, session, current_user(), name=run_name, log=log)
+    processes = "1 process" if len(adoption.pids) == 1 else f"{len(adoption.pids)} processes"
+    print_status(f"{session} has {processes}: pid {', '.join(map(str, adoption.pids[:8]))}")
     print_status(
-        f"log: {adopted.log}"
-        if adopted.log
+        f"log: {adoption.log}"
+        if adoption.log
         else "No log was found. Stop the run with `giblet stop` and adopt the session again with --log."
     )
-    if adopted.again:
+    if adoption.again:
         print_status("It was adopted before; the process that reads its log had ended and was started again.")
     if json:
-        show_json({"schema": SCHEMA, "node": node.name, **msgspec.to_builtins(adopted)})
+        show_json({"schema": SCHEMA, "node": node.name, **msgspec.to_builtins(adoption)})
     else:
-        print_data(adopted.run_id)
+        print_data(adoption.run_id)
     remember(node)
     find_run.observe([node])
-    print_status(next_commands(adopted.run_id, live=True))
+    print_status(next_commands(adoption.run_id, live=True))

@@ -65,7 +65,7 @@ def pull(
     """
     node, run_id = find_run.locate(name, print_status)
     run = find_run.fetch_run(node, run_id)
-    roles = [role for role, requested in (("best", best), ("last", last)) if requested and not logs]
+    roles = [role for role, is_requested in (("best", best), ("last", last)) if is_requested and not logs]
     commands = {role: f"giblet pull {run_id} --{role}" for role in ("best", "last")}
     checkpoints = [record for role in roles if _confirm_size(record := pulling.checkpoint(run, role, commands), yes)]
     target = to.expanduser() if to else Path(run_id)

@@ -93,23 +93,23 @@ def _clear(node: Node, connection: Connection, items: Sequence[DiskItem], dry_ru
         and not confirm(f"Remove {'it' if len(removable) == 1 else f'these {len(removable)}'} ({total}) for good?")
     ):
         raise PreflightRefused("Nothing was removed.", "Answer y, or add --yes.")
-    cleared = cleanup.remove(node, connection, removable, print_status)
-    for removed, why in cleared.refused.items():
-        print_status(f"{node.name}: {removed} stays: {why}")
+    result = cleanup.remove(node, connection, removable, print_status)
+    for removed_runs, why in result.refused.items():
+        print_status(f"{node.name}: {removed_runs} stays: {why}")
     if json:
-        _show_cleared(node, items, cleared.removed, cleared.refused)
+        _show_cleared(node, items, result.removed, result.refused)
     else:
-        print_data(f"{cleanup.format_bytes(cleared.bytes)} freed on {node.name}.")
+        print_data(f"{cleanup.format_bytes(result.bytes)} freed on {node.name}.")
     find_run.observe([node])
-    return len(items) - len(cleared.removed)
+    return len(items) - len(result.removed)
 
 
 def _show_cleared(
-    node: Node, items: Sequence[DiskItem], removed: Mapping[str, int], refused: Mapping[str, str]
+    node: Node, items: Sequence[DiskItem], bytes_by_run: Mapping[str, int], refusals: Mapping[str, str]
 ) -> None:
     """Print one JSON object: what was listed on the node, the bytes freed by name, and why others stay."""
     facts = {"node": node.name, "items": [msgspec.to_builtins(item) for item in items]}
-    show_json({"schema": SCHEMA, **facts, "removed": dict(removed), "refused": dict(refused)})
+    show_json({"schema": SCHEMA, **facts, "removed": dict(bytes_by_run), "refused": dict(refusals)})
 
 
 def _refuse(n_kept: int) -> None:

@@ -32,20 +32,20 @@ class CommandOptions(NamedTuple):
         gpus: the value of --gpus; `0` is no GPU. common: the options that every launch has. packs: False
         leaves out the archive, for a request that is shown and not launched.
         """
-        requested = build_command(
+        command = build_command(
             words,
             here=Path.cwd(),
             cwd=self.cwd,
             environment=self.env,
-            pushed=self.push,
+            push_paths=self.push,
             with_untracked=self.untracked,
             log=self.log or "",
             packs=packs,
         )
         uses_gpus = gpus != "0"
-        config = command_config(requested, self.name, uses_gpus=uses_gpus)
+        config = command_config(command, self.name, uses_gpus=uses_gpus)
         request = build_request(config, gpus=gpus if uses_gpus else None, **common)
-        return replace(request, command=requested, grace_s=GRACE_S)
+        return replace(request, command=command, grace_s=GRACE_S)
 
     def refuse(self) -> None:
         """Raise ConfigError if one of them was given, because there is no command."""

@@ -47,16 +47,16 @@ def list_configs(json: Json = False) -> None:
 @command(config_app, "show", "giblet config show demo", "giblet config show demo --set num_epochs=5 --json")
 def show_config(name: ConfigName, settings: Settings = None, json: Json = False) -> None:
     """Print a resolved configuration with all defaults; on stderr, the origin of each changed value."""
-    loaded = catalog.read(name, settings or ())
-    print_status("\n".join(loaded.notes)) if loaded.notes else None
+    source = catalog.read(name, settings or ())
+    print_status("\n".join(source.notes)) if source.notes else None
     if json:
-        facts = {"config": to_mapping(loaded.config), "content_hash": content_hash(loaded.config)}
-        show_json({"schema": SCHEMA, **facts, "provenance": loaded.provenance})
+        facts = {"config": to_mapping(source.config), "content_hash": content_hash(source.config)}
+        show_json({"schema": SCHEMA, **facts, "provenance": source.provenance})
         return
-    own = {key: file for key, file in loaded.provenance.items() if file != "base.yaml"}
+    own = {key: file for key, file in source.provenance.items() if file != "base.yaml"}
     for key, file in own.items():
         print_status(f"# {key}: from {file}")
-    print_data(dump(loaded.config).rstrip())
+    print_data(dump(source.config).rstrip())
 
 
 @command(config_app, "diff", "giblet config diff test_full_fixes production_500epoch")
@@ -97,18 +97,18 @@ def migrate_config(
 
     If keys cannot be converted, all of them are listed with their lines, and nothing is written.
     """
-    migrated = migrate_file(path)
-    for note in migrated.notes:
+    migration = migrate_file(path)
+    for note in migration.notes:
         print_status(f"line {note.line}: {note.sentence}" if note.line else note.sentence)
     if json:
-        notes = [{"line": note.line, "sentence": note.sentence} for note in migrated.notes]
-        show_json({"schema": SCHEMA, "text": migrated.text, "notes": notes, "path": output and str(output)})
+        notes = [{"line": note.line, "sentence": note.sentence} for note in migration.notes]
+        show_json({"schema": SCHEMA, "text": migration.text, "notes": notes, "path": output and str(output)})
     if output is None:
-        print_data(migrated.text.rstrip()) if not json else None
+        print_data(migration.text.rstrip()) if not json else None
         return
     try:
         with output.open("x", encoding="utf-8") as file:
-            file.write(migrated.text)
+            file.write(migration.text)
     except OSError as error:
         raise ConfigError(f"{output} cannot be written: {error.strerror}.", "Choose another name with -o.") from None
     print_status(f"Wrote {output}. Next: giblet config check {output}")
@@ -126,12 +126,12 @@ def check_configs(
     results: list[dict[str, object]] = []
     for name in names or sorted(catalog.known()):
         try:
-            loaded = catalog.read(name)
+            source = catalog.read(name)
         except ConfigError as error:
             print_error(error)
             results.append({"name": name, "ok": False, "error": str(error), "notes": []})
             continue
-        notes = _notes(loaded)
+        notes = _notes(source)
         results.append({"name": name, "ok": True, "error": "", "notes": notes})
         if not json:
             print_data(f"ok {name}")
@@ -143,10 +143,10 @@ def check_configs(
         raise Exit(ConfigError.exit_code)
 
 
-def _notes(loaded: Loaded) -> list[str]:
+def _notes(source: Loaded) -> list[str]:
     """Return what a user should know about a valid configuration, one sentence each."""
-    sets_own_key = any(file != "base.yaml" for file in loaded.provenance.values())
+    sets_own_key = any(file != "base.yaml" for file in source.provenance.values())
     notes = [] if sets_own_key else ["It sets no key, so every key has its default."]
-    if not loaded.config.criteria:
+    if not source.config.criteria:
         notes.append("It has no criteria, so there will be no verdict; configs/demo.yaml has examples.")
-    return [*notes, *loaded.notes]
+    return [*notes, *source.notes]

@@ -105,8 +105,8 @@ def typographic_error(words: Sequence[str]) -> ConfigError | None:
     own = words[: words.index("--")] if "--" in words else words
     for word in own:
         if match := re.match(rf"^-?[{DASHES}]+-?(\w[\w-]*)", word):
-            typed = f"-{match[1]}" if len(match[1]) == 1 else f"--{match[1]}"
-            return ConfigError(f"{word} begins with a typographic dash.", f"Type {typed} with hyphens.")
+            option = f"-{match[1]}" if len(match[1]) == 1 else f"--{match[1]}"
+            return ConfigError(f"{word} begins with a typographic dash.", f"Type {option} with hyphens.")
         value = word.partition("=")[2] or word
         if value[:1] in OPENING and value[:1] and value[-1] not in CLOSING + "“":
             return ConfigError(f"{word} begins with a typographic quotation mark.", "Type ' or \" around the text.")
@@ -175,13 +175,13 @@ def prompt_line(question: str) -> str:
     if not sys.stdin.isatty():
         return ""
     print(f"{question} ", end="", file=sys.stderr, flush=True)
-    typed = ""
+    text = ""
     try:
-        typed = sys.stdin.readline()
+        text = sys.stdin.readline()
     finally:
-        if not typed.endswith("\n"):  # after Ctrl-C or Ctrl-D the next output starts on a new line
+        if not text.endswith("\n"):  # after Ctrl-C or Ctrl-D the next output starts on a new line
             print(file=sys.stderr, flush=True)
-    return typed.strip()
+    return text.strip()
 
 
 def answer_login_prompt(heading: str, prompts: Sequence[tuple[str, bool]]) -> list[str]:

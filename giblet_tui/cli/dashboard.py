@@ -57,8 +57,8 @@ def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:
     set_prompt_handler(None)  # the dashboard owns the screen: no prompt may appear on it
     set_notice_handler(None)
     unshare()  # each watch keeps its own connection; actions open others
-    cached = {snapshot.node: snapshot for snapshot in cache.load().nodes}
-    first = (cached.get(node.name) or NodeSnapshot(node=node.name, link="connecting") for node in which)
+    last_snapshots = {snapshot.node: snapshot for snapshot in cache.load().nodes}
+    first = (last_snapshots.get(node.name) or NodeSnapshot(node=node.name, link="connecting") for node in which)
     return run_dashboard(NodeWatchers(which), DashboardActions(), Fleet(nodes=tuple(first)), readonly)
 
 
@@ -100,9 +100,9 @@ class DashboardActions:
         """Return what `giblet stop --stale` would stop on all nodes."""
         return [StaleRunChoice(run.run_id, node.name, run.why) for node, run in find_stale_runs((), report)]
 
-    def output(self, words: Sequence[str], show: Callable[[str], None], closed: threading.Event) -> None:
+    def output(self, words: Sequence[str], show: Callable[[str], None], end: threading.Event) -> None:
         """Run the command as a process of its own and pass on what it prints."""
-        output(words, show, closed)
+        output(words, show, end)
 
     def argv(self, words: Sequence[str]) -> Sequence[str]:
         """Return the command line of a command."""
@@ -140,8 +140,8 @@ class DashboardActions:
             except GibletError as error:
                 if not run_ids:
                     raise
-                started = f"{', '.join(run_ids)} started; the other members did not"
-                raise GibletError(f"{started}: {error.message}", error.remedy) from None
+                sentence = f"{', '.join(run_ids)} started; the other members did not"
+                raise GibletError(f"{sentence}: {error.message}", error.remedy) from None
         return ", ".join(run_ids)
 
     def _requests(self, choice: LaunchChoice) -> tuple[Node, Sequence[LaunchRequest]]:

@@ -137,14 +137,14 @@ def _check(
     node = nodes.resolve(name)
     if html:
         check_parent(html)
-    loaded = configs.read(config, settings or ())
-    for note in loaded.notes:
+    source = configs.read(config, settings or ())
+    for note in source.notes:
         print_status(note)
-    page = f"{node.workdir}/reports/{loaded.config.name}-check.html"
+    page = f"{node.workdir}/reports/{source.config.name}-check.html"
     argv = ["data", what, FROM_STDIN, "--workdir", node.workdir, *options]
     with connect(node) as connection:
         result = engine_command.run_engine_command(
-            node, connection, argv + (["--html", page] if html else []), dump(loaded.config), print_status
+            node, connection, argv + (["--html", page] if html else []), dump(source.config), print_status
         )
         if html and result.printed.strip():
             engine_command.download(connection, page, html)

@@ -67,8 +67,8 @@ def demo(
     node = nodes.resolve(nodes.LOCAL)
     if fault is not None:
         raise Exit(_drill(node, _fault_named(fault), settings or [], session, json))
-    loaded = configs.read("demo", settings or ())
-    run_id = launch_and_print([node], build_request(loaded.config, session=session, again=False, force=False))
+    source = configs.read("demo", settings or ())
+    run_id = launch_and_print([node], build_request(source.config, session=session, again=False, force=False))
     if headless or not on_terminal():
         raise Exit(follow_and_print(node, run_id, ProgressPrinter()))
     open_dashboard([node])
@@ -94,10 +94,10 @@ def _fault_named(fault: str) -> Fault:
 def _drill(node: Node, fault: Fault, settings: list[str], session: Multiplexer | None, json: bool) -> int:
     """Start a run with a fault, follow it until it is detected or the run ends, stop it; return the exit code."""
     overrides = {"name": f"demo-{fault.name}", "note": f"drill: {fault.says}", **fault.settings}
-    loaded = configs.read(
+    source = configs.read(
         "demo", (*(f"{key}={msgspec.json.encode(v).decode()}" for key, v in overrides.items()), *settings)
     )
-    request = build_request(loaded.config, session=session, again=True, force=False)
+    request = build_request(source.config, session=session, again=True, force=False)
     run_id = launch_and_print([node], replace(request, drill=fault.name, grace_s=GRACE_S))
     run = _until_raised(node, run_id, fault)
     # Judge the state before the stop: a stalled run is no longer stalled once it is stopped.

@@ -254,10 +254,10 @@ def _evaluate(
     runs = [run for run, _ in snapshots]
     with connect(node) as connection:
         engine = remote_evaluation.engine_of(runs[0], node, connection, print_status)
-    planned = remote_evaluation.plan(request, runs, node, engine)
+    job = remote_evaluation.plan(request, runs, node, engine)
     if options.end:
-        outcome = "was ended, its files were removed" if remote_evaluation.cancel(planned) else "was not started"
-        print_status(f"{planned.name} {outcome} on {node.name}.")
+        outcome = "was ended, its files were removed" if remote_evaluation.cancel(job) else "was not started"
+        print_status(f"{job.name} {outcome} on {node.name}.")
         return
     for run in runs:
         print_status(
@@ -265,24 +265,24 @@ def _evaluate(
         )
     if not options.force:
         remote_evaluation.refuse_without_memory(*snapshots[0])
-    with _detach_on_interrupt(planned):
-        result = remote_evaluation.wait_for(planned, print_status)
+    with _detach_on_interrupt(job):
+        result = remote_evaluation.wait_for(job, print_status)
         if result.code != 0:
-            raise remote_evaluation.failure(planned, result.code) or Exit(result.code or FAILED)
-        target = options.to.expanduser() if options.to else Path(planned.run_id) / planned.name
-        _download_results(planned, result, target, options.yes)
+            raise remote_evaluation.failure(job, result.code) or Exit(result.code or FAILED)
+        target = options.to.expanduser() if options.to else Path(job.run_id) / job.name
+        _download_results(job, result, target, options.yes)
     _show(target, name, options.json)
 
 
-def _download_results(planned: EvaluationJob, result: JobResult, target: Path, yes: bool) -> None:
+def _download_results(job: EvaluationJob, result: JobResult, target: Path, yes: bool) -> None:
     size = cleanup.format_bytes(result.size)
     if result.size > ASK_ABOVE_BYTES and not yes and not confirm(f"The result has {size}. Copy it?"):
-        raise PreflightRefused(f"The result has {size} and stays on {planned.node.name}.", "Add --yes.")
+        raise PreflightRefused(f"The result has {size} and stays on {job.node.name}.", "Add --yes.")
     try:
-        paths = remote_evaluation.download(planned, result, target, print_status)
+        paths = remote_evaluation.download(job, result, target, print_status)
     except OSError as error:
         raise ConfigError(f"{target} cannot be written: {error.strerror or error}.", "Choose another --to.") from None
-    if planned.name.startswith("publish"):  # the folder is temporary, and the file's own name is printed later
+    if job.name.startswith("publish"):  # the folder is temporary, and the file's own name is printed later
         return
     print_status(f"{_format_names(paths)}, {size}, in {target}")
     for path in (path for path in paths if path.suffix == ".html"):
@@ -303,14 +303,14 @@ def _show(folder: Path, name: str, json: bool) -> None:
 
 
 @contextmanager
-def _detach_on_interrupt(planned: EvaluationJob) -> Iterator[None]:
+def _detach_on_interrupt(job: EvaluationJob) -> Iterator[None]:
     """Make Ctrl-C leave the evaluation running and print how to return to it."""
     try:
         yield
     except KeyboardInterrupt:
-        command_line = shlex.join(["giblet", *(planned.run_id if word == LAST else word for word in sys.argv[1:])])
+        command_line = shlex.join(["giblet", *(job.run_id if word == LAST else word for word in sys.argv[1:])])
         print_status(
-            f"\nThe evaluation continues on {planned.node.name} without this terminal."
+            f"\nThe evaluation continues on {job.node.name} without this terminal."
             f"\nnext:\n  {command_line}\n  {command_line} --end"
         )
         raise Exit(INTERRUPTED) from None

@@ -181,8 +181,8 @@ def launch(
     def with_options(request: LaunchRequest) -> LaunchRequest:
         return replace_fields(request, when_free=when_free, replace=replace, sbatch=job_options)
 
-    def train(loaded: Loaded) -> LaunchRequest:
-        return with_options(build_request(loaded.config, gpus=gpus, **common))
+    def train(source: Loaded) -> LaunchRequest:
+        return with_options(build_request(source.config, gpus=gpus, **common))
 
     def run_command(cell: Cell) -> LaunchRequest:
         return with_options(own.request(fill_placeholders(words or [], cell), gpus, common))
@@ -199,14 +199,14 @@ def launch(
         else:
             _launch(targets, run_command({}), (), follow, output)
         return
-    loaded = load({})
-    request = train(loaded)
+    source = load({})
+    request = train(source)
     if ensemble or all_folds:
-        _launch_ensemble(targets[0], member_requests(request, ensemble or 1, all_folds), loaded, dry_run, output)
+        _launch_ensemble(targets[0], member_requests(request, ensemble or 1, all_folds), source, dry_run, output)
     elif dry_run:
-        _print_plans(plan_only(targets, request), loaded, output)
+        _print_plans(plan_only(targets, request), source, output)
     else:
-        _launch(targets, request, loaded.notes, follow, output)
+        _launch(targets, request, source.notes, follow, output)
 
 
 class _Output:
@@ -268,8 +268,8 @@ def _sbatch_options(partition: str | None, time: str | None, more: Sequence[str]
     """Return the options of a Slurm job that the command line names."""
     if time is not None and not re.fullmatch(TIME_LIMIT, time):
         raise ConfigError(f"--time {time} is no time limit.", "For example: --time 24:00:00, or 2-12:00:00 with days.")
-    named = (("partition", partition), ("time", time))
-    return (*(f"{key}={value}" for key, value in named if value is not None), *more)
+    pairs = (("partition", partition), ("time", time))
+    return (*(f"{key}={value}" for key, value in pairs if value is not None), *more)
 
 
 def _launch(
@@ -281,24 +281,24 @@ def _launch(
     printer = ProgressPrinter()
     try:
         run_id = launch_and_print(targets, request, output.run_id)
-        begun = await_first_step(targets[0], run_id, printer)
+        snapshot = await_first_step(targets[0], run_id, printer)
     finally:
         output.started()
-    print_status(next_commands(run_id, live=begun.health.live))
+    print_status(next_commands(run_id, live=snapshot.health.live))
     if follow:
         raise Exit(follow_and_print(targets[0], run_id, printer))
 
 
 def _launch_ensemble(
-    node: Node, requests: Sequence[LaunchRequest], loaded: Loaded, dry_run: bool, output: _Output
+    node: Node, requests: Sequence[LaunchRequest], source: Loaded, dry_run: bool, output: _Output
 ) -> None:
     """Start all members and wait for their first steps; a dry run prints the first and how the others differ."""
     plans = plan_only([node], requests[0])
     check_capacity(plans[0], requests)
-    for line in loaded.notes:
+    for line in source.notes:
         print_status(line)
     if dry_run:
-        _print_plans(plans, loaded, output, requests[1:])
+        _print_plans(plans, source, output, requests[1:])
         return
     run_ids: list[str] = []
     try:
@@ -368,12 +368,12 @@ def _print_command_plan(plan: LaunchPlan, output: _Output) -> None:
 
 
 def _print_plans(
-    plans: Sequence[LaunchPlan], loaded: Loaded, output: _Output, others: Sequence[LaunchRequest] = ()
+    plans: Sequence[LaunchPlan], source: Loaded, output: _Output, others: Sequence[LaunchRequest] = ()
 ) -> None:
     """Print everything that would be done: provenance, files, script, command line, resolved configuration."""
     for plan in plans:
         print_findings(plan.findings, print_status)
-    for line in (*plan_notes(plans), *config_changes(loaded)):
+    for line in (*plan_notes(plans), *config_changes(source)):
         print_status(line)
     for plan in plans:
         if len(plans) > 1:

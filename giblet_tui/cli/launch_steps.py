@@ -155,10 +155,10 @@ def await_first_step(node: Node, run_id: str, printer: ProgressPrinter) -> RunSn
         return first_step.await_first_step(node, connection, run_id, print_news)
 
 
-def config_changes(loaded: Loaded) -> list[str]:
+def config_changes(source: Loaded) -> list[str]:
     """Return the loader's notes, the difference from the last run of this name, and where each key comes from."""
-    own_keys = [f"# {key}: from {file}" for key, file in loaded.provenance.items() if file != "base.yaml"]
-    return [*loaded.notes, *diff_from_last_run(loaded.config), *own_keys]
+    own_keys = [f"# {key}: from {file}" for key, file in source.provenance.items() if file != "base.yaml"]
+    return [*source.notes, *diff_from_last_run(source.config), *own_keys]
 
 
 def diff_from_last_run(config: Config) -> list[str]:

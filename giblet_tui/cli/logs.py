@@ -93,12 +93,12 @@ def _select_nodes(node: Node, run_id: str, on: str | None) -> list[Node]:
     run_nodes = find_run.all_nodes(run) if run is not None else [node]
     if on is None:
         return run_nodes
-    selected = [part for part in run_nodes if part.name == on]
-    if not selected:
+    nodes_of_name = [part for part in run_nodes if part.name == on]
+    if not nodes_of_name:
         raise ConfigError(
             f"{run_id} does not run on {on}.", f"It runs on {', '.join(part.name for part in run_nodes)}."
         )
-    return selected
+    return nodes_of_name
 
 
 class _LogPrinter:

@@ -172,11 +172,11 @@ def doctor(
     runs of its name.
     """
     node = nodes.resolve(name)
-    loaded = None if config is None else configs.read(config, ())
+    source = None if config is None else configs.read(config, ())
     with connect(node) as connection:
         if not json:
             print_data(f"{style('✔', 'green')} reached: {node.name} ({node.host}) by {node.transport}")
-        findings = _findings(node, connection, None if loaded is None else loaded.config)
+        findings = _findings(node, connection, None if source is None else source.config)
     if json:
         show_json(doctor_json(node, findings))
     else:
@@ -205,7 +205,7 @@ def print_findings(findings: Sequence[Finding], write: Callable[[str], None]) ->
 
 def remember(node: Node) -> None:
     """Add a host of the ssh config that was used to nodes.yaml, and print that."""
-    if node.name not in {listed.name for listed in nodes.known_nodes()}:
+    if node.name not in {known_node.name for known_node in nodes.known_nodes()}:
         print_status(f"{node.name}, a host of {nodes.ssh_config_file()}, is now in {nodes.add(node)}.")
 
 

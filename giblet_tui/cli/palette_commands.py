@@ -50,7 +50,7 @@ def argv(words: Sequence[str]) -> list[str]:
     return [sys.executable, "-c", PROGRAM, *words]
 
 
-def output(words: Sequence[str], show: Callable[[str], None], closed: threading.Event) -> None:
+def output(words: Sequence[str], show: Callable[[str], None], end: threading.Event) -> None:
     """Run a command and call `show` with each line that it prints, messages and data in their order.
 
     There is no time limit: an evaluation takes minutes. The command ends early once `closed` is set; what it began on a
@@ -61,14 +61,14 @@ def output(words: Sequence[str], show: Callable[[str], None], closed: threading.
         argv(words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
     ) as process:
         assert process.stdout is not None
-        threading.Thread(target=_terminate_when, args=(closed, process), daemon=True).start()
+        threading.Thread(target=_terminate_when, args=(end, process), daemon=True).start()
         for line in process.stdout:
             show(line.decode("utf-8", "replace").rstrip("\r\n"))
-    closed.set()
+    end.set()
 
 
-def _terminate_when(closed: threading.Event, process: subprocess.Popen[bytes]) -> None:
-    closed.wait()
+def _terminate_when(end: threading.Event, process: subprocess.Popen[bytes]) -> None:
+    end.wait()
     if process.poll() is None:
         process.terminate()
 

@@ -57,8 +57,8 @@ def parse_and_run(words: Sequence[str]) -> int:
     try:
         code = typer.main.get_command(program).main(args=list(words), prog_name="giblet", standalone_mode=False)
     except typer.TyperException as error:
-        mistyped = typographic_error(words)
-        return report_failure(mistyped) if mistyped else report_usage_error(error)
+        typo = typographic_error(words)
+        return report_failure(typo) if typo else report_usage_error(error)
     except typer.Abort:
         return FAILED
     return code if isinstance(code, int) else OK

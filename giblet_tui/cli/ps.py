@@ -111,10 +111,10 @@ def _list_runs(
 
 def _fleet(names: Sequence[str] | None, cached: bool, all_users: bool) -> Fleet:
     """Return the nodes of these names (default: all) with their runs, from the cache or from the nodes themselves."""
-    selected = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
+    watched_nodes = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
     if not cached:
         from giblet_tui.monitor import find_run  # --cached opens no connection, and must not pay for one
 
-        return find_run.observe(selected, all_users=all_users)
-    node_names = {node.name for node in selected}
+        return find_run.observe(watched_nodes, all_users=all_users)
+    node_names = {node.name for node in watched_nodes}
     return Fleet(nodes=tuple(node for node in cache.load().nodes if node.node in node_names))

@@ -33,8 +33,8 @@ def run() -> None:
         with shared():
             sys.exit(_carry_out(sys.argv[1:]))
     except GibletError as error:
-        mistyped = typographic_error(sys.argv[1:]) if isinstance(error, ConfigError) else None
-        sys.exit(report_failure(mistyped or error))
+        typo = typographic_error(sys.argv[1:]) if isinstance(error, ConfigError) else None
+        sys.exit(report_failure(typo or error))
     except ClosedPipe:
         for stream in closed_pipes():
             _discard(stream)

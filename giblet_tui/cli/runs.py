@@ -70,25 +70,25 @@ def verdict(
     Exit code 1 if a criterion failed.
     """
     run = find(name)
-    judged = formatting.verdict(run)
+    run_verdict = formatting.verdict(run)
     if run.config is None and (unread := unreadable_of(run)[0]):
         raise unread[0]
     print_unreadable(run)
-    if run.run.foreign and judged is None:
+    if run.run.foreign and run_verdict is None:
         raise DataError(
             f"{run.run.run_id} has no criteria to be compared with, because {run.run.foreign}.",
             f"giblet why {run.run.run_id}",
         )
-    if judged is None:
+    if run_verdict is None:
         raise DataError(
             f"{run.run.run_id} has no success criteria.",
             "Add some under `criteria:` in its configuration, as configs/demo.yaml does.",
         )
     if json:
-        show_json(verdict_json(run.run.run_id, judged))
+        show_json(verdict_json(run.run.run_id, run_verdict))
     else:
-        print_data("\n".join(formatting.verdict_lines(judged, run.health)))
-    if reaches_level(judged.status, fail_on):
+        print_data("\n".join(formatting.verdict_lines(run_verdict, run.health)))
+    if reaches_level(run_verdict.status, fail_on):
         raise Exit(RunFailed.exit_code)
 
 

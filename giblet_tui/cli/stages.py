@@ -126,9 +126,9 @@ def _print_estimate(plan: PromotionPlan, others: list[RunSnapshot], json: bool) 
     for other in others:
         print_status(f"would supersede {other.run.run_id} on {other.run.node} ({other.health.state})")
     if json:
-        superseded = [other.run.run_id for other in others]
+        other_ids = [other.run.run_id for other in others]
         config = to_mapping(plan.target.config)
-        show_json({"schema": SCHEMA, "started": False, "supersedes": superseded, "config": config})
+        show_json({"schema": SCHEMA, "started": False, "supersedes": other_ids, "config": config})
     else:
         print_data(dump(plan.target.config).rstrip())
 

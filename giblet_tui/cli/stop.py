@@ -58,9 +58,9 @@ def stop(
     """
     if not names and not stale:
         raise ConfigError("No run was named.", "giblet stop RUN, giblet stop @last, or giblet stop --stale")
-    selected, errors = (_stale_runs(names or (), yes), []) if stale else _named_runs(names or (), yes)
+    targets, errors = (_stale_runs(names or (), yes), []) if stale else _named_runs(names or (), yes)
     try:
-        _stop_all(selected, errors, grace, force, json)
+        _stop_all(targets, errors, grace, force, json)
     except KeyboardInterrupt:
         print_status("\nThe node finishes what was begun. To see how it ended, repeat the stop.")
         raise Exit(INTERRUPTED) from None
@@ -76,12 +76,12 @@ def stop_run(run_id: str, report: Report) -> str:
 
 
 def _stop_all(
-    selected: Sequence[tuple[Node, str]], errors: Sequence[GibletError], grace: float | None, force: bool, json: bool
+    targets: Sequence[tuple[Node, str]], errors: Sequence[GibletError], grace: float | None, force: bool, json: bool
 ) -> None:
     """Stop run after run, whatever happens to the others. Raises TargetNotReached for survivors before other errors."""
     results: list[StopResult] = []
     all_errors = list(errors)
-    for node, run_id in selected:
+    for node, run_id in targets:
         try:
             result = _stop_one(node, run_id, grace, force)
         except GibletError as error:
@@ -118,7 +118,7 @@ def _stop_on(node: Node, run_id: str, grace: float | None, force: bool, report: 
 
 def _named_runs(names: Sequence[str], yes: bool) -> tuple[list[tuple[Node, str]], list[GibletError]]:
     """Return the confirmed runs on each of their nodes, and the errors of those whose node cannot be reached."""
-    selected: list[tuple[Node, str]] = []
+    runs: list[tuple[Node, str]] = []
     errors: list[GibletError] = []
     for node, run_id in find_run.locate_all(names, print_status):
         try:
@@ -127,8 +127,8 @@ def _named_runs(names: Sequence[str], yes: bool) -> tuple[list[tuple[Node, str]]
             errors.append(type(error)(f"{run_id} was not stopped: {error.message}", error.remedy))
             continue
         _confirm_production(run, yes)
-        selected += [(part, run_id) for part in find_run.all_nodes(run)]
-    return selected, errors
+        runs += [(part, run_id) for part in find_run.all_nodes(run)]
+    return runs, errors
 
 
 def _last_known_run(node: Node, run_id: str) -> RunSnapshot:
@@ -136,10 +136,10 @@ def _last_known_run(node: Node, run_id: str) -> RunSnapshot:
     try:
         return find_run.fetch_run(node, run_id)
     except Unreachable:
-        cached = cache.load().run(run_id)
-        if cached is None or len(cached.run.nodes) < 2:
+        last_snapshot = cache.load().run(run_id)
+        if last_snapshot is None or len(last_snapshot.run.nodes) < 2:
             raise
-        return cached
+        return last_snapshot
 
 
 def _confirm_production(run: RunSnapshot, yes: bool) -> None:

@@ -37,16 +37,16 @@ def wait(
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     runs = find_run.locate_all(names, print_status, all_users=True)
-    ended = []
+    ended_runs = []
     try:
         for node, run_id in runs:
             *_, last = follow(node, run_id, deadline)
-            ended.append(last.run)
+            ended_runs.append(last.run)
             if last.run and not json:
                 print_result(last.run)
     except KeyboardInterrupt:
         print_status("\nThe runs continue.")
         raise Exit(INTERRUPTED) from None
     if json:
-        show_json({"schema": SCHEMA, "runs": [run_json(run) for run in ended if run]})
-    raise Exit(max(result_code(run) if run else FAILED for run in ended))
+        show_json({"schema": SCHEMA, "runs": [run_json(run) for run in ended_runs if run]})
+    raise Exit(max(result_code(run) if run else FAILED for run in ended_runs))

@@ -222,13 +222,13 @@ class AgentSession:
         )
 
     def _ended(self, starting: bool) -> GibletError:
-        printed = sanitize(bytes(self._buffer[-200:]).decode("utf-8", "replace")).strip()
+        output = sanitize(bytes(self._buffer[-200:]).decode("utf-8", "replace")).strip()
         exit_reason = sanitize(self._pipe.exit_reason())
         if not starting:
             return Unreachable(
                 f"The connection to {self._node} broke off{exit_reason and f' ({exit_reason})'}.", "Try again."
             )
-        is_startup_file = _STARTUP_FILE.search(f"{exit_reason} {printed}")
+        is_startup_file = _STARTUP_FILE.search(f"{exit_reason} {output}")
         if _READ_BY_OTHERS.search(exit_reason):
             return self._input_taken()
         if _NO_PYTHON.search(exit_reason) or ("not found" in exit_reason and not is_startup_file):
@@ -247,7 +247,7 @@ class AgentSession:
                 "Let the file return at once where no person types (bash, as its first line: "
                 "case $- in *i*) ;; *) return ;; esac). Then this prints ok: ssh NODE 'echo ok'",
             )
-        details = "; ".join(part for part in (exit_reason, printed and f"it printed: {printed}") if part)
+        details = "; ".join(part for part in (exit_reason, output and f"it printed: {output}") if part)
         return Unreachable(
             f"The login shell of {self._node} ended before giblet's agent began{details and f' ({details})'}.",
             "See what this prints: ssh NODE 'echo ok'. If it prints no ok, either a start-up file (~/.bashrc and the"

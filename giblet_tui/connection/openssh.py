@@ -93,8 +93,8 @@ class OpenSSHConnection(AgentConnection):
 
     def _check_link(self) -> None:
         """Run a command that does nothing. Frozen, cut off or gone, the node gives no answer within PROBE_LIMIT_S."""
-        completed = _run([*self._ssh, "-T", "--", self._host, "exit 0"], PROBE_LIMIT_S)
-        if completed is None or completed[0] == SSH_FAILED:
+        result = _run([*self._ssh, "-T", "--", self._host, "exit 0"], PROBE_LIMIT_S)
+        if result is None or result[0] == SSH_FAILED:
             self.close()
             raise self._lost()
 
@@ -107,9 +107,9 @@ class OpenSSHConnection(AgentConnection):
         values = dict(line.partition(" ")[::2] for line in answer.stdout.splitlines())
         # Older versions of ssh do not know these: they are named only where the configuration does.
         self._ssh += [f"-o{name}={value}" for name, value in _OF_COMMANDS.items() if values.get(name, value) != value]
-        configured = values.get("connecttimeout", "none")
-        if configured.isdigit() and configured != "0":
-            return float(configured)
+        limit = values.get("connecttimeout", "none")
+        if limit.isdigit() and limit != "0":
+            return float(limit)
         self._ssh.append(f"-oConnectTimeout={CONNECT_LIMIT_S}")
         return float(CONNECT_LIMIT_S)
 
@@ -118,14 +118,14 @@ class OpenSSHConnection(AgentConnection):
         asking = login_prompts.has_prompt_handler()
         batch = "no" if asking else "yes"
         command = [*self._ssh, "-oControlMaster=yes", f"-oBatchMode={batch}", "-T", "--", self._host, "exit 0"]
-        completed = _run(
+        result = _run(
             command, ANSWER_LIMIT_S if asking else self._connect_timeout_s + LOGIN_LIMIT_S, own_session=not asking
         )
-        if completed is None:
+        if result is None:
             raise Unreachable(
                 f"{self.node_name} did not let us in in time.", f"See that this works: {self._manual_command()}"
             )
-        code, stderr_text = completed
+        code, stderr_text = result
         if code != SSH_FAILED and (self._folder / "s").exists():
             return
         why = stderr_text.strip().splitlines()[-1] if stderr_text.strip() else f"ssh ended with code {code}"
@@ -144,8 +144,8 @@ class OpenSSHConnection(AgentConnection):
 
 def has_master(node: Node) -> bool:
     """Return True if the configuration of a node names a master connection, and it is up."""
-    completed = _run(["ssh", *_config_option(node), *_ASK_MASTER, node.host], PROBE_LIMIT_S)
-    return completed is not None and completed[0] == 0
+    result = _run(["ssh", *_config_option(node), *_ASK_MASTER, node.host], PROBE_LIMIT_S)
+    return result is not None and result[0] == 0
 
 
 def _config_option(node: Node) -> list[str]:

@@ -123,14 +123,14 @@ class SSHConnection(AgentConnection):
         with self._probe_lock:
             if time.monotonic() - self._heard_at < 1.0:
                 return
-            answered = threading.Event()
+            answer = threading.Event()
 
             def ask() -> None:
                 self._transport.global_request("keepalive@openssh.com", wait=True)
-                answered.set()
+                answer.set()
 
             threading.Thread(target=ask, daemon=True).start()
-            if not answered.wait(PROBE_LIMIT_S) or not self._transport.is_active():
+            if not answer.wait(PROBE_LIMIT_S) or not self._transport.is_active():
                 self.close()
                 raise self._lost()
             self._heard_at = time.monotonic()
@@ -148,10 +148,10 @@ class _ChannelPipe:
     """A command on a channel. Standard error is read too, because it would block the command unread."""
 
     def __init__(
-        self, channel: paramiko.Channel, lost: Callable[[], Unreachable], check_link: Callable[[], None]
+        self, channel: paramiko.Channel, loss_error: Callable[[], Unreachable], check_link: Callable[[], None]
     ) -> None:
         self._channel = channel
-        self._lost = lost
+        self._lost = loss_error
         self._check_link = check_link
         self._stderr = bytearray()
 
@@ -204,10 +204,10 @@ class _ChannelPipe:
 @contextmanager
 def within(transport: paramiko.Transport, limit_s: float, node_name: str, stage: str) -> Iterator[None]:
     """Close the transport if the block takes too long; turn any failure in it into Unreachable that names the stage."""
-    fired = threading.Event()
+    timeout = threading.Event()
 
     def end() -> None:
-        fired.set()
+        timeout.set()
         transport.close()
 
     timer = threading.Timer(limit_s, end)
@@ -216,7 +216,7 @@ def within(transport: paramiko.Transport, limit_s: float, node_name: str, stage:
     try:
         yield
     except Exception as error:  # paramiko raises many kinds, bare Exception among them
-        if fired.is_set() or isinstance(error, TimeoutError):
+        if timeout.is_set() or isinstance(error, TimeoutError):
             raise Unreachable(
                 f"{node_name} did not answer within {limit_s:.0f} s when asked to {stage}.",
                 "See whether `ssh` still reaches it, and how loaded it is.",

@@ -89,9 +89,9 @@ def _offer(
     keys: Iterator[tuple[str, paramiko.PKey]],
     files: _KeyFiles,
 ) -> None:
-    tried: list[str] = []
+    offers: list[str] = []
     for name, key in keys if config.offers_keys else ():
-        tried.append(name)
+        offers.append(name)
         try:
             if methods := transport.auth_publickey(config.user, key):
                 _answer(transport, config, methods)
@@ -99,13 +99,13 @@ def _offer(
         except paramiko.BadAuthenticationType as error:
             return _answer(transport, config, error.allowed_types)
         except paramiko.AuthenticationException:
-            if not transport.is_active() and len(tried) == 1:  # after more tries, it hung up on our keys
+            if not transport.is_active() and len(offers) == 1:  # after more tries, it hung up on our keys
                 raise Unreachable(
                     f"The connection to {config.where} broke off during the login.", "Try again."
                 ) from None
             if not transport.is_active():
                 raise LoginRefused(
-                    f"{config.where} hung up after it was offered {len(tried)} keys: {', '.join(tried)}.",
+                    f"{config.where} hung up after it was offered {len(offers)} keys: {', '.join(offers)}.",
                     f"Name the right one in the `Host` block of {config.alias} in the ssh config: IdentityFile KEY, and"
                     " IdentitiesOnly yes.",
                 ) from None
@@ -115,7 +115,7 @@ def _offer(
         except paramiko.BadAuthenticationType as error:  # the server has no questions
             if PASSWORD in error.allowed_types:
                 return _ask_password(transport, config)
-    raise _refused(config, node, tried, files)
+    raise _refused(config, node, offers, files)
 
 
 def _answer(transport: paramiko.Transport, config: HostConfig, methods: list[str]) -> None:
@@ -159,25 +159,25 @@ def _ask(transport: paramiko.Transport, config: HostConfig) -> None:
         raise NotLetIn(f"{config.where} did not take the answer.", "Try again with a new code.") from None
 
 
-def _refused(config: HostConfig, node: Node, tried: list[str], files: _KeyFiles) -> LoginRefused:
+def _refused(config: HostConfig, node: Node, offers: list[str], files: _KeyFiles) -> LoginRefused:
     """Return the refusal. The system's ssh may try only what was not offered yet: each refused key counts there."""
-    offered = f"it was offered {', '.join(tried)}" if tried else "there was no key to offer"
+    history = f"it was offered {', '.join(offers)}" if offers else "there was no key to offer"
     option = f"-F {node.ssh_config} " if node.ssh_config else ""
     if not config.offers_keys:
         remedy = "The ssh config allows it no keys (PubkeyAuthentication, PreferredAuthentications)."
     elif files.locked:
         remedy = f"Unlock a key first: ssh-add {files.locked[0]}"
-    elif tried:
+    elif offers:
         remedy = f"Put a key of yours there: ssh-copy-id {option}{config.alias}"
     else:
         remedy = f"Make a key (ssh-keygen -t ed25519), then put it there: ssh-copy-id {option}{config.alias}"
-    kind = KeysRefused if files.unreadable or not (tried or files.locked) else LoginRefused
-    return kind(f"{config.where} does not let us in: {offered}.", remedy)
+    kind = KeysRefused if files.unreadable or not (offers or files.locked) else LoginRefused
+    return kind(f"{config.where} does not let us in: {history}.", remedy)
 
 
-def _no_keys_wanted(config: HostConfig, allowed: list[str]) -> KeysRefused:
+def _no_keys_wanted(config: HostConfig, methods: list[str]) -> KeysRefused:
     return KeysRefused(
-        f"{config.where} wants {', '.join(allowed) or 'nothing that it names'}; giblet logs in with keys and answers.",
+        f"{config.where} wants {', '.join(methods) or 'nothing that it names'}; giblet logs in with keys and answers.",
         BY_OPENSSH,
     )
 
@@ -189,24 +189,24 @@ def _keys(config: HostConfig, agent: paramiko.agent.AgentSSH, rest: _KeyFiles) -
         rest: receives the files that cannot be offered.
     """
     files = [path for path in config.identity_files if path.is_file()]
-    named = {blob for path in config.identity_files for blob in [_public_blob(path)] if blob}
-    agent_keys = sorted(agent.get_keys(), key=lambda key: key.asbytes() not in named)
+    file_blobs = {blob for path in config.identity_files for blob in [_public_blob(path)] if blob}
+    agent_keys = sorted(agent.get_keys(), key=lambda key: key.asbytes() not in file_blobs)
     for agent_key in agent_keys:
-        if agent_key.asbytes() in named or not config.identities_only:
+        if agent_key.asbytes() in file_blobs or not config.identities_only:
             yield f"the agent's key {agent_key.fingerprint}", agent_key
-    offered = {agent_key.asbytes() for agent_key in agent_keys}
+    agent_blobs = {agent_key.asbytes() for agent_key in agent_keys}
     for path in files:
         try:
             key = paramiko.PKey.from_path(path)
         except (TypeError, paramiko.PasswordRequiredException):  # the former from the library below paramiko
-            if _public_blob(path) not in offered:
+            if _public_blob(path) not in agent_blobs:
                 rest.locked.append(str(path))
             continue
         except Exception:  # not a key that can be read: from_path raises what its parsers raise
             if _public_blob(path) is not None and path.suffix != ".pub":
                 rest.unreadable.append(str(path))
             continue
-        if key.asbytes() not in offered:
+        if key.asbytes() not in agent_blobs:
             yield str(path), key
 
 

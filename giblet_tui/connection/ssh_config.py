@@ -162,7 +162,7 @@ def _ask_ssh(host: str, config_file: Path | None, options: tuple[str, ...]) -> d
     """Return every value that `ssh -G` prints, by directive in lower case."""
     config_option = ("-F", str(config_file)) if config_file else ()
     try:
-        completed = subprocess.run(
+        result = subprocess.run(
             ["ssh", "-G", *config_option, *options, "--", host],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -176,17 +176,17 @@ def _ask_ssh(host: str, config_file: Path | None, options: tuple[str, ...]) -> d
         ) from None
     except subprocess.TimeoutExpired:
         raise ConfigError(f"`ssh -G {host}` did not answer within {_LOOKUP_LIMIT_S:.0f} s.") from None
-    if FORKS in completed.stderr.decode("utf-8", "replace") and STAYS not in options:
+    if FORKS in result.stderr.decode("utf-8", "replace") and STAYS not in options:
         return _ask_ssh(host, config_file, (*options, STAYS))
-    if completed.returncode != 0:
-        error_lines = completed.stderr.decode("utf-8", "replace").strip().splitlines()
+    if result.returncode != 0:
+        error_lines = result.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = sanitize(error_lines[0]) if error_lines else "no reason given"
         option = f"-F {config_file} " if config_file else ""
         raise ConfigError(
             f"ssh rejects its configuration for {host}: {reason.rstrip('.')}.", f"See the same: ssh -G {option}{host}"
         )
     values: dict[str, list[str]] = {}
-    for line in completed.stdout.decode("utf-8", "replace").splitlines():
+    for line in result.stdout.decode("utf-8", "replace").splitlines():
         key, _, value = line.partition(" ")
         values.setdefault(key.lower(), []).append(value)
     return values

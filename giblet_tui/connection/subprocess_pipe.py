@@ -18,8 +18,8 @@ SSH_FAILED = 255
 class SubprocessPipe:
     """Standard input and output of a child. lost: creates the error to raise when the child, `ssh`, lost its link."""
 
-    def __init__(self, argv: Sequence[str], lost: Callable[[], Unreachable] | None = None) -> None:
-        self._lost = lost
+    def __init__(self, argv: Sequence[str], loss_error: Callable[[], Unreachable] | None = None) -> None:
+        self._lost = loss_error
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._process = subprocess.Popen(
             argv,

@@ -40,14 +40,14 @@ def connect_by_ssh(node: Node) -> AgentConnection:
     A person may have opened a master connection with a code or a password that giblet does not have: where keys are
     refused, it is used, and nothing is remembered, because it will close.
     """
-    remembered = recall(node)
-    if remembered is not None:
+    memory = recall(node)
+    if memory is not None:
         try:
             connection = OpenSSHConnection(node)
         except GibletError:
             _path(node).unlink(missing_ok=True)  # what was true may have changed: next time both are tried
             raise
-        _report(node, remembered)
+        _report(node, memory)
         return connection
     from giblet_tui.connection.ssh import SSHConnection
 
@@ -64,11 +64,11 @@ def connect_by_ssh(node: Node) -> AgentConnection:
 def recall(node: Node) -> RememberedTransport | None:
     """Return what is remembered for the node as it is configured now."""
     try:
-        remembered = msgspec.json.decode(_path(node).read_bytes(), type=RememberedTransport)
+        memory = msgspec.json.decode(_path(node).read_bytes(), type=RememberedTransport)
     except (OSError, msgspec.MsgspecError):
         return None
-    is_same = (remembered.host, remembered.ssh_config) == (node.host, node.ssh_config)
-    return remembered if is_same else None
+    is_same = (memory.host, memory.ssh_config) == (node.host, node.ssh_config)
+    return memory if is_same else None
 
 
 def _fall_back(node: Node, error: GibletError) -> AgentConnection:
@@ -80,19 +80,19 @@ def _fall_back(node: Node, error: GibletError) -> AgentConnection:
             error.message = f"{error.message} {second.message}"
             error.remedy = second.remedy
         raise error from None
-    remembered = RememberedTransport(host=node.host, ssh_config=node.ssh_config, reason=error.message)
-    _save(node, remembered)
-    _report(node, remembered)
+    memory = RememberedTransport(host=node.host, ssh_config=node.ssh_config, reason=error.message)
+    _save(node, memory)
+    _report(node, memory)
     return connection
 
 
-def _report(node: Node, remembered: RememberedTransport) -> None:
+def _report(node: Node, memory: RememberedTransport) -> None:
     """Report the choice once."""
-    if not remembered.is_reported and send_notice(
-        f"{node.name} is reached by the system's ssh, since giblet's own client cannot: {sanitize(remembered.reason)}"
+    if not memory.is_reported and send_notice(
+        f"{node.name} is reached by the system's ssh, since giblet's own client cannot: {sanitize(memory.reason)}"
         " To choose that yourself: `transport: openssh` for the node in nodes.yaml."
     ):
-        _save(node, msgspec.structs.replace(remembered, is_reported=True))
+        _save(node, msgspec.structs.replace(memory, is_reported=True))
 
 
 def _path(node: Node) -> Path:
@@ -100,10 +100,10 @@ def _path(node: Node) -> Path:
     return Path(base).expanduser() / "giblet" / "transports" / f"{node.name}.json"
 
 
-def _save(node: Node, remembered: RememberedTransport) -> None:
+def _save(node: Node, memory: RememberedTransport) -> None:
     """Write the memory; a full or read-only disk is ignored."""
     try:
         _path(node).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(_path(node), msgspec.json.encode(remembered), private=True)
+        replace_file(_path(node), msgspec.json.encode(memory), private=True)
     except OSError:
         pass

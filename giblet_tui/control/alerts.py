@@ -34,8 +34,8 @@ def answer(
     node: Node, connection: Connection, run_id: str, alerts: Sequence[Alert], snooze_s: float | None, by: str
 ) -> None:
     """Acknowledge alerts, or snooze them for snooze_s seconds (0 wakes them). Raises the node's refusal."""
-    answered = [{"alert": alert.seq, "name": alert.name} for alert in alerts]
-    arguments = {"workdir": node.workdir, "run_id": run_id, "alerts": answered, "snooze_s": snooze_s, "by": by}
+    answers = [{"alert": alert.seq, "name": alert.name} for alert in alerts]
+    arguments = {"workdir": node.workdir, "run_id": run_id, "alerts": answers, "snooze_s": snooze_s, "by": by}
     connection.call("answer", arguments, AlertReply)
 
 

@@ -90,8 +90,8 @@ def format_bytes(n_bytes: float) -> str:
 
 def _needs(node: Node) -> dict[str, Any]:
     """Return what the node cannot know: our version, and which of its runs were promoted on other nodes."""
-    promoted = {run.run.promotion.from_run: run.run.run_id for run in cache.load().runs() if run.run.promotion}
-    return {"workdir": node.workdir, "keep": environment_key(), "promoted": promoted}
+    next_runs = {run.run.promotion.from_run: run.run.run_id for run in cache.load().runs() if run.run.promotion}
+    return {"workdir": node.workdir, "keep": environment_key(), "promoted": next_runs}
 
 
 def _items(kind: Literal["run", "environment"], uses: Sequence[DiskUse]) -> list[DiskItem]:

@@ -58,8 +58,8 @@ class StopResult(msgspec.Struct, frozen=True, kw_only=True):
         if self.survivors:
             alive = ", ".join(describe_process(process) for process in self.survivors if not process.gone)
             sentences = [f"{self.run_id} cannot be ended: {alive} survives."] if alive else []
-            orphaned = "; ".join(gpu_memory.format_orphaned(p.pid, p.holds) for p in self.survivors if p.gone)
-            sentences += [f"{self.run_id} has ended, but on {self.node} {orphaned}."] if orphaned else []
+            orphan_list = "; ".join(gpu_memory.format_orphaned(p.pid, p.holds) for p in self.survivors if p.gone)
+            sentences += [f"{self.run_id} has ended, but on {self.node} {orphan_list}."] if orphan_list else []
             return " ".join(sentences)
         how = "had ended before" if self.already else f"ended in {self.seconds:.1f} s"
         if self.unproved:
@@ -116,17 +116,17 @@ def stop(
     )
 
 
-def raise_if_survivors(stopped: Sequence[StopResult]) -> None:
+def raise_if_survivors(results: Sequence[StopResult]) -> None:
     """Raise TargetNotReached, which names each survivor by its pid, if anything survived."""
-    failed = [result for result in stopped if result.survivors]
-    if failed:
+    failures = [result for result in results if result.survivors]
+    if failures:
         remedies = []
-        if any(not survivor.gone for result in failed for survivor in result.survivors):
+        if any(not survivor.gone for result in failures for survivor in result.survivors):
             remedies.append(STUCK)
-        holds = [share for result in failed for survivor in result.survivors for share in survivor.holds]
+        holds = [share for result in failures for survivor in result.survivors for share in survivor.holds]
         if holds:
             remedies.append(gpu_memory.advice(holds))
-        raise TargetNotReached(" ".join(result.sentence for result in failed), " ".join(remedies))
+        raise TargetNotReached(" ".join(result.sentence for result in failures), " ".join(remedies))
 
 
 def probe_resources(node: Node, connection: Connection) -> Resources:
@@ -182,9 +182,9 @@ def stale_reason(run: HeldRun, now: float) -> str:
     now: the node's clock, seconds since 1970.
     """
     record = _record(run, layout.RUN, Run)
-    ended, heartbeat = _record(run, layout.EXIT, Exit), _record(run, layout.HEARTBEAT, Heartbeat)
+    exit_record, heartbeat = _record(run, layout.EXIT, Exit), _record(run, layout.HEARTBEAT, Heartbeat)
     pids = _processes(run)
-    if ended is not None:
+    if exit_record is not None:
         return f"it has ended, but {_after_its_end(run, pids)}"
     if run.rebooted:
         return "the node rebooted while it ran; its record is still open"

@@ -67,8 +67,8 @@ def run_dashboard(source: SnapshotSource, actions: DashboardActions, initial: Fl
 
     settings = read_settings(settings_path())
     check_keys(settings, binding_ids())
-    for exported in ("COLUMNS", "LINES"):
-        os.environ.pop(exported, None)  # the size at the shell's start would hide every later resize
+    for variable in ("COLUMNS", "LINES"):
+        os.environ.pop(variable, None)  # the size at the shell's start would hide every later resize
     plain = needs_plain_glyphs()
     app = DashboardApp(source, actions, initial, readonly=readonly, settings=settings, plain=plain)
     app.run()

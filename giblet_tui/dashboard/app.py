@@ -157,8 +157,8 @@ class DashboardApp(RunActions):
 
     def action_compare(self) -> None:
         """Compare the chosen run with a marked one, or two marked runs, the older first; more runs as a table."""
-        marked = self._main.marked
-        run_ids = marked if len(marked) == 2 else marked | ({self._main.chosen} - {None})
+        marked_ids = self._main.marked
+        run_ids = marked_ids if len(marked_ids) == 2 else marked_ids | ({self._main.chosen} - {None})
         runs = sorted((r for r in self.fleet.runs() if r.run.run_id in run_ids), key=lambda r: r.run.launched_at)
         if len(runs) == 2:
             self.push_screen(CompareScreen(self.fleet, *(run.run.run_id for run in runs)))

@@ -30,10 +30,13 @@ def system_commands(app: DashboardApp, main: MainScreen) -> Iterator[SystemComma
     yield SystemCommand("choose a theme", "all themes of Textual", app.action_change_theme)
     owners: list[DOMNode] = [app, main, *(main.query_one(kind) for kind in (PaneGrid, RunList, LogTail))]
     run = main.run
-    refused = (*(() if run is not None else NEEDS_RUN), *(() if run and active_alerts(run.alerts) else NEEDS_ALERT))
+    hidden_commands = (
+        *(() if run is not None else NEEDS_RUN),
+        *(() if run and active_alerts(run.alerts) else NEEDS_ALERT),
+    )
     for owner in owners:
         for binding in owner.BINDINGS:
-            if isinstance(binding, Binding) and binding.description and not binding.action.startswith(refused):
+            if isinstance(binding, Binding) and binding.description and not binding.action.startswith(hidden_commands):
                 prefix = "pane: " if binding.action.startswith("show_pane") else ""
                 title = f"{prefix}{binding.description}"
                 yield SystemCommand(title, f"key {key_words(binding.key)}", _runner(app, owner, binding.action))

@@ -125,8 +125,8 @@ def add_packages(
             f"{node.name} uses {python}, which giblet does not change.",
             f"Install there: {python} -m pip install {' '.join(packages)}",
         )
-    named = [_sent(package, node, connection, report) for package in packages]
-    request: dict[str, Any] = _where(node) | {"packages": named}
+    requirements = [_sent(package, node, connection, report) for package in packages]
+    request: dict[str, Any] = _where(node) | {"packages": requirements}
     if wheelhouse is not None:
         wheels = wheelhouses.wheels(wheelhouse)
         request["wheelhouse"] = wheelhouses.send(connection, node.workdir, wheels, report)
@@ -154,10 +154,10 @@ def _built_wheel(folder: Path) -> tuple[str, bytes]:
     """Build the wheel of a package's folder; return its name and content. Raises ConfigError if that fails."""
     with tempfile.TemporaryDirectory(prefix="giblet-wheel-") as out:
         argv = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", out, "--", str(folder)]
-        built = subprocess.run(argv, capture_output=True, text=True)
+        result = subprocess.run(argv, capture_output=True, text=True)
         wheels = list(Path(out).glob("*.whl"))
-        if built.returncode or len(wheels) != 1:
-            last = (built.stderr.strip().splitlines() or ["no wheel was written"])[-1]
+        if result.returncode or len(wheels) != 1:
+            last = (result.stderr.strip().splitlines() or ["no wheel was written"])[-1]
             raise ConfigError(f"{folder} cannot be built as a package: {last}", "It needs a pyproject.toml.")
         return wheels[0].name, wheels[0].read_bytes()
 

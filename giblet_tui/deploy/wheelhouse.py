@@ -27,12 +27,12 @@ def fill(folder: Path, target: WheelTarget, own_wheel: Path, constraints: str, a
         alone: requirements whose own dependencies are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pinned = folder / "constraints.txt"
-    pinned.write_text(constraints)
+    constraints_file = folder / "constraints.txt"
+    constraints_file.write_text(constraints)
     pip = download_argv(folder, target)
-    _download([*pip, "-c", str(pinned), f"giblet[train] @ {own_wheel.resolve().as_uri()}"])
+    _download([*pip, "-c", str(constraints_file), f"giblet[train] @ {own_wheel.resolve().as_uri()}"])
     if alone:
-        _download([*pip, "-c", str(pinned), "--no-deps", *alone])
+        _download([*pip, "-c", str(constraints_file), "--no-deps", *alone])
 
 
 def download_argv(folder: Path, target: WheelTarget) -> list[str]:
@@ -40,15 +40,22 @@ def download_argv(folder: Path, target: WheelTarget) -> list[str]:
     newest = max(target.glibc_minor, OLDEST_GLIBC_MINOR)
     tags = [f"manylinux_2_{minor}_{target.machine}" for minor in range(newest, OLDEST_GLIBC_MINOR - 1, -1)]
     platforms = [word for tag in (*tags, f"manylinux2014_{target.machine}") for word in ("--platform", tag)]
-    fixed = ["--disable-pip-version-check", "--no-input", "--only-binary", ":all:", "--python-version", target.version]
-    return [sys.executable, "-m", "pip", "download", "-q", *fixed, *platforms, "-d", str(folder)]
+    options = [
+        "--disable-pip-version-check",
+        "--no-input",
+        "--only-binary",
+        ":all:",
+        "--python-version",
+        target.version,
+    ]
+    return [sys.executable, "-m", "pip", "download", "-q", *options, *platforms, "-d", str(folder)]
 
 
-def wheels(folder: Path, required: Sequence[str] = ()) -> list[Path]:
+def wheels(folder: Path, requirements: Sequence[str] = ()) -> list[Path]:
     """Return the wheels of a folder, by name. Raises ConfigError naming those of `required` that are missing."""
     paths = sorted(folder.glob("*.whl"))
     present = {_normal(wheel.name.partition("-")[0]) for wheel in paths}
-    missing = [name for name in required if _normal(name) not in present]
+    missing = [name for name in requirements if _normal(name) not in present]
     if not paths or missing:
         raise ConfigError(
             f"{folder} holds no wheel of {', '.join(missing)}." if missing else f"{folder} holds no wheel (*.whl).",
@@ -73,13 +80,13 @@ def send(connection: Connection, workdir: str, paths: Sequence[Path], report: Ca
 
 def _download(argv: Sequence[str]) -> None:
     try:
-        completed = subprocess.run(argv, capture_output=True, text=True, timeout=DOWNLOAD_LIMIT_S, check=False)
+        result = subprocess.run(argv, capture_output=True, text=True, timeout=DOWNLOAD_LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
         raise PreflightRefused("pip did not finish downloading within an hour.", "Run the setup again.") from None
-    if completed.returncode:
+    if result.returncode:
         lines = (
-            [line for line in completed.stderr.splitlines() if "ERROR" in line]
-            or completed.stderr.splitlines()
+            [line for line in result.stderr.splitlines() if "ERROR" in line]
+            or result.stderr.splitlines()
             or ["no output"]
         )
         raise PreflightRefused(

@@ -68,8 +68,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 def nodes_file() -> Path:
     """Return `$GIBLET_NODES`, else giblet/nodes.yaml under `$XDG_CONFIG_HOME` (~/.config)."""
-    if named := os.environ.get("GIBLET_NODES"):
-        return Path(named).expanduser()
+    if path_text := os.environ.get("GIBLET_NODES"):
+        return Path(path_text).expanduser()
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(base).expanduser() / "giblet" / "nodes.yaml"
 
@@ -81,9 +81,9 @@ def ssh_config_file() -> Path:
 
 def known_nodes() -> tuple[Node, ...]:
     """Return `local`, then the nodes of nodes.yaml in its order: the default of commands. Raises ConfigError."""
-    listed = _read_file(nodes_file())
-    local = listed.pop(LOCAL) if LOCAL in listed else _local()
-    return (local, *listed.values())
+    nodes_of_file = _read_file(nodes_file())
+    local = nodes_of_file.pop(LOCAL) if LOCAL in nodes_of_file else _local()
+    return (local, *nodes_of_file.values())
 
 
 def resolve(name: str) -> Node:
@@ -140,9 +140,9 @@ def add(node: Node) -> Path:
 def remove(name: str) -> Path:
     """Remove a node from nodes.yaml; nothing on the node changes. Raises ConfigError if it is not there."""
     path = nodes_file()
-    listed = _read_file(path)
-    if name not in listed:
-        raise ConfigError(f"No node {name!r} in {path}{nearest(name, list(listed)) or '.'}", "giblet node ls")
+    nodes_of_file = _read_file(path)
+    if name not in nodes_of_file:
+        raise ConfigError(f"No node {name!r} in {path}{nearest(name, list(nodes_of_file)) or '.'}", "giblet node ls")
     from giblet_train.schema import yaml_io
 
     text = path.read_text(encoding="utf-8")

@@ -62,7 +62,7 @@ def build_command(
     here: Path,
     cwd: str | None,
     environment: Sequence[str],
-    pushed: Sequence[Path],
+    push_paths: Sequence[Path],
     with_untracked: bool,
     log: str,
     packs: bool = True,
@@ -85,8 +85,8 @@ def build_command(
         raise ConfigError("--untracked is for a directory that is sent; with --cwd none is.", "Leave out one of them.")
     if cwd is not None and not cwd.startswith(("/", "~/")) and cwd != "~":
         raise ConfigError(f"--cwd {cwd} is not a full path on the node.", "Start it with / or ~/.")
-    names = [path.name for path in pushed]
-    for path in pushed:
+    names = [path.name for path in push_paths]
+    for path in push_paths:
         if not path.is_file():
             reason = "it is not a file" if path.exists() else "there is no such file"
             raise ConfigError(f"--push {path}: {reason}.", "Name a file on this machine.")
@@ -95,7 +95,7 @@ def build_command(
     tree = working_tree.find_working_tree(here, with_untracked=with_untracked) if cwd is None else None
     if with_untracked and tree is None:
         raise ConfigError("--untracked: this directory is in no git repository.", "Leave it out, or use --push FILE.")
-    not_sent = _not_sent(words, here, tree, pushed) if cwd is None else []
+    not_sent = _not_sent(words, here, tree, push_paths) if cwd is None else []
     _refuse_missing(not_sent, tree)
     return CommandRequest(
         words=tuple(words),
@@ -103,8 +103,8 @@ def build_command(
         environment=parse_environment(environment),
         cwd=cwd or "",
         tree=tree,
-        archive=working_tree.pack(tree, pushed) if packs else None,
-        pushed=tuple(pushed),
+        archive=working_tree.pack(tree, push_paths) if packs else None,
+        pushed=tuple(push_paths),
         log=log,
     )
 
@@ -213,8 +213,8 @@ def environment_file(command: CommandRequest, run_dir: str) -> str:
 
 def command_hash(command: CommandRequest) -> str:
     """Return a hash of all that decides what the command does, so that it is not started twice by mistake."""
-    sent = command.archive.sha256 if command.archive else ""
-    identity = [command.words, dict(command.environment), command.cwd, sent]
+    archive_hash = command.archive.sha256 if command.archive else ""
+    identity = [command.words, dict(command.environment), command.cwd, archive_hash]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 
@@ -236,11 +236,11 @@ def notes(command: CommandRequest) -> list[str]:
     return lines
 
 
-def _not_sent(words: Sequence[str], here: Path, tree: WorkingTree | None, pushed: Sequence[Path]) -> list[str]:
+def _not_sent(words: Sequence[str], here: Path, tree: WorkingTree | None, push_paths: Sequence[Path]) -> list[str]:
     """Return the parts of a command that name a file here, by a relative path, which will not be on the node."""
     parts = dict.fromkeys(part for word in words for part in (word, word.partition("=")[2]) if part)
     own_files = set(tree.files) if tree else set()
-    one_by_one = [path.absolute() for path in pushed]
+    one_by_one = [path.absolute() for path in push_paths]
     names = []
     for part in parts:
         is_sent = tree is not None and os.path.normpath(f"{tree.subfolder}/{part}") in own_files
@@ -258,11 +258,13 @@ def _refuse_missing(names: Sequence[str], tree: WorkingTree | None) -> None:
             f"Send it with --push {names[0]}, work in a repository (git init && git add .), or name a directory of the"
             " node with --cwd.",
         )
-    untracked = [name for name in names if tree and os.path.normpath(f"{tree.subfolder}/{name}") in tree.untracked]
-    if untracked:
+    untracked_files = [
+        name for name in names if tree and os.path.normpath(f"{tree.subfolder}/{name}") in tree.untracked
+    ]
+    if untracked_files:
         raise PreflightRefused(
-            f"{untracked[0]} is named by the command, but git does not track it, so it is not sent.",
-            f"git add {untracked[0]}, or send it with --untracked or --push {untracked[0]}.",
+            f"{untracked_files[0]} is named by the command, but git does not track it, so it is not sent.",
+            f"git add {untracked_files[0]}, or send it with --untracked or --push {untracked_files[0]}.",
         )
 
 

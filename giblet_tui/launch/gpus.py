@@ -27,10 +27,10 @@ def gpu_demand(request: LaunchRequest, facts: NodeProbe) -> GpuDemand | None:
     """Return what the run needs of the node's GPUs; None if it trains on the CPU. Raises as `needs_gpus`."""
     if not needs_gpus(request, facts):
         return None
-    named = _named_gpus(request, facts)
+    gpus = _named_gpus(request, facts)
     n_gpus = number_of_gpus(request)
-    among = tuple(device["uuid"] for device in named) if named else None
-    usable = gpu_allocation.for_run(named or facts.gpus, n_gpus)
+    among = tuple(device["uuid"] for device in gpus) if gpus else None
+    usable = gpu_allocation.for_run(gpus or facts.gpus, n_gpus)
     candidates = [device["uuid"] for device in usable if not device.get("fault")]
     may_wait = request.when_free and n_gpus <= len(candidates)
     awaits = GpuWait(n_gpus=n_gpus, among=tuple(candidates)) if may_wait else None
@@ -62,11 +62,13 @@ def choose_gpus(request: LaunchRequest, facts: NodeProbe) -> list[Gpu]:
     """
     if not needs_gpus(request, facts):
         return []
-    named = _named_gpus(request, facts)
-    if named:
-        gpus = gpu_allocation.choose(named, len(named), [gpu["uuid"] for gpu in named], request.force)
-        if len(gpus) < len(named):
-            raise _not_free(named)
+    gpus_by_name = _named_gpus(request, facts)
+    if gpus_by_name:
+        gpus = gpu_allocation.choose(
+            gpus_by_name, len(gpus_by_name), [gpu["uuid"] for gpu in gpus_by_name], request.force
+        )
+        if len(gpus) < len(gpus_by_name):
+            raise _not_free(gpus_by_name)
         return gpus
     present = gpu_allocation.for_run(facts.gpus, number_of_gpus(request))
     gpus = gpu_allocation.choose(present, number_of_gpus(request), force=request.force)
@@ -119,13 +121,13 @@ def _named_gpus(request: LaunchRequest, facts: NodeProbe) -> list[Gpu]:
     return [by_index[index] for index in dict.fromkeys(request.gpus)]
 
 
-def _not_free(named: Sequence[Gpu]) -> PreflightRefused:
+def _not_free(gpus: Sequence[Gpu]) -> PreflightRefused:
     """Return the refusal of GPUs that the request names. Not even --force makes up for a fault."""
-    reasons = gpu_allocation.format_not_free(named)
-    if any(gpu.get("n_slices") for gpu in named):
+    reasons = gpu_allocation.format_not_free(gpus)
+    if any(gpu.get("n_slices") for gpu in gpus):
         remedy = "Leave out --gpus, or give a number: runs get its slices."
         return PreflightRefused(f"Not whole: {reasons}.", remedy)
-    if any(gpu.get("fault") for gpu in named):
+    if any(gpu.get("fault") for gpu in gpus):
         return PreflightRefused(f"Not usable: {reasons}.", "Choose other --gpus, or another node.")
     return PreflightRefused(f"Busy: {reasons}.", "Choose other --gpus, or insist with --force.")
 
@@ -133,9 +135,9 @@ def _not_free(named: Sequence[Gpu]) -> PreflightRefused:
 def _too_few(n_requested: int, present: Sequence[Gpu]) -> PreflightRefused:
     n_free = len(gpu_allocation.choose(present, len(present)))
     holders = gpu_allocation.format_not_free(present)
-    requested = f"{n_requested} GPU{'s are' if n_requested > 1 else ' is'} requested"
+    request_clause = f"{n_requested} GPU{'s are' if n_requested > 1 else ' is'} requested"
     return PreflightRefused(
-        f"{requested}, {n_free} of {len(present)} are free" + (f" ({holders})." if holders else "."),
+        f"{request_clause}, {n_free} of {len(present)} are free" + (f" ({holders})." if holders else "."),
         _remedy_for_too_few(n_requested, present),
     )
 

@@ -84,7 +84,7 @@ def plan_node(
     facts: NodeProbe,
     python: str,
     assignment: NodeAssignment,
-    replaced: ReplacedRuns = NO_RUNS,
+    replaced_runs: ReplacedRuns = NO_RUNS,
 ) -> LaunchPlan:
     """Plan a launch on one node.
 
@@ -92,11 +92,11 @@ def plan_node(
         request: its configuration counts this node's processes only.
         facts: the answer of the node's `probe`.
         python: the interpreter on the node that has giblet; empty if a command does without.
-        replaced: runs that will have ended before this one starts.
+        replaced_runs: runs that will have ended before this one starts.
 
     Raises ConfigError for a request that makes no sense, PreflightRefused if the node cannot carry it out.
     """
-    facts = facts_without(facts, replaced)
+    facts = facts_without(facts, replaced_runs)
     gpus, awaits = allocate_or_wait(request, facts)
     if not request.is_job:
         _refuse_logout(request, node, facts)
@@ -145,12 +145,12 @@ def plan_node(
         notes=(
             *(command_notes(command) if command is not None else ()),
             *_notes(run, gpus, facts),
-            *(f"replaces {run_id}" for run_id in replaced.run_ids),
+            *(f"replaces {run_id}" for run_id in replaced_runs.run_ids),
         ),
         gpus=gpu_demand(request, facts),
         again=request.again,
         force=request.force,
-        replaces=replaced.run_ids,
+        replaces=replaced_runs.run_ids,
     )
 
 
@@ -258,11 +258,11 @@ def _files(request: LaunchRequest, config: Config, run_dir: str) -> dict[str, st
     }
 
 
-def facts_without(facts: NodeProbe, replaced: ReplacedRuns) -> NodeProbe:
+def facts_without(facts: NodeProbe, replaced_runs: ReplacedRuns) -> NodeProbe:
     """Return the facts as they will be once these runs have ended. Their GPUs go to the new run, not to the queue."""
-    if not replaced.run_ids:
+    if not replaced_runs.run_ids:
         return facts
-    gpus = gpu_allocation.without_runs(facts.gpus, replaced.run_ids, replaced.pids)
+    gpus = gpu_allocation.without_runs(facts.gpus, replaced_runs.run_ids, replaced_runs.pids)
     return replace(facts, gpus=tuple(gpus), waiting=())
 
 

@@ -100,8 +100,8 @@ def check_run(
 
 def refuse(node: Node, request: LaunchRequest, findings: Sequence[Finding]) -> None:
     """Raise PreflightRefused with every check that the launch would fail, but those that the request overrules."""
-    overruled = {*(FORCEABLE if request.force else ()), *(("sessions",) if request.session else ())}
-    failures = [f for f in findings if f.needed and not f.well and f.name not in overruled]
+    ignored_checks = {*(FORCEABLE if request.force else ()), *(("sessions",) if request.session else ())}
+    failures = [f for f in findings if f.needed and not f.well and f.name not in ignored_checks]
     if not failures:
         return
     lines = [line for finding in failures for line in (finding.sentence, *_remedy_lines(finding))]
@@ -217,10 +217,10 @@ def _sessions(node: Node, probe: NodeProbe) -> Finding:
     multiplexer = node.multiplexer
     if multiplexer == "slurm" and multiplexer in probe.session_kinds:
         return Finding(name="sessions", well=True, sentence="jobs of Slurm")
-    broken = [f"{kind} opens none: {problem.rstrip('.')}" for kind, problem in probe.session_problems.items()]
-    if broken:
+    problems = [f"{kind} opens none: {problem.rstrip('.')}" for kind, problem in probe.session_problems.items()]
+    if problems:
         usable = next(kind for kind in probe.session_kinds if BACKENDS[kind].is_automatic)
-        sentence = "; ".join([*broken, f"runs use {BACKENDS[usable].phrase}"])
+        sentence = "; ".join([*problems, f"runs use {BACKENDS[usable].phrase}"])
         needed = multiplexer in probe.session_problems
         remedy = "Have it repaired; sockets of tmux are in $TMUX_TMPDIR or /tmp, those of screen in $SCREENDIR."
         return Finding(name="sessions", well=False, sentence=sentence, remedy=remedy, needed=needed)
@@ -266,8 +266,8 @@ def _gpu_remedy(gpu: Gpu) -> str:
 
 def _gpu(gpu: Gpu) -> str:
     """Describe a GPU's memory use, and who holds it."""
-    used = f"{gpu['memory_used_gib']:.1f}/{gpu['memory_total_gib']:.0f} GiB"
-    return f"{gpu['name']}, {used}, {gpu['not_free'] or 'free'}"
+    memory = f"{gpu['memory_used_gib']:.1f}/{gpu['memory_total_gib']:.0f} GiB"
+    return f"{gpu['name']}, {memory}, {gpu['not_free'] or 'free'}"
 
 
 def _disk(node: Node, probe: NodeProbe) -> Finding:

@@ -111,7 +111,7 @@ def plan_sweep(target: Target, requests: Sequence[LaunchRequest]) -> list[Launch
     Raises as `plan_launch`.
     """
     node, _ = target
-    checked: dict[bytes, CheckedNode] = {}
+    findings_by_plan: dict[bytes, CheckedNode] = {}
     plans: list[LaunchPlan] = []
     for free_request in requests:
         job = for_node(replace(free_request, when_free=False), node)
@@ -119,7 +119,7 @@ def plan_sweep(target: Target, requests: Sequence[LaunchRequest]) -> list[Launch
         request = split_request(job, job_nodes(job)) if job.is_job else free_request
         config, command = request.config, request.command
         needs = msgspec.json.encode([config.data, config.device, config.distributed, command and command.words[0]])
-        state = checked.get(needs) or checked.setdefault(needs, check_target(target, request, 1))
+        state = findings_by_plan.get(needs) or findings_by_plan.setdefault(needs, check_target(target, request, 1))
         run_id = new_run_id(config.name)
         while run_id in [plan.run.run_id for plan in plans]:  # many ids of one second, with four digits each
             run_id = new_run_id(config.name)
@@ -134,15 +134,15 @@ def start(targets: Sequence[Target], plans: Sequence[LaunchPlan], report: Report
 
     Raises GibletError with the node's own exit code; nothing of the run is then left on any node.
     """
-    started: list[tuple[Target, LaunchPlan]] = []
+    starts: list[tuple[Target, LaunchPlan]] = []
     for (node, connection), plan in zip(targets, plans, strict=True):
         try:
             with _named_errors(node, len(targets)):
                 start_on_node(plan, connection, report if len(targets) == 1 else _prefixed(node, report))
         except BaseException as error:
-            _roll_back(started, error)
+            _roll_back(starts, error)
             raise
-        started.append(((node, connection), plan))
+        starts.append(((node, connection), plan))
 
 
 def start_on_node(plan: LaunchPlan, connection: Connection, report: Report) -> str:
@@ -182,11 +182,11 @@ def check_target(target: Target, request: LaunchRequest, n_nodes: int) -> Checke
         engine = check_engine(node, answer.engine) if command is None else preflight.engine_of(node, answer)
         if command is not None:
             check_on_node(connection, command)
-        replaced = NO_RUNS
+        replaced_runs = NO_RUNS
         if request.replace:
             resources = connection.call("remains", {"workdir": node.workdir}, Resources, timeout_s=PROBE_LIMIT_S)
-            replaced = runs_to_replace(request.config.name, resources)
-        probe = facts_without(answer.probe, replaced)
+            replaced_runs = runs_to_replace(request.config.name, resources)
+        probe = facts_without(answer.probe, replaced_runs)
         device = "cpu" if request.is_job else request.config.device
         effective_node = replace(node, multiplexer=request.session or node.multiplexer)
         findings = [
@@ -195,7 +195,7 @@ def check_target(target: Target, request: LaunchRequest, n_nodes: int) -> Checke
         ]
         preflight.refuse(node, request, findings)
     python = engine.python if isinstance(engine, EngineFacts) else ""
-    return CheckedNode(facts=answer.probe, python=python, replaced=replaced, findings=tuple(findings))
+    return CheckedNode(facts=answer.probe, python=python, replaced=replaced_runs, findings=tuple(findings))
 
 
 def split_request(request: LaunchRequest, n_nodes: int) -> LaunchRequest:
@@ -241,10 +241,10 @@ def _pin_checkpoint(targets: Sequence[Target], request: LaunchRequest, report: R
     return replace(request, config=replace(request.config, resume_from=transfer.checkpoint.place))
 
 
-def _roll_back(started: Sequence[tuple[Target, LaunchPlan]], error: BaseException) -> None:
+def _roll_back(starts: Sequence[tuple[Target, LaunchPlan]], error: BaseException) -> None:
     """Take the run back on the nodes where it has started; add to the error where that was not possible."""
     not_rolled_back = []
-    for (node, connection), plan in started:
+    for (node, connection), plan in starts:
         try:
             arguments = {"workdir": plan.workdir, "run_id": plan.run.run_id}
             connection.call("discard", arguments, Done, timeout_s=DISCARD_LIMIT_S)

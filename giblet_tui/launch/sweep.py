@@ -99,12 +99,12 @@ def fill_placeholders(words: Sequence[str], cell: Cell) -> list[str]:
                 f"No word of the command contains {{{key}}}, so all its values would be the same run.",
                 f"For example: -- python train.py --{key} '{{{key}}}'",
             )
-    filled = []
+    words_filled = []
     for word in words:
         for key, value in cell.items():
             word = word.replace(f"{{{key}}}", value)
-        filled.append(word)
-    return filled
+        words_filled.append(word)
+    return words_filled
 
 
 def _refuse_doubles(cells: Sequence[Cell], requests: Sequence[LaunchRequest]) -> None:

@@ -96,10 +96,10 @@ def _read(top: str, with_untracked: bool) -> WorkingTree:
         commit = _git(path, "rev-parse", "--verify", "-q", "HEAD").decode().strip()
     except subprocess.CalledProcessError:
         commit = ""
-    untracked = _split_paths(_git(path, "ls-files", "-z", "--others", "--exclude-standard"))
-    tracked = _split_paths(_git(path, "ls-files", "-z", "--cached", "--recurse-submodules"))
-    sent = dict.fromkeys([*tracked, *(untracked if with_untracked else ())])
-    files = [name for name in sent if os.path.lexists(path / name) and not _is_folder(path / name)]
+    new_files = _split_paths(_git(path, "ls-files", "-z", "--others", "--exclude-standard"))
+    git_files = _split_paths(_git(path, "ls-files", "-z", "--cached", "--recurse-submodules"))
+    sent_files = dict.fromkeys([*git_files, *(new_files if with_untracked else ())])
+    files = [name for name in sent_files if os.path.lexists(path / name) and not _is_folder(path / name)]
     _checked_size({name: path / name for name in files})  # before the difference, which contains large files again
     return WorkingTree(
         root=path,
@@ -107,26 +107,26 @@ def _read(top: str, with_untracked: bool) -> WorkingTree:
         files=tuple(files),
         commit=commit,
         patch=_git(path, *_DIFF, "HEAD") if commit else b"",
-        untracked=tuple(untracked),
+        untracked=tuple(new_files),
         sends_untracked=with_untracked,
     )
 
 
-def pack(tree: WorkingTree | None, pushed: Sequence[Path]) -> Archive | None:
+def pack(tree: WorkingTree | None, push_paths: Sequence[Path]) -> Archive | None:
     """Pack a working tree and single files as the node unpacks them; None if there is nothing to send.
 
     Raises ConfigError for a file that cannot be read, PreflightRefused if they are too large.
     """
     members = [(f"{layout.WORK}/{name}", tree.root / name) for name in tree.files] if tree else []
-    members += [(f"{layout.PUSHED}/{path.name}", path) for path in pushed]
+    members += [(f"{layout.PUSHED}/{path.name}", path) for path in push_paths]
     if not members:
         return None
     patch = tree.patch if tree else b""
     n_bytes = _checked_size({name.partition("/")[2]: path for name, path in members})
     data = io.BytesIO()
     with (
-        gzip.GzipFile(fileobj=data, mode="wb", compresslevel=6, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        gzip.GzipFile(fileobj=data, mode="wb", compresslevel=6, mtime=0) as gzip_file,
+        tarfile.open(fileobj=gzip_file, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for name, path in members:
             _add(tar, name, path)
@@ -185,10 +185,11 @@ def _checked_size(paths: Mapping[str, Path]) -> int:
     if n_bytes <= LIMIT_BYTES:
         return n_bytes
     largest = sorted(sizes, key=lambda name: -sizes[name])[:SHOWN]
-    listed = "\n  ".join(f"{sizes[name] / 1e6:.1f} MB  {_printable(name)}" for name in largest)
+    file_list = "\n  ".join(f"{sizes[name] / 1e6:.1f} MB  {_printable(name)}" for name in largest)
     raise PreflightRefused(
         f"What would be sent has {n_bytes / 1e6:.0f} MB, more than {LIMIT_BYTES / 1e6:.0f} MB; the largest:",
-        f"{listed}\n  Data belong on the node: keep them out of git (.gitignore), or use a copy there with --cwd DIR.",
+        f"{file_list}\n  Data belong on the node: keep them out of git (.gitignore), "
+        "or use a copy there with --cwd DIR.",
     )
 
 
@@ -201,8 +202,8 @@ def _git(folder: Path, *words: str) -> bytes:
     return subprocess.run(argv, capture_output=True, check=True, timeout=GIT_LIMIT_S, stdin=subprocess.DEVNULL).stdout
 
 
-def _split_paths(listed: bytes) -> list[str]:
-    return [os.fsdecode(name) for name in listed.split(b"\0") if name]
+def _split_paths(output: bytes) -> list[str]:
+    return [os.fsdecode(name) for name in output.split(b"\0") if name]
 
 
 def _is_folder(path: Path) -> bool:

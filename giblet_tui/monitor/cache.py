@@ -29,10 +29,12 @@ def folder() -> Path:
 
 def save(snapshot: NodeSnapshot) -> None:
     """Save a node's snapshot; a full or read-only disk is ignored."""
-    shortened = replace(snapshot, link="connecting", runs=tuple(_downsample(run) for run in snapshot.runs[:MAX_RUNS]))
+    short_snapshot = replace(
+        snapshot, link="connecting", runs=tuple(_downsample(run) for run in snapshot.runs[:MAX_RUNS])
+    )
     try:
         folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(folder() / f"{snapshot.node}.json", msgspec.json.encode(shortened), private=True)
+        replace_file(folder() / f"{snapshot.node}.json", msgspec.json.encode(short_snapshot), private=True)
     except OSError:
         pass
 

@@ -67,15 +67,15 @@ def locate(text: str, report: Callable[[str], None], *, all_users: bool = False)
             if snapshot.link != "live":
                 report(f"{snapshot.node} was not asked: {snapshot.link_sentence}")
         matches = [single_match(fleet.runs(), text)]
-    [named] = matches
-    if text == LAST and named.run.launched_by not in ("", current_user()):
-        report(f"@last is {named.run.run_id}, launched by {named.run.launched_by}.")
-    if named.owner and not all_users:
+    [node] = matches
+    if text == LAST and node.run.launched_by not in ("", current_user()):
+        report(f"@last is {node.run.run_id}, launched by {node.run.launched_by}.")
+    if node.owner and not all_users:
         raise NotYours(
-            f"{named.run.run_id} is a run of {named.owner}; you may read it, not change it.",
-            f"Ask {named.owner}. Reading works: giblet status, logs, why, verdict, report, alerts.",
+            f"{node.run.run_id} is a run of {node.owner}; you may read it, not change it.",
+            f"Ask {node.owner}. Reading works: giblet status, logs, why, verdict, report, alerts.",
         )
-    return nodes.resolve(named.run.node), named.run.run_id
+    return nodes.resolve(node.run.node), node.run.run_id
 
 
 def locate_all(
@@ -163,20 +163,22 @@ def _observe(node: Node, all_users: bool) -> NodeSnapshot:
     try:
         snapshot = watch.observe_once(node, all_users=all_users)
     except GibletError as error:  # one node that is late or at fault must not hide the others
-        cached = next((n for n in cache.load().nodes if n.node == node.name), NodeSnapshot(node=node.name, link="lost"))
-        return unreachable_nodes(cached, error)
+        last_snapshot = next(
+            (n for n in cache.load().nodes if n.node == node.name), NodeSnapshot(node=node.name, link="lost")
+        )
+        return unreachable_nodes(last_snapshot, error)
     cache.save(snapshot)
     return snapshot
 
 
-def unreachable_nodes(cached: NodeSnapshot, error: GibletError) -> NodeSnapshot:
+def unreachable_nodes(last_snapshot: NodeSnapshot, error: GibletError) -> NodeSnapshot:
     """Return the cached snapshot of an unreachable node: a run that was live then is unknown now, not dead."""
-    since = cached.observed_at
+    since = last_snapshot.observed_at
     runs = tuple(
         replace(run, health=Health(state="unknown", sentence="its node cannot be asked", since=since))
         if run.health.live
         else run
-        for run in cached.runs
+        for run in last_snapshot.runs
     )
     link: LinkState = "refused" if isinstance(error, NotLetIn | ConfigError) else "lost"
-    return replace(cached, link=link, link_sentence=f"{error.message} {error.remedy}".strip(), runs=runs)
+    return replace(last_snapshot, link=link, link_sentence=f"{error.message} {error.remedy}".strip(), runs=runs)

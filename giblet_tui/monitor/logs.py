@@ -38,9 +38,9 @@ def log_end(node: Node, run_id: str, n_lines: int) -> tuple[list[str], Mark]:
     def take(event: WatchEvent) -> None:
         nonlocal mark, there
         there = there or event.run is not None
-        for appended in event.run.appended.values() if event.run else ():
-            lines.extend(log_lines(appended))
-            mark = appended.mark
+        for tail in event.run.appended.values() if event.run else ():
+            lines.extend(log_lines(tail))
+            mark = tail.mark
 
     selection = {"runs": [run_id], "files": [layout.LOG], "log_bytes": max(1, n_lines) * LINE_BYTES}
     with connect(node) as connection:
@@ -57,16 +57,18 @@ def fetch_log_end(node: Node, run_id: str) -> TrainingLog:
     with connect(node) as connection:
         answer = connection.call("log_end", arguments, LogEndAnswer, timeout_s=SCAN_LIMIT_S)
 
-    def line(sent: LogLineAnswer) -> ErrorLine:
-        return ErrorLine(sent.text, sent.rank, sent.at)
+    def line(answer: LogLineAnswer) -> ErrorLine:
+        return ErrorLine(answer.text, answer.rank, answer.at)
 
-    failed = answer.failed
+    failed_rank = answer.failed
     end = LogEnd(
-        causes={named.cause: line(named.line) for named in answer.causes},
+        causes={cause.cause: line(cause.line) for cause in answer.causes},
         errors=tuple(map(line, answer.errors)),
         echoes=tuple(map(line, answer.echoes)),
         tail=answer.tail,
-        failed=FailedRank(failed.rank, failed.exit_code, failed.host, failed.at) if failed else None,
+        failed=FailedRank(failed_rank.rank, failed_rank.exit_code, failed_rank.host, failed_rank.at)
+        if failed_rank
+        else None,
         timed_out_ranks=answer.timed_out_ranks,
         missing_ranks=answer.missing_ranks,
         statement=answer.statement,

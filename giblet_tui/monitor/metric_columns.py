@@ -136,7 +136,7 @@ class StepColumns:
         for begin in range(self._size, len(steps), CHUNK_STEPS):
             for stretch in contiguous_runs(steps[begin : begin + CHUNK_STEPS]):
                 self._extend(stretch)
-        ended = latest_epochs(epochs)
+        last_epochs = latest_epochs(epochs)
         return Curves(
             origin=self._origin,
             began_at=began_at,
@@ -146,10 +146,10 @@ class StepColumns:
             at_N=self._at.view(),
             lr_N=self._lr.view(),
             loss={name: column.view() for name, column in self._loss.items()},
-            epoch_step_E=np.array([e.step for e in ended], np.float64),
-            epoch_at_E=np.array([e.at for e in ended], np.float64),
-            train=_parts([e.train for e in ended]),
-            validation=_parts([e.validation for e in ended]),
+            epoch_step_E=np.array([e.step for e in last_epochs], np.float64),
+            epoch_at_E=np.array([e.at for e in last_epochs], np.float64),
+            train=_parts([e.train for e in last_epochs]),
+            validation=_parts([e.validation for e in last_epochs]),
         )
 
     def _clear(self) -> None:

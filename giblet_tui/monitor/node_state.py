@@ -207,9 +207,9 @@ def _fold_run(state: RunState, news: RunNews) -> RunState:
         records = (_record(text, CheckpointRecord) for text in news.checkpoints)
         snapshot = replace(snapshot, checkpoints=tuple(record for record in records if record is not None))
     marks = dict(state.marks)
-    for name, appended in news.appended.items():
-        snapshot = _APPENDING[name](snapshot, appended)
-        marks[name] = appended.mark
+    for name, tail in news.appended.items():
+        snapshot = _APPENDING[name](snapshot, tail)
+        marks[name] = tail.mark
     process = state.process if isinstance(news.process, msgspec.UnsetType) else news.process
     here = state.here if isinstance(news.here, msgspec.UnsetType) else news.here
     same = state.same_machine if isinstance(news.same_machine, msgspec.UnsetType) else news.same_machine
@@ -247,13 +247,13 @@ def _unreadable(snapshot: RunSnapshot, name: str, error: ConfigError) -> RunSnap
     return replace(snapshot, unread={**snapshot.unread, name: sanitize(f"{error.message} {error.remedy}".strip())})
 
 
-def _with_metrics(snapshot: RunSnapshot, appended: Appended) -> RunSnapshot:
-    if appended.reset:
+def _with_metrics(snapshot: RunSnapshot, tail: Appended) -> RunSnapshot:
+    if tail.reset:
         steps = StepHistory() if isinstance(snapshot.steps, StepHistory) else ()
         snapshot = replace(
             snapshot, plan_record=None, data=None, steps=steps, epochs=(), events=(), evaluation=None, malformed_lines=0
         )
-    metrics, malformed = decode_metrics(map(sanitize_json, _lines(appended)))
+    metrics, n_malformed = decode_metrics(map(sanitize_json, _lines(tail)))
     of_kind: dict[type, list[Any]] = {}
     for metric in metrics:
         of_kind.setdefault(type(metric), []).append(metric)
@@ -265,8 +265,8 @@ def _with_metrics(snapshot: RunSnapshot, appended: Appended) -> RunSnapshot:
         epochs=tuple(latest_epochs((*snapshot.epochs, *of_kind.get(EpochMetric, ())))),
         events=(*snapshot.events, *of_kind.get(EventMetric, ())),
         evaluation=of_kind.get(EvaluationMetric, [snapshot.evaluation])[-1],
-        malformed_lines=snapshot.malformed_lines + malformed + appended.skipped,
-        metrics_offset=appended.mark.offset,
+        malformed_lines=snapshot.malformed_lines + n_malformed + tail.skipped,
+        metrics_offset=tail.mark.offset,
     )
 
 
@@ -277,20 +277,20 @@ def _newest_plan(newest: RunMetric | None, records: Sequence[RunMetric]) -> RunM
     return newest
 
 
-def _with_alerts(snapshot: RunSnapshot, appended: Appended) -> RunSnapshot:
-    before = () if appended.reset else snapshot.alerts
-    return replace(snapshot, alerts=(*before, *decode_lines(map(sanitize_json, _lines(appended)), Alert)))
+def _with_alerts(snapshot: RunSnapshot, tail: Appended) -> RunSnapshot:
+    before = () if tail.reset else snapshot.alerts
+    return replace(snapshot, alerts=(*before, *decode_lines(map(sanitize_json, _lines(tail)), Alert)))
 
 
-def _with_answers(snapshot: RunSnapshot, appended: Appended) -> RunSnapshot:
-    before = () if appended.reset else snapshot.answers
-    return replace(snapshot, answers=(*before, *decode_lines(map(sanitize_json, _lines(appended)), AlertResponse)))
+def _with_answers(snapshot: RunSnapshot, tail: Appended) -> RunSnapshot:
+    before = () if tail.reset else snapshot.answers
+    return replace(snapshot, answers=(*before, *decode_lines(map(sanitize_json, _lines(tail)), AlertResponse)))
 
 
-def _with_log(snapshot: RunSnapshot, appended: Appended) -> RunSnapshot:
-    before = () if appended.reset else snapshot.log_tail
-    lines = (*before, *log_lines(appended))[-LOG_LINES:]
-    return replace(snapshot, log_tail=lines, log_offset=appended.mark.offset)
+def _with_log(snapshot: RunSnapshot, tail: Appended) -> RunSnapshot:
+    before = () if tail.reset else snapshot.log_tail
+    lines = (*before, *log_lines(tail))[-LOG_LINES:]
+    return replace(snapshot, log_tail=lines, log_offset=tail.mark.offset)
 
 
 _APPENDING = {
@@ -301,12 +301,12 @@ _APPENDING = {
 }
 
 
-def log_lines(appended: Appended) -> list[str]:
+def log_lines(tail: Appended) -> list[str]:
     """Return a piece of a log as lines safe for a terminal; missing parts are marked."""
-    gap_notice = ["(the log was cut short or replaced here: lines may be missing)"] * appended.gap
-    text = _bytes(appended.text).decode("utf-8", "replace")
+    gap_notice = ["(the log was cut short or replaced here: lines may be missing)"] * tail.gap
+    text = _bytes(tail.text).decode("utf-8", "replace")
     lines = [sanitize_line(line) for line in text.removesuffix("\n").split("\n")] if text else []
-    return [*gap_notice, *lines, *["(a line of more than 1 MiB is left out here)"] * appended.skipped]
+    return [*gap_notice, *lines, *["(a line of more than 1 MiB is left out here)"] * tail.skipped]
 
 
 def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float) -> RunSnapshot:
@@ -349,8 +349,8 @@ def _of_several(snapshot: RunSnapshot, health: Health) -> Health:
     return health
 
 
-def _lines(appended: Appended) -> list[bytes]:
-    return [line for line in _bytes(appended.text).split(b"\n") if line]
+def _lines(tail: Appended) -> list[bytes]:
+    return [line for line in _bytes(tail.text).split(b"\n") if line]
 
 
 def _record(text: str | None, kind: type[R]) -> R | None:

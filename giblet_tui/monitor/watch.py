@@ -205,12 +205,12 @@ def follow_log(node: Node, run_id: str, mark: Mark | None = None, last_bytes: in
                     state = apply_event(state, event, time.time())
                     if event.tick is not None:
                         pauses.reset()
-                        if (ended := _ended(state, run_id)) is not None:
-                            yield LogChunk(offset=mark.offset if mark else 0, health=ended)
+                        if (end_sentence := _ended(state, run_id)) is not None:
+                            yield LogChunk(offset=mark.offset if mark else 0, health=end_sentence)
                             return
-                    for appended in event.run.appended.values() if event.run else ():
-                        mark = appended.mark
-                        yield LogChunk(tuple(log_lines(appended)), mark.offset)
+                    for tail in event.run.appended.values() if event.run else ():
+                        mark = tail.mark
+                        yield LogChunk(tuple(log_lines(tail)), mark.offset)
         except (Unreachable, TimedOut) as error:
             if isinstance(error, NotLetIn) or not (reached or time.monotonic() - began < FIRST_CONNECTION_S):
                 raise

@@ -88,14 +88,14 @@ def doubts_of(changes: dict[str, tuple[Any, Any]], old: Config, new: Config) -> 
     changed_keys: dict[str, list[str]] = {part: [] for part in parts}
     for key in changes:
         if key.startswith(KEYS_OF_EVERY_LOSS):
-            touched: tuple[str, ...] = parts
+            doubt_parts: tuple[str, ...] = parts
         elif key in KEY_TO_COMPONENT:
-            touched = ("total", KEY_TO_COMPONENT[key])
+            doubt_parts = ("total", KEY_TO_COMPONENT[key])
         elif key.startswith("balance."):
-            touched = ("total",)
+            doubt_parts = ("total",)
         else:
-            touched = ()
-        for part in touched:
+            doubt_parts = ()
+        for part in doubt_parts:
             changed_keys[part].append(key)
     if old.component_weights() != new.component_weights():
         changed_keys["total"] += [key for key in changes if key.endswith("_weight")]

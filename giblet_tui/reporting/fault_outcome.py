@@ -79,12 +79,12 @@ def outcome_lines(fault_outcome: FaultOutcome) -> list[str]:
             else f"{fault_outcome.shown_after} steps after it began"
         )
         lines.append(f"the records show it: {delay}")
-        raised = (
+        alert_line = (
             "never raised"
             if fault_outcome.raised_after is None or fault_outcome.raised_s is None
             else f"raised {fault_outcome.raised_after} steps, {duration(fault_outcome.raised_s)} after it began"
         )
-        lines.append(f"the watcher: {raised}")
+        lines.append(f"the watcher: {alert_line}")
     if fault_outcome.others:
         lines.append(f"also raised: {', '.join(fault_outcome.others)}")
     return (
@@ -101,9 +101,9 @@ def _control(control: FaultOutcome) -> str:
 def _shown_after(run: RunSnapshot, drill: Fault) -> int | None:
     prefix_diagnoses = prefixes(run.config, run.metrics, drill.step + 1, drill.step + FARTHEST_STEPS)
     first = (n for n, diagnosis in prefix_diagnoses if diagnosis.causes and diagnosis.causes[0].cause == drill.cause)
-    reached = next(first, None)
-    if reached is not None:
-        return reached - 1 - drill.step
+    first_alert = next(first, None)
+    if first_alert is not None:
+        return first_alert - 1 - drill.step
     # Named before the step was made, or by what the last of it left: then there is no further step to count.
     at_once = diagnose(run.config, run.metrics).causes if not any(s.step > drill.step for s in run.steps) else ()
     return 0 if at_once and at_once[0].cause == drill.cause else None

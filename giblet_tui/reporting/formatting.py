@@ -131,10 +131,10 @@ def gpu_lines(fleet: Fleet) -> list[str]:
     return lines
 
 
-def verdict_lines(judged: Verdict, health: Health) -> list[str]:
+def verdict_lines(run_verdict: Verdict, health: Health) -> list[str]:
     """Format one line per criterion with its arithmetic, then the overall verdict."""
-    lines = [f"{MARKS[c.status]} {WORDS[c.status]:<8} {c.name}: {c.sentence}" for c in judged.criteria]
-    return [*lines, f"verdict: {judged.word_for(health)}"]
+    lines = [f"{MARKS[c.status]} {WORDS[c.status]:<8} {c.name}: {c.sentence}" for c in run_verdict.criteria]
+    return [*lines, f"verdict: {run_verdict.word_for(health)}"]
 
 
 def stakes_lines(run: RunSnapshot, disk_free_gib: float) -> list[str]:
@@ -149,8 +149,8 @@ def stakes_lines(run: RunSnapshot, disk_free_gib: float) -> list[str]:
             f"about {duration(estimate.left_s)} to go ({span}, {duration(estimate.pauses_s)} between epochs)"
             + ("; it makes no progress now" if estimate.frozen else "")
         )
-    lost = unsaved_work(run.steps_since_launch, run.checkpoints)
-    lines += [lost.sentence] if lost is not None else []
+    loss_of_work = unsaved_work(run.steps_since_launch, run.checkpoints)
+    lines += [loss_of_work.sentence] if loss_of_work is not None else []
     full_s = disk_full_in_s(
         run.config, run.steps, run.checkpoints, run.plan.steps_per_epoch, run.plan.total_steps, disk_free_gib
     )
@@ -159,7 +159,7 @@ def stakes_lines(run: RunSnapshot, disk_free_gib: float) -> list[str]:
 
 def status_lines(run: RunSnapshot, now: float, disk_free_gib: float = math.inf) -> list[str]:
     """Format `status`: state, progress, losses, learning rate, verdict, unsaved work, launch."""
-    facts, judged = run.run, verdict(run)
+    facts, run_verdict = run.run, verdict(run)
     lines = [
         f"{GLYPHS[run.health.state]} {run.health.state}  {facts.run_id} on {node_names(run)}",
         *([f"  a run of {run.owner}; you may read it, not change it"] if run.owner else []),
@@ -167,12 +167,12 @@ def status_lines(run: RunSnapshot, now: float, disk_free_gib: float = math.inf) 
         *(f"  {GLYPHS[part.state]} {part.node}: {part.state}, {part.sentence}" for part in run.parts),
         *(f"  {line}" for line in (progress_line(run), rates(run)) if line),
     ]
-    if judged:
-        lines += [f"  {line}" for line in verdict_lines(judged, run.health)]
+    if run_verdict:
+        lines += [f"  {line}" for line in verdict_lines(run_verdict, run.health)]
     lines += [f"  {line}" for line in stakes_lines(run, disk_free_gib)]
     lines += [f"  alert: {a.sentence} {a.action}".rstrip() for a in open_alerts(run.alerts, run.answers, now)]
-    started = f"{duration(now - facts.launched_at)} ago by {facts.launched_by}, giblet {facts.giblet_version}"
-    lines.append(f"  launched {started}; session {facts.session} ({facts.multiplexer})")
+    launch_line = f"{duration(now - facts.launched_at)} ago by {facts.launched_by}, giblet {facts.giblet_version}"
+    lines.append(f"  launched {launch_line}; session {facts.session} ({facts.multiplexer})")
     if facts.gpus:
         lines.append(f"  gpus {', '.join(facts.gpus)}")
     if facts.note:
@@ -185,8 +185,8 @@ def command_lines(facts: Run) -> list[str]:
     command = facts.command
     if command is None:
         return []
-    changed = " with uncommitted changes" if command.uncommitted else ""
-    commit = f" (commit {command.commit[:12]}{changed})" if command.commit else ""
+    change_note = " with uncommitted changes" if command.uncommitted else ""
+    commit = f" (commit {command.commit[:12]}{change_note})" if command.commit else ""
     return [f"  command: {shlex.join(command.words)}", f"  in {command.cwd}{commit}"]
 
 
@@ -266,7 +266,7 @@ def diff_lines(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 
 def _run_row(run: RunSnapshot) -> Row:
-    judged = verdict(run)
+    run_verdict = verdict(run)
     eta_s = run.eta_s
     epoch, total, fmri, lr = _last_figures(run)
     return (
@@ -277,7 +277,7 @@ def _run_row(run: RunSnapshot) -> Row:
         total,
         fmri,
         lr,
-        judged.word_for(run.health) if judged else "–",
+        run_verdict.word_for(run.health) if run_verdict else "–",
         duration(eta_s) if eta_s is not None else "–",
         run.health.sentence,
     )
@@ -292,8 +292,8 @@ def _last_figures(run: RunSnapshot) -> tuple[str, str, str, str]:
         step = run.steps[-1]
         epoch, total, loss, lr = step.epoch, step.total, step.loss, step.lr
     else:
-        ended = run.epochs[-1]
-        epoch, total, loss, lr = ended.epoch, ended.train.total, ended.train.loss, ended.lr or None
+        last_epoch = run.epochs[-1]
+        epoch, total, loss, lr = last_epoch.epoch, last_epoch.train.total, last_epoch.train.loss, last_epoch.lr or None
     of = f"/{run.config.num_epochs}" if run.config else ""
     return (
         f"{epoch}{of}",

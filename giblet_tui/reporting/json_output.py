@@ -28,7 +28,7 @@ def fleet_json(fleet: Fleet, runs: Sequence[RunSnapshot], now: float) -> dict[st
 
 def run_json(run: RunSnapshot) -> dict[str, Any]:
     """Return one run of `ps --json`, which is also the object of `status --json`."""
-    judged = verdict(run)
+    run_verdict = verdict(run)
     last = run.steps[-1] if run.steps else None
     return {
         "run_id": run.run.run_id,
@@ -43,7 +43,7 @@ def run_json(run: RunSnapshot) -> dict[str, Any]:
         "lr": last.lr if last else None,
         "lr_planned": lr_planned(run),
         "loss": {"total": last.total, **last.loss} if last else {},
-        "verdict": judged.status if judged else None,
+        "verdict": run_verdict.status if run_verdict else None,
         "eta_s": run.eta_s,
         "session": run.run.session,
         "multiplexer": run.run.multiplexer,
@@ -52,13 +52,13 @@ def run_json(run: RunSnapshot) -> dict[str, Any]:
     }
 
 
-def verdict_json(run_id: str, judged: Verdict) -> dict[str, Any]:
+def verdict_json(run_id: str, run_verdict: Verdict) -> dict[str, Any]:
     """Return the object printed by `verdict --json`."""
     return {
         "schema": SCHEMA,
         "run_id": run_id,
-        "verdict": judged.status,
-        "criteria": [nan_to_null(msgspec.to_builtins(c)) for c in judged.criteria],
+        "verdict": run_verdict.status,
+        "criteria": [nan_to_null(msgspec.to_builtins(c)) for c in run_verdict.criteria],
     }
 
 

@@ -134,8 +134,8 @@ def _verdict(run: RunSnapshot) -> list[str]:
         return [redact(f"- config.yaml cannot be read: {run.unread.get('config.yaml', 'It is not there.')}")]
     if not run.config.criteria:
         return ["- no criteria: nothing to be judged by"]
-    judged = verdict_of(run.config, run.metrics, run.health)
-    return [redact(f"- {line}") for line in verdict_lines(judged, run.health)]
+    run_verdict = verdict_of(run.config, run.metrics, run.health)
+    return [redact(f"- {line}") for line in verdict_lines(run_verdict, run.health)]
 
 
 def _causes(run: RunSnapshot) -> list[str]:

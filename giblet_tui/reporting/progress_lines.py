@@ -41,10 +41,10 @@ class ProgressPrinter:
         return [f"{event.level}: {event.sentence}" for event in new if event.level != "info"]
 
     def _step_lines(self, run: RunSnapshot) -> list[str]:
-        ended = self._ended_epochs(run)
-        if ended:
-            self._step_at = ended[-1].at
-            return [epoch_line(run, epoch) for epoch in ended]
+        epochs = self._ended_epochs(run)
+        if epochs:
+            self._step_at = epochs[-1].at
+            return [epoch_line(run, epoch) for epoch in epochs]
         if run.steps and run.steps[-1].at - self._step_at >= STEP_LINE_EVERY_S:
             self._step_at = run.steps[-1].at
             return [" | ".join(part for part in (progress_line(run), rates(run)) if part)]

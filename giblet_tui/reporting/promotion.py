@@ -32,7 +32,12 @@ class PromotionPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_promotion(
-    run: RunSnapshot, stages: Stages, stage: str, settings: Mapping[str, Any], accepted: Sequence[str], why: str
+    run: RunSnapshot,
+    stages: Stages,
+    stage: str,
+    settings: Mapping[str, Any],
+    accepted_criteria: Sequence[str],
+    why: str,
 ) -> PromotionPlan:
     """Decide a promotion.
 
@@ -40,37 +45,38 @@ def plan_promotion(
 
     Args:
         settings: Dotted configuration key -> value for the new run.
-        accepted: Criteria that may be unmet.
+        accepted_criteria: Criteria that may be unmet.
         why: Reason for accepting them.
     """
-    run_id, config, judged = run.run.run_id, run.config, verdict(run)
+    run_id, config, run_verdict = run.run.run_id, run.config, verdict(run)
     if config is None:
         why = f"is not known: {run.run.foreign}" if run.run.foreign else "cannot be read"
         raise ConfigError(f"The configuration of {run_id} {why}.", "Launch the next stage by its own file.")
     next_stage = rungs.next_stage(stages, config, stage)
-    if accepted and not why:
+    if accepted_criteria and not why:
         raise ConfigError("--accept needs a reason that others will read.", "Add --note 'why it may go on without'.")
     if run.health.live:
         raise PreflightRefused(
             f"{run_id} is {run.health.state}: only a run that has ended is judged.", f"giblet status {run_id}"
         )
-    if judged is None:
+    if run_verdict is None:
         raise PreflightRefused(f"{run_id} has no criteria, so it has proved nothing.", "Name some under `criteria:`.")
-    unmet = rungs.unmet_criteria(judged, accepted)
+    unmet = rungs.unmet_criteria(run_verdict, accepted_criteria)
     if unmet:
-        named = "\n  ".join(f"{c.name}: {c.sentence}" for c in unmet)
+        criterion_list = "\n  ".join(f"{c.name}: {c.sentence}" for c in unmet)
         accepting = " ".join(f"--accept {c.name}" for c in unmet)
         raise PreflightRefused(
-            f"{run_id} has not passed: {len(unmet)} of {len(judged.criteria)} criteria not met.",
-            f"{named}\n  To go on all the same, on the record: giblet promote {run_id} {stage} {accepting} --note WHY",
+            f"{run_id} has not passed: {len(unmet)} of {len(run_verdict.criteria)} criteria not met.",
+            f"{criterion_list}\n  To go on all the same, on the record: "
+            f"giblet promote {run_id} {stage} {accepting} --note WHY",
         )
     target = rungs.promote_config(config, next_stage, settings)
     cost = estimate_cost(run, target)
     promotion = Promotion(
         from_run=run_id,
         from_stage=config.stage,
-        verdict=judged.status,
-        accepted={c.name: c.sentence for c in judged.criteria if c.name in accepted},
+        verdict=run_verdict.status,
+        accepted={c.name: c.sentence for c in run_verdict.criteria if c.name in accepted_criteria},
         why=why,
         hours=cost.hours if cost else None,
     )
@@ -126,14 +132,14 @@ def cost_lines(cost: Cost | None, device: str) -> list[str]:
 
 def stage_table(runs: Sequence[RunSnapshot], stages: Sequence[str]) -> list[tuple[str, ...]]:
     """Return one row per run of a stage, without drills, ordered by stage and launch time. Columns: HEAD."""
-    placed = [run for run in runs if run.config and run.config.stage in stages and "drill" not in run.run.argv]
-    placed.sort(key=lambda run: (stages.index(run.config.stage) if run.config else 0, run.run.launched_at))
-    return [_row(run) for run in placed]
+    runs_of_stages = [run for run in runs if run.config and run.config.stage in stages and "drill" not in run.run.argv]
+    runs_of_stages.sort(key=lambda run: (stages.index(run.config.stage) if run.config else 0, run.run.launched_at))
+    return [_row(run) for run in runs_of_stages]
 
 
 def _row(run: RunSnapshot) -> tuple[str, ...]:
     assert run.config is not None
-    judged, promotion = verdict(run), run.run.promotion
+    run_verdict, promotion = verdict(run), run.run.promotion
     epochs = run.epochs[-1].epoch if run.epochs else 0
     n_gpus = len(run.run.gpus)
     hours = n_gpus * sum(s.step_s or 0.0 for s in run.steps_since_launch) / 3600
@@ -143,7 +149,7 @@ def _row(run: RunSnapshot) -> tuple[str, ...]:
         clock(run.run.launched_at),
         f"{GLYPHS[run.health.state]} {run.health.state}",
         f"{epochs}/{run.config.num_epochs}",
-        judged.word_for(run.health) if judged else "–",
+        run_verdict.word_for(run.health) if run_verdict else "–",
         ", ".join(promotion.accepted) if promotion and promotion.accepted else "–",
         f"{hours:.2f}" if n_gpus else "CPU",
         promotion.from_run if promotion else "–",

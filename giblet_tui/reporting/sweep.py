@@ -111,7 +111,7 @@ def _run_json(run: RunSnapshot) -> dict[str, Any]:
 
 
 def _row(run: RunSnapshot, is_best: bool) -> tuple[str, ...]:
-    judged, interval, cell = verdict(run), held_out(run), run.run.sweep
+    run_verdict, interval, cell = verdict(run), held_out(run), run.run.sweep
     epoch, r = run.epochs[-1] if run.epochs else None, _validation_r(run)
     of = f"/{run.config.num_epochs}" if run.config is not None else ""
     return (
@@ -124,18 +124,18 @@ def _row(run: RunSnapshot, is_best: bool) -> tuple[str, ...]:
         number(_validation_loss(run)),
         f"{r:.3f}" if r is not None else "–",
         str(interval) if interval else "–",
-        judged.word_for(run.health) if judged else "–",
+        run_verdict.word_for(run.health) if run_verdict else "–",
     )
 
 
 def _end_lines(run: RunSnapshot) -> list[str]:
     """Return why a run ended before its time; nothing for any other."""
-    cell, judged = run.run.sweep, verdict(run)
+    cell, run_verdict = run.run.sweep, verdict(run)
     label = cell.label if cell else run.run.run_id
     if run.health.state in ("failed", "died"):
         return [f"{label}: {run.health.state}: {run.health.sentence}"]
-    if run.health.state == "stopped" and cell is not None and cell.stop_hopeless and judged is not None:
-        unmet = [c for c in judged.criteria if c.status == "fail" and c.name != COMPLETED]
+    if run.health.state == "stopped" and cell is not None and cell.stop_hopeless and run_verdict is not None:
+        unmet = [c for c in run_verdict.criteria if c.status == "fail" and c.name != COMPLETED]
         return [f"{label}: stopped: {unmet[0].name}: {unmet[0].sentence}"] if unmet else []
     return []
 

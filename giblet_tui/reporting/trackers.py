@@ -37,11 +37,11 @@ class Scalar(NamedTuple):
 def scalars_of(run: RunSnapshot) -> Iterator[Scalar]:
     """Yield every number of a run's steps, epochs and evaluation; a loss that was not finite is NaN."""
     for step in run.steps:
-        named: dict[str, Number] = {"train/total": step.total, "train/lr": step.lr}
-        named |= {f"train/loss/{c}": value for c, value in step.loss.items()}
-        named |= {f"weight/{c}": value for c, value in step.weight.items()}
-        named |= {f"share/{c}": value for c, value in step.share.items()}
-        yield from _scalars(named, step.step, step.at, missing=math.nan)
+        value_by_name: dict[str, Number] = {"train/total": step.total, "train/lr": step.lr}
+        value_by_name |= {f"train/loss/{c}": value for c, value in step.loss.items()}
+        value_by_name |= {f"weight/{c}": value for c, value in step.weight.items()}
+        value_by_name |= {f"share/{c}": value for c, value in step.share.items()}
+        yield from _scalars(value_by_name, step.step, step.at, missing=math.nan)
         optional = {"train/gradient_norm": step.gradient_norm, "train/step_s": step.step_s}
         yield from _scalars(optional, step.step, step.at)
     for epoch in run.epochs:
@@ -49,16 +49,21 @@ def scalars_of(run: RunSnapshot) -> Iterator[Scalar]:
         parts = {"epoch_mean": epoch.train, "validation": epoch.validation}
         for part, losses in parts.items():
             if losses is not None:
-                named = {f"{part}/total": losses.total, **{f"{part}/loss/{c}": v for c, v in losses.loss.items()}}
-                yield from _scalars(named, epoch.step, epoch.at, missing=math.nan)
+                value_by_name = {
+                    f"{part}/total": losses.total,
+                    **{f"{part}/loss/{c}": v for c, v in losses.loss.items()},
+                }
+                yield from _scalars(value_by_name, epoch.step, epoch.at, missing=math.nan)
     if run.evaluation is not None:
         figures = {f"held_out/{k}": v for k, v in run.evaluation.encoding.items() if isinstance(v, int | float)}
         figures |= {f"held_out/skill/{c}": v for c, v in run.evaluation.skill.items() if v is not None}
         yield from _scalars(figures, run.evaluation.step, run.evaluation.at)
 
 
-def _scalars(named: Mapping[str, Number], step: int, at: float, missing: float | None = None) -> Iterator[Scalar]:
-    for tag, value in named.items():
+def _scalars(
+    value_by_name: Mapping[str, Number], step: int, at: float, missing: float | None = None
+) -> Iterator[Scalar]:
+    for tag, value in value_by_name.items():
         number = missing if value is None else value
         if number is not None:
             yield Scalar(tag, step, at, float(number))

@@ -27,17 +27,17 @@ PROJECT = "giblet"
 
 def wandb_files(run: RunSnapshot, folder: Path) -> dict[Path, bytes]:
     """Return path -> content of an offline run in `folder`; the same run always has the same path."""
-    started = time.strftime("%Y%m%d_%H%M%S", time.gmtime(run.run.launched_at))
+    start_time = time.strftime("%Y%m%d_%H%M%S", time.gmtime(run.run.launched_at))
     run_id = run.run.run_id
-    return {folder / f"offline-run-{started}-{run_id}" / f"run-{run_id}.wandb": _log(_records(run))}
+    return {folder / f"offline-run-{start_time}-{run_id}" / f"run-{run_id}.wandb": _log(_records(run))}
 
 
 def _records(run: RunSnapshot) -> Iterator[bytes]:
     """Yield the records: the run, a row for each step, the last values, and the end of a run that has ended."""
-    started = _integer(1, int(run.run.launched_at))
+    start_field = _integer(1, int(run.run.launched_at))
     config = b"".join(protobuf_bytes(1, _item(key, value)) for key, value in parameters_of(run).items())
     about = protobuf_bytes(1, run.run.run_id.encode()) + protobuf_bytes(3, PROJECT.encode())
-    about += protobuf_bytes(4, config) + protobuf_bytes(8, run.run.run_id.encode()) + protobuf_bytes(17, started)
+    about += protobuf_bytes(4, config) + protobuf_bytes(8, run.run.run_id.encode()) + protobuf_bytes(17, start_field)
     yield protobuf_bytes(RUN, about)
     last: dict[str, float] = {}
     scalars = sorted(scalars_of(run), key=lambda scalar: scalar.step)

@@ -87,17 +87,17 @@ def of_path(path: Path, config: str | None) -> Answer:
         return _of_run_dir(run_dir)
     if path.is_char_device() or path.is_block_device():
         raise ConfigError(f"{path} is a device, not a log.", "Name a log that a training wrote.")
-    parsed = log_parser.read_log(path)
-    log = sanitize_log(parsed.log)
+    log_records = log_parser.read_log(path)
+    log = sanitize_log(log_records.log)
     plan, plan_notes = _plan(config)
-    diagnosis = _with_folds(diagnose(plan, parsed.metrics, log=log), plan, log)
-    unplanned = [] if plan else ["Without --config FILE nothing is compared with a plan, such as the learning rate."]
+    diagnosis = _with_folds(diagnose(plan, log_records.metrics, log=log), plan, log)
+    plan_note = [] if plan else ["Without --config FILE nothing is compared with a plan, such as the learning rate."]
     return Answer(
         subject=path.name,
         diagnosis=diagnosis,
-        notes=(*plan_notes, *unplanned, *map(sanitize, parsed.notes)),
-        begun=parsed.has_course,
-        too_short=_few_epochs(parsed.metrics, parsed.n_epochs, log.is_blocks),
+        notes=(*plan_notes, *plan_note, *map(sanitize, log_records.notes)),
+        begun=log_records.has_course,
+        too_short=_few_epochs(log_records.metrics, log_records.n_epochs, log.is_blocks),
         balanced=log.is_adversarial,
         unread=_unread_lines(log),
     )
@@ -108,12 +108,14 @@ def _with_folds(diagnosis: Diagnosis, plan: Config | None, log: TrainingLog) -> 
     if not log.folds:
         return diagnosis
     causes = [_in_fold(cause, log.fold) for cause in diagnosis.causes]
-    unevaluated = list(diagnosis.unevaluated)
+    unevaluated_rules = list(diagnosis.unevaluated)
     for heading, fold in log.folds:
         own = diagnose(plan, log_parser.as_records(fold).metrics, log=fold._replace(end=LogEnd()))
         causes += [_in_fold(cause, heading) for cause in own.causes]
-        unevaluated += own.unevaluated
-    return Diagnosis(causes=tuple(sorted(causes, key=lambda cause: -cause.confidence)), unevaluated=tuple(unevaluated))
+        unevaluated_rules += own.unevaluated
+    return Diagnosis(
+        causes=tuple(sorted(causes, key=lambda cause: -cause.confidence)), unevaluated=tuple(unevaluated_rules)
+    )
 
 
 def _in_fold(cause: Finding, heading: str) -> Finding:
@@ -269,8 +271,8 @@ def _plan(name: str | None) -> tuple[Config | None, list[str]]:
         return None, []
     path = configs.find(name)
     try:
-        loaded = configs.read(name)
-        return loaded.config, list(loaded.notes)
+        source = configs.read(name)
+        return source.config, list(source.notes)
     except ConfigError as error:
         return log_parser.read_plan_file(path), [f"Only the plan of {path.name} is read: {error.message}"]
 

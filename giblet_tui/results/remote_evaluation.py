@@ -129,10 +129,10 @@ def plan(request: EvaluationRequest, runs: Sequence[RunSnapshot], node: Node, en
 
 def refuse_without_memory(run: RunSnapshot, facts: NodeFacts) -> None:
     """Raise PreflightRefused if the run's training used more memory than the node has free."""
-    needed = max((step.rss_gib or 0.0 for step in run.steps), default=0.0)
-    if facts.ram_total_gib and needed > facts.ram_available_gib:
+    need_gib = max((step.rss_gib or 0.0 for step in run.steps), default=0.0)
+    if facts.ram_total_gib and need_gib > facts.ram_available_gib:
         raise PreflightRefused(
-            f"{run.run.run_id} used {needed:.1f} GiB of memory in training; its node has "
+            f"{run.run.run_id} used {need_gib:.1f} GiB of memory in training; its node has "
             f"{facts.ram_available_gib:.1f} GiB free.",
             "Wait until others have ended, or insist with --force.",
         )
@@ -206,14 +206,14 @@ def failure(planned_job: EvaluationJob, code: int | None) -> RunFailed | None:
 
 def _retry(node: Node, work: Callable[[Connection], T], report: Callable[[str], None]) -> T:
     """Run the work over a connection, and again after each lost connection; it must be repeatable."""
-    pauses, reached = Pauses(), False
+    pauses, was_reached = Pauses(), False
     while True:
         try:
             with connect(node) as connection:
-                reached = True
+                was_reached = True
                 return work(connection)
         except (Unreachable, TimedOut) as error:
-            if not reached or isinstance(error, NotLetIn):
+            if not was_reached or isinstance(error, NotLetIn):
                 raise
             report(f"{error.message} Connecting again; it continues there.")
             time.sleep(pauses.next_s(time.monotonic()))

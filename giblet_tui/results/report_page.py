@@ -26,12 +26,12 @@ def fetch_page(run: RunSnapshot, facts: NodeFacts, node: Node, report: Callable[
         if page is not None:
             return page
         engine = remote_evaluation.engine_of(run, node, connection, report)
-    planned = remote_evaluation.plan(EvaluationRequest(verb="evaluate"), [run], node, engine)
+    job = remote_evaluation.plan(EvaluationRequest(verb="evaluate"), [run], node, engine)
     report(f"{run.run.run_id} has no report yet; its best checkpoint is evaluated first.")
     remote_evaluation.refuse_without_memory(run, facts)
-    result = remote_evaluation.wait_for(planned, report)
+    result = remote_evaluation.wait_for(job, report)
     if result.code != 0:
-        raise remote_evaluation.failure(planned, result.code) or RunFailed(
+        raise remote_evaluation.failure(job, result.code) or RunFailed(
             f"The evaluation of {run.run.run_id} failed; its last lines are above.", f"giblet evaluate {run.run.run_id}"
         )
     with connect(node) as connection:

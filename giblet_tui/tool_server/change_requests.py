@@ -130,9 +130,9 @@ def decide(request: ChangeRequest, decision: Decision) -> ChangeRequest:
     except FileExistsError:
         sentence = f"{request.request_id} was decided on already."
         raise ConfigError(sentence, "List those that wait: giblet confirm") from None
-    decided = msgspec.structs.replace(request, decision=decision)
-    save(decided)
-    return decided
+    decided_request = msgspec.structs.replace(request, decision=decision)
+    save(decided_request)
+    return decided_request
 
 
 def _mark(request_id: str) -> Path:

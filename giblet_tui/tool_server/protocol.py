@@ -123,10 +123,10 @@ class ToolServer:
         if unknown := set(arguments) - set(tool.parameters["properties"]):
             raise _Refused(_INVALID_PARAMS, f"{tool.name} has no argument {sorted(map(repr, unknown))[0]}.")
         try:
-            text, failed = tool.call(arguments), False
+            text, is_error = tool.call(arguments), False
         except ToolFailed as failure:
-            text, failed = str(failure), True
-        return {"content": [{"type": "text", "text": text}], "isError": failed}
+            text, is_error = str(failure), True
+        return {"content": [{"type": "text", "text": text}], "isError": is_error}
 
 
 def _described(tool: Tool) -> JSON:

@@ -71,7 +71,7 @@ class OldLab:
 
     def request(self, words: list[str], *, cwd: str | None = None, gpus: int | None = None) -> LaunchRequest:
         command = build_command(
-            words, here=self.laptop.folder, cwd=cwd, environment=(), pushed=(), with_untracked=False, log=""
+            words, here=self.laptop.folder, cwd=cwd, environment=(), push_paths=(), with_untracked=False, log=""
         )
         config = command_config(command, None, uses_gpus=True)
         return LaunchRequest(config=config, command=command, launched_by="ada@laptop", gpus=gpus)

@@ -18,6 +18,10 @@ ALLOWED_BARE_PARTICIPLES = 5
 """Functions that store a value in a variable such as `found` or `kept`: all are a `left` that is a side."""
 ALLOWED_BARE_PARTICIPLES_IN_TESTS = 5
 """The same in tests, benchmarks and tools: left hemispheres and a left channel."""
+ALLOWED_PARTICIPLES = 20
+"""The same with any other participle that is no quantity of the field, such as `placed` or `stated`."""
+ALLOWED_PARTICIPLES_IN_TESTS = 660
+"""The same in tests, benchmarks and tools."""
 ALLOWED_BANNED_LINES = 10
 """Lines of code and prose with a word of the private idiom."""
 
@@ -25,6 +29,18 @@ BARE = frozenset({
     "asked", "brought", "chosen", "done", "each", "found", "given", "gone", "heard", "held", "kept", "known", "lacking",
     "learnt", "left", "lying", "made", "meant", "one", "put", "said", "seen", "shown", "taken", "told", "wanted",
 })  # fmt: skip
+IRREGULAR = frozenset({
+    "begun", "bent", "bought", "bound", "broken", "built", "caught", "drawn", "driven", "fallen", "felt", "frozen",
+    "grown", "hidden", "lost", "met", "paid", "proven", "read", "sent", "shaken", "sought", "spent", "spoken", "struck",
+    "stuck", "taught", "thought", "thrown", "understood", "undone", "woken", "won", "worn", "written",
+})  # fmt: skip
+"""Participles that do not end in -ed."""
+NO_PARTICIPLES = frozenset({"bed", "feed", "hundred", "need", "red", "seed", "speed", "weed"})
+QUANTITIES = frozenset({
+    "centred", "clipped", "decoded", "delayed", "detrended", "encoded", "expected", "fitted", "masked", "measured",
+    "observed", "padded", "planned", "pooled", "predicted", "scaled", "squared", "summed", "weighted", "whitened",
+})  # fmt: skip
+"""Adjectives that are names of series and values in the field: the predicted and the measured responses."""
 BANNED = re.compile(
     r"\b(told|tells?|telling|said|anew|beside|whoever|so many|mends?|mended|stands|goes on|went on|lies|lie)\b", re.I
 )
@@ -53,6 +69,7 @@ Z-score
 VERBS = frozenset(IMPERATIVES.split())
 """First words of the docstrings of functions. Add another imperative if it fits better."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+TRUTH = ("bool", "Annotated[bool")
 
 
 PRODUCT = ("giblet_train", "giblet_tui")
@@ -70,12 +87,14 @@ class Faults(NamedTuple):
 
     docstrings: list[str]
     variables: list[str]
+    """Those with one of BARE."""
+    participles: list[str]
 
 
 @cache
 def faults(folders: tuple[str, ...]) -> Faults:
     """Parse each file once and keep no tree: those of all files take a gigabyte, which garbage collection scans."""
-    result = Faults([], [])
+    result = Faults([], [], [])
     for path, text in sources(folders):
         for node in ast.walk(ast.parse(text)):
             if not isinstance(node, Function):
@@ -85,6 +104,8 @@ def faults(folders: tuple[str, ...]) -> Faults:
                 result.docstrings.append(f"{path}:{node.lineno}: begins with none of VERBS: {first}")
             if names := bare_participles(node):
                 result.variables.append(f"{path}:{node.lineno}: {', '.join(sorted(names))} in {node.name}")
+            if names := participles(node):
+                result.participles.append(f"{path}:{node.lineno}: {', '.join(sorted(names))} in {node.name}")
     return result
 
 
@@ -92,6 +113,50 @@ def bare_participles(function: Function) -> set[str]:
     stored = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     arguments = {argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)}
     return (stored | arguments) & BARE
+
+
+def participles(function: Function) -> set[str]:
+    """Return the variables and arguments that are called by a participle alone, except those that are True or False."""
+    arguments = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
+    names = {a.arg for a in arguments if not (a.annotation and ast.unparse(a.annotation).startswith(TRUTH))}
+    for node in own_nodes(function):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    for node in own_nodes(function):
+        if isinstance(node, ast.Assign | ast.NamedExpr | ast.AnnAssign) and node.value and is_truth_value(node.value):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names -= {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name for name in names if is_participle(name)}
+
+
+def own_nodes(function: Function) -> Iterator[ast.AST]:
+    """Yield the nodes of a function without those of functions within it."""
+    nodes: list[ast.AST] = list(ast.iter_child_nodes(function))
+    while nodes:
+        node = nodes.pop()
+        if not isinstance(node, Function):
+            yield node
+            nodes += ast.iter_child_nodes(node)
+
+
+def is_participle(name: str) -> bool:
+    if name in NO_PARTICIPLES or name in QUANTITIES:
+        return False
+    return name in IRREGULAR or re.fullmatch(r"[a-z]+ed", name) is not None
+
+
+def is_truth_value(value: ast.expr) -> bool:
+    """Return True if the expression is True or False by its form."""
+    if isinstance(value, ast.BoolOp):
+        return all(map(is_truth_value, value.values))
+    if isinstance(value, ast.Call):
+        name = ast.unparse(value.func).rpartition(".")[2]
+        return name.startswith(("is_", "has_")) or name in ("all", "any", "bool", "exists", "isinstance")
+    return (
+        isinstance(value, ast.Compare)
+        or (isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.Not))
+        or (isinstance(value, ast.Constant) and isinstance(value.value, bool))
+    )
 
 
 def check(lines: list[str], allowed: int) -> None:
@@ -111,6 +176,8 @@ def test_docstrings_open_with_a_verb() -> None:
 def test_variables_are_nouns() -> None:
     check(faults(PRODUCT).variables, ALLOWED_BARE_PARTICIPLES)
     check(faults(AROUND).variables, ALLOWED_BARE_PARTICIPLES_IN_TESTS)
+    check(faults(PRODUCT).participles, ALLOWED_PARTICIPLES)
+    check(faults(AROUND).participles, ALLOWED_PARTICIPLES_IN_TESTS)
 
 
 def test_private_idiom_is_banned() -> None:
@@ -130,4 +197,8 @@ def test_the_checks_recognise_what_they_forbid() -> None:
     assert isinstance(function, Function)
     assert bare_participles(function) == {"kept", "found"}
     assert not opens_with_a_verb(function)
+    text = "def f(placed, is_new, cached: bool):\n    ended = not placed\n    sent, speed, measured = 1, 2, 3\n"
+    function = ast.parse(text).body[0]
+    assert isinstance(function, Function)
+    assert participles(function) == {"placed", "sent"}
     assert BANNED.search("it is told to the user") and not BANNED.search("it is reported to the user")

@@ -35,8 +35,8 @@ def check_clock(lags: Sequence[LagRow], runs: Sequence[LagRow], study: Study) ->
     if any(finding.severity == "error" for finding in whole):
         return whole
     findings = check_runs(runs, study) if len(study.scan_lengths_trs) > 1 else []
-    answered = findings or any(row.whole.is_significant for row in runs)
-    return [*(f for f in whole if not (answered and f.finding == "lag_no_answer")), *findings]
+    has_answer = findings or any(row.whole.is_significant for row in runs)
+    return [*(f for f in whole if not (has_answer and f.finding == "lag_no_answer")), *findings]
 
 
 def check_lag(rows: Sequence[LagRow], study: Study) -> list[Finding]:
@@ -129,13 +129,13 @@ def _is_probably_shifted(row: LagRow, tr_s: float) -> bool:
 
 def _probably_shifted(row: LagRow, tr_s: float) -> Finding:
     late_s, height = row.late_trs * tr_s, row.whole.height
-    moved = f"{abs(late_s):g} s {'later' if late_s > 0 else 'earlier'}"
+    shift = f"{abs(late_s):g} s {'later' if late_s > 0 else 'earlier'}"
     return Finding(
         finding="run_shifted",
         severity="warning",
-        sentence=f"{row.who}: the stimulus probably begins {moved} than stated (z = {height:.1f}): the brain follows "
+        sentence=f"{row.who}: the stimulus probably begins {shift} than stated (z = {height:.1f}): the brain follows "
         f"it best by {row.whole.lag_trs * tr_s:+g} s, and agrees best with the response that the other runs predict if "
-        f"this comes {moved} (z = {row.late_sds:.1f}).",
+        f"this comes {shift} (z = {row.late_sds:.1f}).",
         evidence={"late_trs": row.late_trs, "sds": height, "model_sds": row.late_sds, "lag_trs": row.whole.lag_trs},
         action="Look at the onset of this run in `giblet data show`, and compare it with the log of the experiment. If "
         f"the log agrees, move the onset by {late_s:+g} s.",

@@ -70,13 +70,13 @@ def check_files(
         except DataError as error:
             findings.append(_from_error(getattr(error, "finding", "unreadable_file"), subject, error))
     headers = _with_the_common_tr(_on_the_common_grid(headers, findings), findings)
-    used = _used(mask, headers, findings)
+    data_mask = _used(mask, headers, findings)
     facts: dict[str, FileFacts] = {}
     for n, (subject, volumes) in enumerate(headers.items()):
         progress(f"reading {subject}", n / len(headers))
         findings.extend(_header_notes(subject, volumes))
         try:
-            facts[subject] = file_facts(volumes, used)
+            facts[subject] = file_facts(volumes, data_mask)
         except DataError as error:
             findings.append(_from_error("truncated_file", subject, error))
             continue
@@ -98,11 +98,11 @@ def _used(mask: Path | None, headers: Mapping[str, Volumes], findings: list[Find
         return None
 
 
-def file_facts(volumes: Volumes, used: NDArray[np.bool_] | None = None) -> FileFacts:
+def file_facts(volumes: Volumes, mask_XYZ: NDArray[np.bool_] | None = None) -> FileFacts:
     """Stream one file once, within a mask if there is one. Raises DataError if the file is damaged."""
     mask = nonzero_voxels(volumes)
-    if used is not None and (mask & used).any():
-        mask &= used
+    if mask_XYZ is not None and (mask & mask_XYZ).any():
+        mask &= mask_XYZ
     n_voxels = int(mask.sum())
     global_T = np.zeros(volumes.n_trs)
     first_V, sum_V, square_V = np.zeros((3, n_voxels))

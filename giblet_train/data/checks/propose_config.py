@@ -86,7 +86,7 @@ def _lines(folder: Path, name: str, scans: Scans, stimulus: Stimulus) -> Iterato
     tr_s, lengths = _timing(scans.runs)
     n_trs = sum(lengths)
     seconds = None if stimulus.media is None else film_seconds(stimulus.media)
-    covered = n_trs if seconds is None else min(n_trs, math.floor(seconds / tr_s))
+    film_trs = n_trs if seconds is None else min(n_trs, math.floor(seconds / tr_s))
     what = "no film and no sound" if seconds is None else f"{stimulus.kind} of {seconds:.0f} s"
     yield f"# {scans.n_subjects} subjects, {n_trs} TRs of {tr_s:g} s, {what}."
     yield from ("extends: base", f"name: {name}", "stage: test", "num_epochs: 20", "", "data:")
@@ -103,18 +103,18 @@ def _lines(folder: Path, name: str, scans: Scans, stimulus: Stimulus) -> Iterato
     if len(lengths) > 1:
         yield f"  scan_lengths_trs: {list(lengths)}"
     yield "  stimulus_offset_s: 0.0         # film time of the first volume; or auto, see `giblet data lag`"
-    yield from _split_lines(tr_s, n_trs, covered)
+    yield from _split_lines(tr_s, n_trs, film_trs)
     yield from ("", CRITERIA)
 
 
-def _split_lines(tr_s: float, n_trs: int, covered: int) -> Iterator[str]:
+def _split_lines(tr_s: float, n_trs: int, film_trs: int) -> Iterator[str]:
     yield from ("", "split:")
-    if covered < n_trs:
-        yield f"  usable_trs: {covered}               # the film is shorter than the scans"
+    if film_trs < n_trs:
+        yield f"  usable_trs: {film_trs}               # the film is shorter than the scans"
     yield f"  gap_trs: {math.ceil(GAP_S / tr_s)}"
-    if covered < SHORT_STUDY_TRS:
+    if film_trs < SHORT_STUDY_TRS:
         yield "  n_folds: 4                     # a short study"
-        yield f"  validation_trs: {max(10, covered // 8)}"
+        yield f"  validation_trs: {max(10, film_trs // 8)}"
 
 
 def _scalar(text: str) -> str:
@@ -180,12 +180,12 @@ def _bids_scans(folder: Path) -> Scans | None:
     task = Counter(_entity(path, "task") for path in files).most_common(1)[0][0]
     spaces = Counter(_entity(path, "space") for path in files if _entity(path, "task") == task)
     space = PREFERRED_SPACE if PREFERRED_SPACE in spaces else spaces.most_common(1)[0][0]
-    used = [p for p in files if (_entity(p, "task"), _entity(p, "space")) == (task, space)]
-    subjects = sorted({_entity(path, "sub") for path in used})
-    has_confounds = any(list(used[0].parent.glob(f"*task-{task}*{ending}")) for ending in CONFOUNDS)
+    scan_files = [p for p in files if (_entity(p, "task"), _entity(p, "space")) == (task, space)]
+    subjects = sorted({_entity(path, "sub") for path in scan_files})
+    has_confounds = any(list(scan_files[0].parent.glob(f"*task-{task}*{ending}")) for ending in CONFOUNDS)
     confounds = ', confounds: ["trans_*", "rot_*", csf, white_matter]' if has_confounds else ""
     keys = (f"  bids: {{task: {task}, space: {space}{confounds}}}", "  subjects: all")
-    runs = tuple(path for path in used if _entity(path, "sub") == subjects[0])
+    runs = tuple(path for path in scan_files if _entity(path, "sub") == subjects[0])
     return Scans(keys, runs, len(subjects), "bids")
 
 
@@ -208,9 +208,9 @@ def _lab_scans(folder: Path, files: Sequence[Path]) -> Scans:
         )
     pattern = max(groups, key=lambda pattern: len(groups[pattern]))
     expression = re.escape(pattern).replace(re.escape("{subject}"), r"\d+")
-    used = [path for path in images if re.fullmatch(expression, _relative(path, folder))]
+    scan_files = [path for path in images if re.fullmatch(expression, _relative(path, folder))]
     keys = (f"  bold: {_scalar(pattern)}", "  subjects: all")
-    return Scans(keys, tuple(used[:1]), len(used), "lab")
+    return Scans(keys, tuple(scan_files[:1]), len(scan_files), "lab")
 
 
 def _patterns(name: str) -> set[str]:

@@ -112,7 +112,7 @@ def _check_study(
     config: Config,
     sources: Sources,
     volumes: Mapping[str, Volumes],
-    reported: Collection[str],
+    known_findings: Collection[str],
 ) -> tuple[list[Finding], dict[str, ModalityFacts], tuple[LagRow, ...]]:
     split = make_split(study.scan_lengths_trs, study.border_trs, config.split, study.spans, study.tr_s)
     data = prepare_split(study, split, config)
@@ -123,7 +123,7 @@ def _check_study(
     is_stretched = any(finding.finding == "stimulus_stretched" for finding in clock)
     texts = check_annotations(study, stimuli)
     findings = [
-        *_notes(manifest, reported),
+        *_notes(manifest, known_findings),
         *check_mask(study, data.mask),
         *check_features(study),
         *check_scales(dict(data.facts), config),
@@ -142,20 +142,22 @@ def _run_lengths(study: Study, volumes: Mapping[str, Volumes]) -> Sequence[int]:
 
 def _of_common_length(lengths_trs: Mapping[str, int], config: Config) -> tuple[list[str], list[Finding]]:
     """Select the subjects of the most common length, or of at least the length of the stated scans."""
-    stated = config.data.scan_lengths_trs
+    scan_lengths_trs = config.data.scan_lengths_trs
     usual = Counter(lengths_trs.values()).most_common(1)[0][0] if lengths_trs else 0
     subjects, findings = [], []
     for subject, n_trs in lengths_trs.items():
-        if (sum(stated) <= n_trs) if stated else (n_trs == usual):
+        if (sum(scan_lengths_trs) <= n_trs) if scan_lengths_trs else (n_trs == usual):
             subjects.append(subject)
             continue
-        needed = f"the scans add up to {sum(stated)}" if stated else f"most subjects have {usual}"
+        requirement = (
+            f"the scans add up to {sum(scan_lengths_trs)}" if scan_lengths_trs else f"most subjects have {usual}"
+        )
         findings.append(
             Finding(
                 finding="other_length",
                 severity="error",
                 subject=subject,
-                sentence=f"{subject} has {n_trs} TRs; {needed}.",
+                sentence=f"{subject} has {n_trs} TRs; {requirement}.",
                 evidence={"trs": n_trs},
                 action="State the scans that all share in data.scan_lengths_trs, or leave the subject out.",
             )
@@ -168,7 +170,7 @@ def _with_subjects(config: Config, labels: Sequence[str]) -> Config:
     return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, subjects=subjects))
 
 
-def _notes(manifest: Manifest, reported: Collection[str]) -> list[Finding]:
+def _notes(manifest: Manifest, known_findings: Collection[str]) -> list[Finding]:
     """Turn the notes of the store into findings, except those that a check has reported."""
     return [
         Finding(
@@ -177,5 +179,5 @@ def _notes(manifest: Manifest, reported: Collection[str]) -> list[Finding]:
             sentence=note,
         )
         for note in manifest.notes
-        if note not in reported
+        if note not in known_findings
     ]

@@ -152,14 +152,14 @@ def check_annotations(study: Study, stimuli: Mapping[str, StimulusSource]) -> li
         rows = slice(start, start + length)
         if not annotated_T[rows].any():
             continue
-        covered = float(np.mean([label != "" for label in np.array(study.text_labels[rows])[annotated_T[rows]]]))
-        if covered < MIN_COVERAGE:
+        coverage = float(np.mean([label != "" for label in np.array(study.text_labels[rows])[annotated_T[rows]]]))
+        if coverage < MIN_COVERAGE:
             findings.append(
                 Finding(
                     finding="annotations_missing",
                     severity="warning",
-                    sentence=f"Only {covered:.0%} of {name} is annotated.",
-                    evidence={"scan": scan, "share": covered},
+                    sentence=f"Only {coverage:.0%} of {name} is annotated.",
+                    evidence={"scan": scan, "share": coverage},
                     action="Check the seconds of that scan: they may restart where data.scan_lengths_trs does not.",
                 )
             )
@@ -201,10 +201,10 @@ def _scans(study: Study) -> list[tuple[str, int, int]]:
 
 
 def _overlaps(segments: Sequence[Segment]) -> list[Finding]:
-    ordered = sorted(segments, key=lambda s: (s.start_s, s.end_s))
-    total_s = sum(s.end_s - s.start_s for s in ordered)
+    sorted_segments = sorted(segments, key=lambda s: (s.start_s, s.end_s))
+    total_s = sum(s.end_s - s.start_s for s in sorted_segments)
     over_s, reached_s = 0.0, -np.inf
-    for segment in ordered:
+    for segment in sorted_segments:
         over_s += max(0.0, min(segment.end_s, reached_s) - segment.start_s)
         reached_s = max(reached_s, segment.end_s)
     if not total_s or over_s / total_s < OVERLAP_SHARE:

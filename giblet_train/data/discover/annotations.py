@@ -43,7 +43,7 @@ def annotations_of(
     """
     assignment: dict[str, StimulusText] = {}
     findings: list[Finding] = []
-    named = texts_of_stimuli(texts, stimuli, folder)
+    stimulus_by_path = texts_of_stimuli(texts, stimuli, folder)
     for path in texts:
         try:
             rows = read_rows(path)
@@ -52,10 +52,10 @@ def annotations_of(
                 findings.append(_unreadable(error))
             continue
         parts = _parts(rows)
-        placed = _placed(parts, stimuli, named.get(path))
-        new = {name: number for name, number in placed.items() if name not in assignment}
+        places = _placed(parts, stimuli, stimulus_by_path.get(path))
+        new = {name: number for name, number in places.items() if name not in assignment}
         assignment |= {name: StimulusText(path, number if len(parts) > 1 else None) for name, number in new.items()}
-        if not placed and not any(set(tokens(other)) <= set(tokens(path.stem)) for other in others):
+        if not places and not any(set(tokens(other)) <= set(tokens(path.stem)) for other in others):
             findings.append(_unplaced(path.relative_to(folder), parts, stimuli))
     return assignment, findings
 
@@ -88,7 +88,7 @@ def _parts(rows: Sequence[Row]) -> list[float]:
     ]
 
 
-def _placed(parts: Sequence[float], stimuli: Sequence[Candidate], named: str | None) -> dict[str, int]:
+def _placed(parts: Sequence[float], stimuli: Sequence[Candidate], stimulus_name: str | None) -> dict[str, int]:
     """Return stimulus -> number of the part that describes it, from 1.
 
     A file with one part goes by its name. Of several parts, those that are as many as the stimuli are in their order;
@@ -97,9 +97,9 @@ def _placed(parts: Sequence[float], stimuli: Sequence[Candidate], named: str | N
     if not parts:
         return {}
     if len(parts) == 1:
-        return {s.name: 1 for s in stimuli if s.name == named and parts[0] <= BEYOND * s.seconds}
-    ordered = sorted(stimuli, key=lambda s: [natural(t) for t in s.name.replace("_", " ").split()])
-    in_order = dict(zip((s.name for s in ordered), range(1, len(ordered) + 1), strict=True))
+        return {s.name: 1 for s in stimuli if s.name == stimulus_name and parts[0] <= BEYOND * s.seconds}
+    sorted_stimuli = sorted(stimuli, key=lambda s: [natural(t) for t in s.name.replace("_", " ").split()])
+    in_order = dict(zip((s.name for s in sorted_stimuli), range(1, len(sorted_stimuli) + 1), strict=True))
     if len(parts) == len(stimuli) and all(parts[in_order[s.name] - 1] <= BEYOND * s.seconds for s in stimuli):
         return in_order
     nearest = {s.name: min(range(len(parts)), key=lambda n: abs(parts[n] - s.seconds)) for s in stimuli}

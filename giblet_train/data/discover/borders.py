@@ -28,8 +28,10 @@ def borders_in_files(texts: Sequence[Path], media: Sequence[Medium]) -> Callable
     films = sorted((m for m in media if m.has_pictures), key=lambda m: [t.zfill(8) for t in tokens(m.path.stem)])
 
     def borders(n_trs: int, tr_s: float) -> tuple[int, ...]:
-        stated = _borders_of_workbook(edges_s, n_trs, tr_s)
-        return _possible(stated, n_trs) or _possible(_borders_of_films([f.seconds for f in films], n_trs, tr_s), n_trs)
+        border_trs = _borders_of_workbook(edges_s, n_trs, tr_s)
+        return _possible(border_trs, n_trs) or _possible(
+            _borders_of_films([f.seconds for f in films], n_trs, tr_s), n_trs
+        )
 
     return borders
 

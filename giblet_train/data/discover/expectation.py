@@ -33,7 +33,7 @@ def expectations(
     groups: Sequence[Group], stimuli: Sequence[Candidate], timings: Sequence[Timing], tr_s: float
 ) -> list[Expectation]:
     """Return what is known about each group without looking at its responses."""
-    named = named_stimuli([group.key for group in groups], stimuli)
+    stimuli_by_group = named_stimuli([group.key for group in groups], stimuli)
     seconds = {s.name: s.seconds for s in stimuli}
     result = []
     for group in groups:
@@ -42,7 +42,7 @@ def expectations(
             hits = tuple(Hit(s.stimulus, round(s.onset_s / tr_s), 0.0, False) for s in events)
             result.append(Expectation(hits, tuple(hit.onset_trs for hit in hits)))
             continue
-        name = named.get(group.key) or _only(group.key, groups, stimuli, tr_s)
+        name = stimuli_by_group.get(group.key) or _only(group.key, groups, stimuli, tr_s)
         if not name:
             result.append(Expectation((), ()))
             continue
@@ -84,14 +84,14 @@ def named_stimuli(keys: Sequence[GroupKey], stimuli: Sequence[Candidate]) -> dic
         for key in unique
         for s in stimuli
     }
-    named: dict[GroupKey, str] = {}
+    stimuli_by_group: dict[GroupKey, str] = {}
     for key in unique:
         own = sorted((scores[key, s.name], s.name) for s in stimuli)
         if own and own[-1][0] >= LEAST_SCORE and (len(own) == 1 or own[-1][0] > own[-2][0]):
             best = own[-1][1]
             if own[-1][0] == max(scores[other, best] for other in unique):
-                named[key] = best
-    return named
+                stimuli_by_group[key] = best
+    return stimuli_by_group
 
 
 def _ranks(keys: Sequence[GroupKey], stimuli: Sequence[Candidate]) -> dict[GroupKey, str]:
@@ -102,10 +102,10 @@ def _ranks(keys: Sequence[GroupKey], stimuli: Sequence[Candidate]) -> dict[Group
     series: dict[str, list[Candidate]] = {}
     for stimulus in stimuli:
         series.setdefault(_words_of(stimulus.name), []).append(stimulus)
-    numbered = [members for members in series.values() if len(members) > 1]
+    long_series = [members for members in series.values() if len(members) > 1]
     result: dict[GroupKey, str] = {}
     for members in tasks.values():
-        fitting = [films for films in numbered if len(films) == len(members)]
+        fitting = [films for films in long_series if len(films) == len(members)]
         if len(members) > 1 and len(fitting) == 1:
             runs = sorted(members, key=lambda k: (natural(k[0]), _number_of(k[1]), natural(k[2])))
             films = sorted(fitting[0], key=lambda s: _number_of(s.name))
@@ -123,8 +123,8 @@ def _number_of(text: str) -> tuple[int, ...]:
 
 def _score(key: GroupKey, stimulus: Candidate) -> float:
     own, other = set(tokens(" ".join(key))), set(tokens(stimulus.name))
-    shared = {token for token in own & other if not token.isdigit()}
-    score = SHARED_WORD * len(shared - GENERIC) + SHARED_GENERIC * len(shared & GENERIC)
+    common_tokens = {token for token in own & other if not token.isdigit()}
+    score = SHARED_WORD * len(common_tokens - GENERIC) + SHARED_GENERIC * len(common_tokens & GENERIC)
     score += SHARED_NUMBER * len({token for token in own & other if token.isdigit()})
     task, name = "".join(tokens(key[1])), "".join(tokens(stimulus.name))
     if task and task not in GENERIC and len(task) > 2 and (task in name or name in task):

@@ -122,8 +122,8 @@ def tr_findings(scans: Scans, groupings: Sequence[Grouping]) -> Iterator[Finding
     """Report scans whose header or sidecar states another TR than most."""
     in_step = {m.scan.name.path: m.peak.height for g in groupings if g.is_coherent for m in g.group.members}
     for scan in scans.scans:
-        stated = {"header": scan.header_s, "sidecar": scan.sidecar_s}
-        wrong = {what: tr for what, tr in stated.items() if tr is not None and not is_same_tr(tr, scans.tr_s)}
+        tr_by_source = {"header": scan.header_s, "sidecar": scan.sidecar_s}
+        wrong = {what: tr for what, tr in tr_by_source.items() if tr is not None and not is_same_tr(tr, scans.tr_s)}
         if not wrong:
             continue
         statement = " and ".join(f"the {what} says {tr:g} s" for what, tr in wrong.items())
@@ -145,7 +145,7 @@ def tr_findings(scans: Scans, groupings: Sequence[Grouping]) -> Iterator[Finding
 
 
 def placement_findings(
-    placed: Sequence[PlacedRun],
+    runs: Sequence[PlacedRun],
     groupings: Sequence[Grouping],
     expected: Sequence[Expectation],
     stimuli: Sequence[Candidate],
@@ -154,22 +154,22 @@ def placement_findings(
     """Report runs and groups that show something else than their names say, or nothing that is known."""
     names = {s.name: s for s in stimuli}
     for grouping, expectation in zip(groupings, expected, strict=False):
-        yield from _group_findings(grouping, placed, expectation, names)
-    strangers = [p for p in placed if p.is_stranger]
+        yield from _group_findings(grouping, runs, expectation, names)
+    strangers = [p for p in runs if p.is_stranger]
     of_key = {g.key: g for g in groupings}
     homes = {id(p): _home(p, groupings, tr_s) for p in strangers}
     for run in strangers:
         own = of_key[run.scan.name.group]
         members = {id(m.scan) for m in own.group.members}
-        usual_stimuli = {p.stimulus for other in placed if id(other.scan) in members for p in other.presentations}
+        usual_stimuli = {p.stimulus for other in runs if id(other.scan) in members for p in other.presentations}
         yield _stranger_finding(run, homes, strangers, own, usual_stimuli)
 
 
 def _group_findings(
-    grouping: Grouping, placed: Sequence[PlacedRun], expectation: Expectation, stimuli: dict[str, Candidate]
+    grouping: Grouping, runs: Sequence[PlacedRun], expectation: Expectation, stimuli: dict[str, Candidate]
 ) -> Iterator[Finding]:
     scans = {id(m.scan) for m in grouping.group.members}
-    run = next(p for p in placed if id(p.scan) in scans)
+    run = next(p for p in runs if id(p.scan) in scans)
     name = group_name(grouping.key)
     if not run.hits:
         severity: Severity = "info" if is_rest(grouping.key) else "warning"
@@ -182,13 +182,13 @@ def _group_findings(
         )
         return
     measured = {hit.stimulus for hit in run.hits if hit.is_measured}
-    named = {hit.stimulus for hit in expectation.hits}
+    expected_stimuli = {hit.stimulus for hit in expectation.hits}
     if len(expectation.hits) > 1 and measured:
         yield from _clip_findings(name, run.hits, expectation.hits, stimuli)
         return
-    if named and measured and not measured & named:
+    if expected_stimuli and measured and not measured & expected_stimuli:
         followed_files, named_files = (
-            ", ".join(sorted(stimuli[n].file.path.name for n in names)) for names in (measured, named)
+            ", ".join(sorted(stimuli[n].file.path.name for n in names)) for names in (measured, expected_stimuli)
         )
         yield Finding(
             finding="stimulus_swapped",
@@ -199,7 +199,7 @@ def _group_findings(
             action="Check the names of the films. The table lists what the brains follow.",
         )
     if not measured:
-        yield _unconfirmed(name, grouping, run.hits, placed, stimuli)
+        yield _unconfirmed(name, grouping, run.hits, runs, stimuli)
 
 
 def _clip_findings(
@@ -256,27 +256,27 @@ def _unconfirmed(
     name: str,
     grouping: Grouping,
     hits: Sequence[Hit],
-    placed: Sequence[PlacedRun],
+    runs: Sequence[PlacedRun],
     stimuli: dict[str, Candidate],
 ) -> Finding:
     """Report a group that does not follow the stimulus after which it is named."""
-    named = ", ".join(f"{stimuli[h.stimulus].file.path.name} {stimuli[h.stimulus].seconds:.1f} s" for h in hits)
+    stimulus_list = ", ".join(f"{stimuli[h.stimulus].file.path.name} {stimuli[h.stimulus].seconds:.1f} s" for h in hits)
     agreement = median(m.peak.height for m in grouping.group.members) if grouping.is_coherent else 0.0
-    heights = [hit.height for run in placed for hit in run.hits if hit.is_measured]
+    heights = [hit.height for run in runs for hit in run.hits if hit.is_measured]
     if agreement > AGREES_SDS and heights:
         return Finding(
             finding="stimulus_foreign",
             severity="warning",
             sentence=f"{name}: the runs agree with each other ({agreement:.1f} standard deviations above chance), and "
             f"other runs follow their stimuli ({median(heights):.1f}), but these follow the stimulus after which they "
-            f"are named ({named}) at no time. It is probably another film, or another cut of it.",
+            f"are named ({stimulus_list}) at no time. It is probably another film, or another cut of it.",
             evidence={"agreement_sds": agreement, "others_sds": median(heights)},
             action="Compare the film with what was shown, or leave these runs out.",
         )
     return Finding(
         finding="unverified",
         severity="warning",
-        sentence=f"{name}: the stimulus is taken from the name ({named}); the responses do not confirm it.",
+        sentence=f"{name}: the stimulus is taken from the name ({stimulus_list}); the responses do not confirm it.",
         action="Check film and onset by hand, and look at `giblet data check`.",
     )
 
@@ -368,11 +368,11 @@ def _finding(
     )
 
 
-def crop_findings(placed: Sequence[PlacedRun], stimuli: Sequence[Candidate], tr_s: float) -> Iterator[Finding]:
+def crop_findings(placed_runs: Sequence[PlacedRun], stimuli: Sequence[Candidate], tr_s: float) -> Iterator[Finding]:
     """Report runs that begin or end elsewhere in their stimulus than most, and groups that end before it does."""
     seconds = {s.name: s.seconds for s in stimuli}
     groups: dict[GroupKey, list[PlacedRun]] = {}
-    for run in placed:
+    for run in placed_runs:
         if run.presentations and not run.is_stranger:
             groups.setdefault(run.scan.name.group, []).append(run)
     for key, runs in groups.items():
@@ -444,11 +444,11 @@ def _start_findings(run: PlacedRun, tr_s: float) -> Iterator[Finding]:
     )
 
 
-def missing_findings(placed: Sequence[PlacedRun]) -> Iterator[Finding]:
+def missing_findings(runs: Sequence[PlacedRun]) -> Iterator[Finding]:
     """Report runs that most subjects have and one lacks."""
-    subjects = list(dict.fromkeys(p.scan.name.subject for p in placed))
+    subjects = list(dict.fromkeys(p.scan.name.subject for p in runs))
     having: dict[GroupKey, set[str]] = {}
-    for run in placed:
+    for run in runs:
         having.setdefault(run.scan.name.group, set()).add(run.scan.name.subject)
     for key, present in having.items():
         if len(present) <= OWN_SHARE * len(subjects):
@@ -466,12 +466,12 @@ def missing_findings(placed: Sequence[PlacedRun]) -> Iterator[Finding]:
 
 
 def stimulus_findings(
-    stimuli: Sequence[Candidate], used: set[str], expected: Sequence[Expectation]
+    stimuli: Sequence[Candidate], used_stimuli: set[str], expected: Sequence[Expectation]
 ) -> Iterator[Finding]:
     """Report films and sounds that no run follows, and that no name and no table of events mentions."""
-    mentioned = {hit.stimulus for expectation in expected for hit in expectation.hits}
+    expected_stimuli = {hit.stimulus for expectation in expected for hit in expectation.hits}
     for stimulus in stimuli:
-        if stimulus.name not in used | mentioned:
+        if stimulus.name not in used_stimuli | expected_stimuli:
             yield Finding(
                 finding="unused_stimulus",
                 severity="warning",

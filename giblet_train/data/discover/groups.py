@@ -114,10 +114,10 @@ def _agreeing(
     for _ in range(ROUNDS):
         peaks = {n: _peak_with_others(n, own, scans, tr_s) for n in range(len(scans))}
         agrees = {n for n, peak in peaks.items() if peak.height > AGREES_SDS}
-        moved = _usual_is_zero({n: peaks[n].lag_trs for n in agrees}, tr_s) if agrees else {}
-        if moved == own:
+        shift_by_name = _usual_is_zero({n: peaks[n].lag_trs for n in agrees}, tr_s) if agrees else {}
+        if shift_by_name == own:
             break
-        own = moved
+        own = shift_by_name
         if len(own) < 2:
             break
     return own, peaks

@@ -70,13 +70,13 @@ def take_inventory(folder: Path) -> Inventory:
     files = sorted(_files(folder))
     media: list[Medium] = []
     problems: list[DataError] = []
-    broken: list[Path] = []
+    damaged_files: list[Path] = []
     series: list[Path] = []
     for path in filter(_may_be_scan, files):
         try:
             series += _series_in(path)
         except DataError as error:
-            broken.append(path)
+            damaged_files.append(path)
             problems.append(error)
     scans, others = chosen_versions(scan_names(series, folder))
     timings: list[Timing] = []
@@ -86,14 +86,14 @@ def take_inventory(folder: Path) -> Inventory:
             try:
                 media.append(Medium(path, film_seconds(path), has_pictures(path)))
             except DataError as error:
-                broken.append(path)
+                damaged_files.append(path)
                 problems.append(DataError(error.message, "Copy it again, or remove it from the folder."))
         elif path.name.endswith("_events.tsv") and (rows := _timings(path)):
             timings += rows
         elif path.suffix.lower() in TEXTS and not any(part in path.name for part in OTHER_TABLES):
             texts.append(path)
     return Inventory(
-        tuple(scans), tuple(others), tuple(media), tuple(texts), tuple(timings), tuple(broken), tuple(problems)
+        tuple(scans), tuple(others), tuple(media), tuple(texts), tuple(timings), tuple(damaged_files), tuple(problems)
     )
 
 
@@ -135,8 +135,8 @@ def _timings(path: Path) -> list[Timing]:
         ]
     except (OSError, ValueError, KeyError, csv.Error):
         return []
-    named = [timing for timing in timings if timing.stimulus]
-    return named or (timings if len(timings) == 1 else [])
+    timings_of_stimuli = [timing for timing in timings if timing.stimulus]
+    return timings_of_stimuli or (timings if len(timings) == 1 else [])
 
 
 def _stimulus(row: dict[str, str]) -> str:

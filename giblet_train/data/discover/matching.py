@@ -116,16 +116,16 @@ def _select_hits(
         peak = curve.peak(tr_s)
         hits.append(Hit(name, peak.lag_trs + group.first_row, peak.height, True))
     certain = [hit for hit in hits if hit.height > CERTAIN_SDS]
-    named = {hit.stimulus for hit in expected.hits}
-    confirmed = [
+    stimuli_of_names = {hit.stimulus for hit in expected.hits}
+    more_hits = [
         hit
         for hit in hits
         if hit not in certain
-        and hit.stimulus in named
+        and hit.stimulus in stimuli_of_names
         and hit.height > CONFIRMED_SDS
         and any(abs(hit.onset_trs - onset) <= 2 for onset in expected.onsets_trs)
     ]
-    return _without_overlaps([*certain, *confirmed], stimuli)
+    return _without_overlaps([*certain, *more_hits], stimuli)
 
 
 def _without_overlaps(hits: Sequence[Hit], stimuli: Mapping[str, Series]) -> tuple[Hit, ...]:
@@ -133,10 +133,10 @@ def _without_overlaps(hits: Sequence[Hit], stimuli: Mapping[str, Series]) -> tup
     accepted_hits: list[Hit] = []
     for hit in sorted(hits, key=lambda h: -h.height):
         start, stop = hit.onset_trs, hit.onset_trs + len(stimuli[hit.stimulus])
-        shared = [
+        overlaps_trs = [
             min(stop, other.onset_trs + len(stimuli[other.stimulus])) - max(start, other.onset_trs)
             for other in accepted_hits
         ]
-        if all(n <= SHARED_SCAN * (stop - start) for n in shared):
+        if all(n <= SHARED_SCAN * (stop - start) for n in overlaps_trs):
             accepted_hits.append(hit)
     return tuple(sorted(accepted_hits, key=lambda h: h.onset_trs))

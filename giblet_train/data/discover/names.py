@@ -85,8 +85,8 @@ def chosen_versions(names: Sequence[ScanName]) -> tuple[list[ScanName], list[Sca
     versions: dict[tuple[str, tuple[str, str, str]], ScanName] = {}
     for version in order[:1]:
         versions |= {(n.subject, n.group): n for n in names if n.version == version}
-    used = [n for n in names if versions.get((n.subject, n.group)) is n]
-    return used, [n for n in names if n not in used]
+    chosen_names = [n for n in names if versions.get((n.subject, n.group)) is n]
+    return chosen_names, [n for n in names if n not in chosen_names]
 
 
 def _preference(version: Mapping[str, str]) -> int:

@@ -36,7 +36,7 @@ class PlacedRun:
 def place_runs(
     groupings: Sequence[Grouping],
     units: Sequence[Group],
-    matched: Sequence[tuple[Hit, ...]],
+    hits_by_unit: Sequence[tuple[Hit, ...]],
     stimuli: Sequence[Candidate],
     timings: Sequence[Timing],
     tr_s: float,
@@ -46,8 +46,8 @@ def place_runs(
     Args:
         units: The group of each grouping, then each stranger alone.
     """
-    placed = []
-    for n, (group, group_hits) in enumerate(zip(units, matched, strict=True)):
+    runs = []
+    for n, (group, group_hits) in enumerate(zip(units, hits_by_unit, strict=True)):
         unit, hits = _recentred(group, group_hits, stimuli, tr_s)
         onsets_s = onsets_of(unit, hits, stimuli, timings, tr_s)
         for member in unit.members:
@@ -55,8 +55,8 @@ def place_runs(
                 Presentation(hit.stimulus, round(onset_s + member.shift_trs * tr_s, 3))
                 for hit, onset_s in zip(hits, onsets_s, strict=True)
             )
-            placed.append(PlacedRun(member.scan, presentations, member.shift_trs, hits, n >= len(groupings)))
-    return sorted(placed, key=_order)
+            runs.append(PlacedRun(member.scan, presentations, member.shift_trs, hits, n >= len(groupings)))
+    return sorted(runs, key=_order)
 
 
 def _recentred(
@@ -79,8 +79,8 @@ def _is_near(measured_s: float, likely_s: float, tr_s: float) -> bool:
     return abs(likely_s - measured_s) <= max(NEAR_S, NEAR_TRS * tr_s)
 
 
-def _order(placed: PlacedRun) -> tuple[object, ...]:
-    name = placed.scan.name
+def _order(run: PlacedRun) -> tuple[object, ...]:
+    name = run.scan.name
     return natural(name.subject), natural(name.session), name.task, natural(name.run)
 
 
@@ -92,8 +92,8 @@ def onsets_of(
     events = shown_by_events(unit.key, [m.scan.name.path for m in unit.members], stimuli, timings)
     onsets_s = []
     for hit in hits:
-        stated = [s.onset_s for s in events if s.stimulus in ("", hit.stimulus)]
-        likely = [*stated, *likely_onsets_s(unit.usual_trs * tr_s, seconds[hit.stimulus])]
+        event_onsets_s = [s.onset_s for s in events if s.stimulus in ("", hit.stimulus)]
+        likely = [*event_onsets_s, *likely_onsets_s(unit.usual_trs * tr_s, seconds[hit.stimulus])]
         measured_s = hit.onset_trs * tr_s
         near = [onset_s for onset_s in likely if _is_near(measured_s, onset_s, tr_s)]
         onsets_s.append(round(near[0] if near else measured_s, 3))

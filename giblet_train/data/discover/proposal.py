@@ -96,14 +96,14 @@ def discover(folder: Path, progress: ProgressCallback, tr_s: float | None = None
     groupings = grouped(usable, scans.tr_s)
     units = [g.group for g in groupings] + [_alone(scan) for g in groupings for scan in g.strangers]
     expected = expectations(units, stimuli, inventory.timings, scans.tr_s)
-    matched = match(units, expected, media.series, scans.tr_s)
-    placed = place_runs(groupings, units, matched, stimuli, inventory.timings, scans.tr_s)
-    used = {p.stimulus for run in placed for p in run.presentations}
-    used_stimuli = [s for s in stimuli if s.name in used]
-    idle = [s.name for s in (*stimuli, *(s for s, _ in media.problems)) if s.name not in used]
+    hits_by_unit = match(units, expected, media.series, scans.tr_s)
+    runs = place_runs(groupings, units, hits_by_unit, stimuli, inventory.timings, scans.tr_s)
+    stimulus_names = {p.stimulus for run in runs for p in run.presentations}
+    used_stimuli = [s for s in stimuli if s.name in stimulus_names]
+    idle = [s.name for s in (*stimuli, *(s for s, _ in media.problems)) if s.name not in stimulus_names]
     idle += [stem(path) for path in inventory.broken]
     texts, text_findings = annotations_of(inventory.texts, used_stimuli, idle, folder)
-    placements = list(placement_findings(placed, groupings, expected, stimuli, scans.tr_s))
+    placements = list(placement_findings(runs, groupings, expected, stimuli, scans.tr_s))
     if any(finding.finding == "stimulus_swapped" for finding in placements):
         # Annotations of films with exchanged names fit once the names are corrected.
         text_findings = [f for f in text_findings if f.finding != "unplaced_annotations"]
@@ -113,9 +113,9 @@ def discover(folder: Path, progress: ProgressCallback, tr_s: float | None = None
         *brain_findings,
         *tr_findings(scans, groupings),
         *placements,
-        *crop_findings(placed, stimuli, scans.tr_s),
-        *missing_findings(placed),
-        *stimulus_findings(stimuli, used, expected),
+        *crop_findings(runs, stimuli, scans.tr_s),
+        *missing_findings(runs),
+        *stimulus_findings(stimuli, stimulus_names, expected),
         *text_findings,
         *shifted_texts(texts, media, scans.tr_s),
     ]
@@ -125,8 +125,8 @@ def discover(folder: Path, progress: ProgressCallback, tr_s: float | None = None
         trust_tr=_trusted(scans),
         stimuli=tuple(used_stimuli),
         texts=texts,
-        runs=tuple(_entry(run) for run in placed),
-        groups=tuple(_summary(g, hits, placed) for g, hits in zip(groupings, matched, strict=False)),
+        runs=tuple(_entry(run) for run in runs),
+        groups=tuple(_summary(g, hits, runs) for g, hits in zip(groupings, hits_by_unit, strict=False)),
         findings=tuple(by_severity(findings)),
     )
 
@@ -160,9 +160,9 @@ def _entry(run: PlacedRun) -> RunEntry:
     return RunEntry(f"sub-{name.subject}", name.path, name.session, name.task, name.run, run.presentations)
 
 
-def _summary(grouping: Grouping, hits: tuple[Hit, ...], placed: Sequence[PlacedRun]) -> GroupSummary:
+def _summary(grouping: Grouping, hits: tuple[Hit, ...], runs: Sequence[PlacedRun]) -> GroupSummary:
     members = grouping.group.members
-    own = min((p for p in placed if any(p.scan is m.scan for m in members)), key=lambda p: abs(p.shift_trs))
+    own = min((p for p in runs if any(p.scan is m.scan for m in members)), key=lambda p: abs(p.shift_trs))
     return GroupSummary(
         name=group_name(grouping.key),
         n_subjects=len(members) + len(grouping.strangers),

@@ -88,7 +88,9 @@ def read_scans(
             problems.append((name, error))
     headers = _of_one_grid([h for h in headers if h[1].n_trs >= FEWEST_TRS], problems)
     # A name of its own: the assignment in the generator would replace the argument.
-    tr_counts = Counter(round(stated, 4) for _, _, header_s, sidecar_s in headers if (stated := sidecar_s or header_s))
+    tr_counts = Counter(
+        round(header_tr_s, 4) for _, _, header_s, sidecar_s in headers if (header_tr_s := sidecar_s or header_s)
+    )
     if not headers:
         first = f" {problems[0][1].message}" if problems else ""
         raise DataError(f"The folder has no readable scan.{first}", "Put 4-D NIfTI files of the runs into it.")

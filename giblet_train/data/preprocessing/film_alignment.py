@@ -59,13 +59,13 @@ def alignment_of(data: PreparedSplit) -> AlignmentFacts | None:
     facts = replace(row.facts, runs=_run_lags(data, stimulus_TF, response_TN))
     if len(data.subjects) < 2:
         return facts
-    shared = split_half_reliability(*(filtered(half_RV, split.train_blocks, tr_s, FAST_S) for half_RV in halves))
+    reliability = split_half_reliability(*(filtered(half_RV, split.train_blocks, tr_s, FAST_S) for half_RV in halves))
     to_answer = (ANSWER_SDS + CERTAIN_SDS) * row.whole.spread * stimulus_TF.shape[1]
     return replace(
         facts,
         responsive_part=float(data.responsive_V.mean()),
-        shared=shared,
-        least_part=to_answer / shared if shared > 0 and to_answer else None,
+        shared=reliability,
+        least_part=to_answer / reliability if reliability > 0 and to_answer else None,
         foreseen_sds=None
         if row.whole.is_significant
         else prediction_z_score(data.targets or features, response_TN[split.train], split.train, tr_s),

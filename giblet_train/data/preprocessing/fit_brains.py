@@ -228,9 +228,9 @@ def _facts(
     split: Split,
 ) -> ModalityFacts:
     """Describe the scale of the responses before and after normalisation."""
-    stored = [scan_moments(study.bold[s], train[s], study.scan_lengths_trs) for s in training]
+    moments = [scan_moments(study.bold[s], train[s], study.scan_lengths_trs) for s in training]
     stats = _target_stats(bold, {s: train.get(s, split.train) for s in bold})
-    return bold_stats(stored, [study.reference[s] for s in training], voxels_V, stats)
+    return bold_stats(moments, [study.reference[s] for s in training], voxels_V, stats)
 
 
 def _target_stats(bold: Mapping[str, NDArray[np.float32]], train: Mapping[str, NDArray[np.intp]]) -> dict[str, float]:

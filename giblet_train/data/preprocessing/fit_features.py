@@ -53,20 +53,20 @@ def fit_features(study: Study, split: Split, config: Config) -> FittedFeatures:
     A space that never changes there is left out, with a note. Rows in which a stimulus lacks a space are 0. Targets are
     the spaces that the configuration reconstructs.
     """
-    stored = {m: np.array(x_TF, np.float32) for m, x_TF in study.features.items()}
-    train = {m: _shown_rows(study, m, split.train) for m in stored}
-    stored = {m: x_TF for m, x_TF in stored.items() if _varies(x_TF[train[m]])}
-    frame_pca, raw = _with_frame_components(study, stored, train)
+    raw_features = {m: np.array(x_TF, np.float32) for m, x_TF in study.features.items()}
+    train = {m: _shown_rows(study, m, split.train) for m in raw_features}
+    raw_features = {m: x_TF for m, x_TF in raw_features.items() if _varies(x_TF[train[m]])}
+    frame_pca, raw = _with_frame_components(study, raw_features, train)
     scales = {m: fit_columns(raw_TF, train[m]) for m, raw_TF in raw.items()}
     scaled = {m: _zero_if_absent(study, m, scales[m].apply(raw_TF)) for m, raw_TF in raw.items()}
-    reconstructed = [m for m in stored if config.reconstructs(m)]
-    unigrams = {m: unigram(stored[m][train[m]], n, m) for m, n in study.codes.items() if m in reconstructed}
-    targets = {m: stored[m] if m in unigrams else scaled[m] for m in reconstructed}
+    modalities = [m for m in raw_features if config.reconstructs(m)]
+    unigrams = {m: unigram(raw_features[m][train[m]], n, m) for m, n in study.codes.items() if m in modalities}
+    targets = {m: raw_features[m] if m in unigrams else scaled[m] for m in modalities}
     variance_F = frame_pca.variance_F if len(frame_pca.variance_F) else None
     weights = {m: _weights(scales[m], variance_F if m == "video" else None) for m in targets}
-    weights |= {m: _code_weights(stored[m][train[m]]) for m in unigrams}
+    weights |= {m: _code_weights(raw_features[m][train[m]]) for m in unigrams}
     has_components = variance_F is not None and "video" not in unigrams
-    n_fixed = stored["video"].shape[1] if "video" in stored else 0
+    n_fixed = raw_features["video"].shape[1] if "video" in raw_features else 0
     inputs, input_scales = _inputs(raw, scaled, scales, study, split, config)
     return FittedFeatures(
         inputs=inputs,
@@ -79,7 +79,7 @@ def fit_features(study: Study, split: Split, config: Config) -> FittedFeatures:
         feature_sd={m: scales[m].sd_F for m in targets if m not in unigrams},
         unigram=unigrams,
         facts={
-            m: code_stats(stored[m][train[m]], unigrams[m])
+            m: code_stats(raw_features[m][train[m]], unigrams[m])
             if m in unigrams
             else feature_stats(raw[m][train[m]], targets[m][train[m]], weights[m])
             for m in targets
@@ -91,15 +91,15 @@ def fit_features(study: Study, split: Split, config: Config) -> FittedFeatures:
 
 
 def _with_frame_components(
-    study: Study, stored: Mapping[str, Singles], train: Mapping[str, NDArray[np.intp]]
+    study: Study, raw_features: Mapping[str, Singles], train: Mapping[str, NDArray[np.intp]]
 ) -> tuple[FramePca, dict[str, Singles]]:
     """Fit components of frames and add them to the video features."""
-    if not study.has_pictures or "video" not in stored:
+    if not study.has_pictures or "video" not in raw_features:
         empty = np.zeros(0, np.float32)
-        return FramePca(empty, np.zeros((0, 0), np.float32), empty), dict(stored)
+        return FramePca(empty, np.zeros((0, 0), np.float32), empty), dict(raw_features)
     frame_pca = fit_frame_pca(study.frames_TKHWC, train["video"], N_FRAME_COMPONENTS)
-    video_TF = np.concatenate([stored["video"], frame_pca.scores(study.frames_TKHWC)], axis=1)
-    return frame_pca, {**stored, "video": video_TF}
+    video_TF = np.concatenate([raw_features["video"], frame_pca.scores(study.frames_TKHWC)], axis=1)
+    return frame_pca, {**raw_features, "video": video_TF}
 
 
 def _shown_rows(study: Study, modality: str, rows: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -123,7 +123,7 @@ def prepare_split(study: Study, split: Split, config: Config) -> PreparedSplit:
     if no voxel is left.
     """
     features, brains = fit_features(study, split, config), fit_brains(study, split, config)
-    n_voxels, shared = len(brains.voxels_V), brains.shared
+    n_voxels, n_shared = len(brains.voxels_V), brains.shared
     return PreparedSplit(
         study=study,
         split=split,
@@ -133,9 +133,9 @@ def prepare_split(study: Study, split: Split, config: Config) -> PreparedSplit:
         bold=brains.bold,
         voxels_V=brains.voxels_V,
         mask=_mask_of(study, brains.voxels_V),
-        isc_V=shared.isc_V if shared else np.full(n_voxels, np.nan, np.float32),
-        responsive_V=shared.above_chance() if shared else np.ones(n_voxels, bool),
-        null_V=shared.at_chance() if shared else np.zeros(n_voxels, bool),
+        isc_V=n_shared.isc_V if n_shared else np.full(n_voxels, np.nan, np.float32),
+        responsive_V=n_shared.above_chance() if n_shared else np.ones(n_voxels, bool),
+        null_V=n_shared.at_chance() if n_shared else np.zeros(n_voxels, bool),
         frame_pca=features.frame_pca,
         pca_columns=features.pca_columns,
         feature_mean=features.feature_mean,

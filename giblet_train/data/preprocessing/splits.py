@@ -301,10 +301,10 @@ def _widened(block: Block, gap: int) -> Block:
     return block[0] - gap, block[1] + gap
 
 
-def _without(whole: Block, excluded: Iterable[Block]) -> list[Block]:
+def _without(whole: Block, other_blocks: Iterable[Block]) -> list[Block]:
     remainder: list[Block] = []
     start = whole[0]
-    for first, last in sorted(excluded):
+    for first, last in sorted(other_blocks):
         if first > start:
             remainder.append((start, first))
         start = max(start, last)

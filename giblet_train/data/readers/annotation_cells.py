@@ -131,8 +131,8 @@ def _subtitles(text: str) -> Cells:
     for cue in re.split(r"\n\s*\n", text):
         match = CUE.search(cue)
         if match:
-            spoken = cue[match.end() :].partition("\n")[2]
-            rows.append([*match.groups(), re.sub(r"<[^>]*>|\{\\[^}]*\}", "", spoken)])
+            cue_text = cue[match.end() :].partition("\n")[2]
+            rows.append([*match.groups(), re.sub(r"<[^>]*>|\{\\[^}]*\}", "", cue_text)])
     return rows
 
 
@@ -145,7 +145,9 @@ def _textgrid(text: str) -> Cells:
         if head is None:
             continue
         intervals = INTERVAL.findall(text[head.end() : stop])
-        rows: Cells = [[a, b, spoken.replace('""', '"')] for a, b, spoken in intervals if spoken.strip()]
+        rows: Cells = [
+            [a, b, interval_text.replace('""', '"')] for a, b, interval_text in intervals if interval_text.strip()
+        ]
         tiers.append((head[1], rows))
     return [HEADER, *_spoken(tiers)]
 
@@ -167,5 +169,7 @@ def _elan(text: str) -> Cells:
 
 
 def _spoken(tiers: Sequence[tuple[str, Cells]]) -> Cells:
-    filled = [(name, rows) for name, rows in tiers if rows]
-    return next((rows for name, rows in filled if WORDS.search(name)), filled[0][1] if filled else [])
+    nonempty_tiers = [(name, rows) for name, rows in tiers if rows]
+    return next(
+        (rows for name, rows in nonempty_tiers if WORDS.search(name)), nonempty_tiers[0][1] if nonempty_tiers else []
+    )

@@ -110,11 +110,11 @@ def read_rows(path: Path) -> list[Row]:
             f"{path} has no column for {', '.join(missing)}; it has {names}.",
             "Name the columns as the lab's workbook does; or start_s, end_s, detail; or onset, duration, trial_type.",
         )
-    numbered = list(enumerate(table[first + 1 :], first + 2))
+    numbered_rows = list(enumerate(table[first + 1 :], first + 2))
     if delimiter == ",":
-        _check_commas(path, numbered, columns)
+        _check_commas(path, numbered_rows, columns)
     rows = []
-    for number, cells in numbered:
+    for number, cells in numbered_rows:
         values = {field: column.cell(cells) for field, column in columns.items()}
         if any(str(value).strip() for field, value in values.items() if field != "first_tr"):
             first_tr = values.pop("first_tr", None)
@@ -158,14 +158,16 @@ def _columns(header: Sequence[Any]) -> dict[str, _Column]:
 
 def _check_commas(path: Path, rows: Sequence[tuple[int, Sequence[Any]]], columns: Mapping[str, _Column]) -> None:
     """Raise DataError for a table between commas if the commas in its times may separate thousands."""
-    timed = [columns[field] for field in (*TIMES, "first_tr") if field in columns]
-    times = [(number, column.name, str(column.cell(cells)).strip()) for number, cells in rows for column in timed]
+    time_columns = [columns[field] for field in (*TIMES, "first_tr") if field in columns]
+    times = [
+        (number, column.name, str(column.cell(cells)).strip()) for number, cells in rows for column in time_columns
+    ]
     with_comma = [item for item in times if DECIMAL_COMMA.fullmatch(item[2])]
-    grouped = [item for item in with_comma if THOUSANDS.fullmatch(item[2])]
+    thousands = [item for item in with_comma if THOUSANDS.fullmatch(item[2])]
     # Commas that cannot separate thousands show that the others are decimal ones, too.
-    are_decimal = len(grouped) < len(with_comma) and not any("." in text for _, _, text in times)
-    if grouped and not are_decimal:
-        number, name, text = grouped[0]
+    are_decimal = len(thousands) < len(with_comma) and not any("." in text for _, _, text in times)
+    if thousands and not are_decimal:
+        number, name, text = thousands[0]
         raise DataError(
             f"{path}, row {number}: {name} is {text!r}, which may be {text.replace(',', '.')} or "
             f"{text.replace(',', '')}.",
@@ -179,8 +181,8 @@ def _without_unit(name: str) -> str:
 
 def _missing(columns: Mapping[str, _Column]) -> list[str]:
     """Return what a table lacks, in words."""
-    needed = {"the start": {"start_s"}, "the end or the duration": {"end_s", "duration"}, "the text": {"detail"}}
-    return [what for what, fields in needed.items() if not fields & set(columns)]
+    requirements = {"the start": {"start_s"}, "the end or the duration": {"end_s", "duration"}, "the text": {"detail"}}
+    return [what for what, fields in requirements.items() if not fields & set(columns)]
 
 
 def _segment(path: Path, number: int, values: Mapping[str, Any], columns: Mapping[str, _Column]) -> Segment:
@@ -188,8 +190,8 @@ def _segment(path: Path, number: int, values: Mapping[str, Any], columns: Mappin
     if "end_s" in columns:
         end_s = _time_s(path, number, columns["end_s"], values["end_s"])
     else:
-        stated = values["duration"]
-        end_s = start_s + (0.0 if stated == "" else _time_s(path, number, columns["duration"], stated))
+        duration_text = values["duration"]
+        end_s = start_s + (0.0 if duration_text == "" else _time_s(path, number, columns["duration"], duration_text))
     if end_s < start_s:
         raise DataError(
             f"{path}, row {number}: the segment ends at {end_s:g} s, before it starts at {start_s:g} s.",

@@ -23,12 +23,8 @@ def read_array(path: Path) -> NDArray[Any]:
     try:
         if file.suffix in HDF5:
             return _from_hdf5(file, dataset)
-        loaded: Any = np.load(file, mmap_mode="r" if file.suffix == ".npy" else None, allow_pickle=False)
-        return (
-            loaded
-            if isinstance(loaded, np.ndarray)
-            else np.asarray(loaded[_dataset_named(file, dataset, list(loaded))])
-        )
+        array: Any = np.load(file, mmap_mode="r" if file.suffix == ".npy" else None, allow_pickle=False)
+        return array if isinstance(array, np.ndarray) else np.asarray(array[_dataset_named(file, dataset, list(array))])
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{file} is not a readable array: {error}.", "Copy it again from its source.") from None
 
@@ -38,8 +34,8 @@ def dataset_names(file: Path) -> list[str]:
     h5py = hdf5_package(file)
     names: list[str] = []
     try:
-        with h5py.File(file, "r") as opened:
-            opened.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        with h5py.File(file, "r") as hdf5_file:
+            hdf5_file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     except OSError as error:
         raise DataError(f"{file} is not a readable HDF5 file: {error}.", "Copy it again from its source.") from None
     return names
@@ -47,8 +43,8 @@ def dataset_names(file: Path) -> list[str]:
 
 def _from_hdf5(file: Path, dataset: str) -> NDArray[Any]:
     name = _dataset_named(file, dataset, dataset_names(file))
-    with hdf5_package(file).File(file, "r") as opened:
-        return np.asarray(opened[name])
+    with hdf5_package(file).File(file, "r") as hdf5_file:
+        return np.asarray(hdf5_file[name])
 
 
 def hdf5_package(file: Path) -> Any:

@@ -46,8 +46,8 @@ def parcel_names(path: Path, labels: Sequence[int], own_names: Mapping[int, str]
         own_names: Names in the atlas itself; those of the table next to it come first.
     """
     table = parcel_names_file(path)
-    named = {**(own_names or {}), **({} if table is None else _read_table(table))}
-    names = {label: named.get(label, f"parcel {label}") for label in labels}
+    name_by_index = {**(own_names or {}), **({} if table is None else _read_table(table))}
+    names = {label: name_by_index.get(label, f"parcel {label}") for label in labels}
     if len(set(names.values())) < len(names):
         twice = next(name for name in names.values() if list(names.values()).count(name) > 1)
         raise DataError(

@@ -78,10 +78,10 @@ def bids_runs(
     of_task = [path for path in files if entities(path).get("task") in tasks]
     if not of_task:
         file_tasks = sorted({entities(path).get("task", "") for path in files})
-        named = f" of task {', '.join(tasks)}{nearest(tasks[0], file_tasks)}" if files and tasks else ""
+        task_clause = f" of task {', '.join(tasks)}{nearest(tasks[0], file_tasks)}" if files and tasks else ""
         suffix = _suffix(config)
         ending = f"_desc-{_desc(config)}_bold.nii.gz" if suffix == "bold" else f"_{suffix}{EXTENSIONS[suffix][0]}"
-        raise DataError(f"{folder} has no file sub-*/func/*{ending}{named}.", REMEDY)
+        raise DataError(f"{folder} has no file sub-*/func/*{ending}{task_clause}.", REMEDY)
     runs: dict[str, list[BidsRun]] = {}
     matching = [path for path in of_task if _matches(path, config)]
     for path in matching:
@@ -94,26 +94,26 @@ def bids_runs(
     return {subject: tuple(sorted(runs[subject], key=lambda r: r.order)) for subject in sorted(runs, key=natural)}
 
 
-def select_subjects(files: Mapping[str, T], requested: Sequence[int | str] | None, where: str) -> dict[str, T]:
+def select_subjects(files: Mapping[str, T], subjects: Sequence[int | str] | None, where: str) -> dict[str, T]:
     """Return the requested subjects, in their natural order; a number matches `01` as well as `1`. Raises DataError."""
-    if requested is None:
+    if subjects is None:
         return {label: files[label] for label in sorted(files, key=natural)}
-    missing = [item for item in requested if not any(is_subject(label, item) for label in files)]
+    missing = [item for item in subjects if not any(is_subject(label, item) for label in files)]
     if missing:
         raise DataError(
             f"data.subjects asks for {', '.join(map(str, missing))}, but {where} exists only for "
             f"{', '.join(sorted(files, key=natural)) or 'nobody'}.",
             "Correct data.subjects or data.bold.",
         )
-    labels = [label for label in files if any(is_subject(label, item) for item in requested)]
+    labels = [label for label in files if any(is_subject(label, item) for item in subjects)]
     return {label: files[label] for label in sorted(labels, key=natural)}
 
 
-def is_subject(label: str, requested: int | str) -> bool:
+def is_subject(label: str, subject: int | str) -> bool:
     """Return True if a label, without `sub-`, is the requested one; numbers ignore leading zeros."""
-    if label == str(requested).removeprefix("sub-"):
+    if label == str(subject).removeprefix("sub-"):
         return True
-    return label.isdigit() and isinstance(requested, int) and int(label) == requested
+    return label.isdigit() and isinstance(subject, int) and int(label) == subject
 
 
 def natural(text: str) -> tuple[int, int, str]:
@@ -204,10 +204,10 @@ def _matches(path: Path, config: BidsConfig) -> bool:
     return all(_equal(values.get(name), value) for name, value in config.filters.items() if name != "desc")
 
 
-def _equal(value: str | None, requested: str | int | None) -> bool:
-    if value is None or requested is None:
-        return value is None and requested is None
-    return value == str(requested) or (value.isdigit() and str(requested).isdigit() and int(value) == int(requested))
+def _equal(value: str | None, entity: str | int | None) -> bool:
+    if value is None or entity is None:
+        return value is None and entity is None
+    return value == str(entity) or (value.isdigit() and str(entity).isdigit() and int(value) == int(entity))
 
 
 def _nothing_matches(paths: Sequence[Path], config: BidsConfig) -> str:
@@ -233,13 +233,13 @@ def _check_unique(runs: Mapping[str, Sequence[BidsRun]]) -> None:
         )
 
 
-def _check_same_runs(runs: Mapping[str, Sequence[BidsRun]], requested: Sequence[int] | None) -> None:
+def _check_same_runs(runs: Mapping[str, Sequence[BidsRun]], run_numbers: Sequence[int] | None) -> None:
     first: tuple[str, list[Order]] | None = None
     for subject in sorted(runs, key=natural):
         orders = sorted(entry.order for entry in runs[subject])
         first = first or (subject, orders)
         numbers = {entry.run for entry in runs[subject] if entry.run}
-        missing = [n for n in requested or () if n not in {int(number) for number in numbers if number.isdigit()}]
+        missing = [n for n in run_numbers or () if n not in {int(number) for number in numbers if number.isdigit()}]
         if orders != first[1] or missing:
             raise DataError(
                 f"sub-{subject} has {_described(runs[subject])}, sub-{first[0]} has {_described(runs[first[0]])}"
@@ -250,9 +250,9 @@ def _check_same_runs(runs: Mapping[str, Sequence[BidsRun]], requested: Sequence[
 
 
 def _described(runs: Sequence[BidsRun]) -> str:
-    ordered = sorted(runs, key=lambda r: r.order)
+    sorted_runs = sorted(runs, key=lambda r: r.order)
     several = len({r.task for r in runs}) > 1
     return ", ".join(
         f"{f'session {r.session} ' if r.session else ''}{f'task {r.task} ' if several else ''}run {r.run or '-'}"
-        for r in ordered
+        for r in sorted_runs
     )

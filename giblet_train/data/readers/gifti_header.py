@@ -60,20 +60,20 @@ def load_hemisphere(path: Path) -> tuple[NDArray[Any], float]:
 
 def _check_side(path: Path, image: Any) -> None:
     """Raise DataError if the metadata contradict the side in the name."""
-    stated = image.meta.get(STRUCTURE) or image.darrays[0].meta.get(STRUCTURE)
+    structure = image.meta.get(STRUCTURE) or image.darrays[0].meta.get(STRUCTURE)
     try:
         named_left = bool(hemispheres(path))
     except DataError:
         named_left = False
-    if stated in HEMISPHERES.values() and (stated == HEMISPHERES["L"]) != named_left:
+    if structure in HEMISPHERES.values() and (structure == HEMISPHERES["L"]) != named_left:
         raise DataError(
-            f"{path.name} is {stated} by its metadata and the other hemisphere by its name.", "Correct the name."
+            f"{path.name} is {structure} by its metadata and the other hemisphere by its name.", "Correct the name."
         )
 
 
 def _time_step(image: Any) -> float:
-    stated = image.meta.get("TimeStep") or image.darrays[0].meta.get("TimeStep")
+    time_step = image.meta.get("TimeStep") or image.darrays[0].meta.get("TimeStep")
     try:
-        return float(stated)
+        return float(time_step)
     except (TypeError, ValueError):
         return 0.0

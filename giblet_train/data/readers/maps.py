@@ -117,19 +117,19 @@ def _on_grayordinates(path: Path, image: Any, values: Array, geometry: Grayordin
     if axis == geometry.axis:
         return Map(values[0], names)
     theirs = {name: (where, part) for name, where, part in axis.iter_structures()}
-    matched = np.zeros(geometry.n_positions, values.dtype)
+    values_P = np.zeros(geometry.n_positions, values.dtype)
     n_matched = 0
     for name, where, part in geometry.axis.iter_structures():
         if name not in theirs:
             continue
         positions = _positions_in(path, name, part, theirs[name][1])
         own = values[0][theirs[name][0]]
-        matched[where] = np.where(positions >= 0, own[positions], 0)
+        values_P[where] = np.where(positions >= 0, own[positions], 0)
         n_matched += int((positions >= 0).sum())
     if not n_matched:
         raise DataError(f"{path} has no grayordinate of the BOLD files.", remedy)
     note = f"{path.name} has other brain models; it covers {n_matched} of {geometry.n_positions} grayordinates."
-    return Map(matched, names, (note,))
+    return Map(values_P, names, (note,))
 
 
 def _positions_in(path: Path, name: str, part: Any, other: Any) -> NDArray[np.intp]:
@@ -173,11 +173,11 @@ def _on_surfaces(path: Path, geometry: SurfacePair, remedy: str) -> Map:
     if not left_names and not right_names:
         return Map(np.concatenate([first, second]))
     shift = max(left_names, default=0)
-    moved = np.where(second > 0, second + shift, 0)
+    second_index = np.where(second > 0, second + shift, 0)
     both = set(left_names.values()) & set(right_names.values())
     names = {n: f"left {name}" if name in both else name for n, name in left_names.items()}
     names |= {n + shift: f"right {name}" if name in both else name for n, name in right_names.items()}
-    return Map(np.concatenate([first, moved]), names)
+    return Map(np.concatenate([first, second_index]), names)
 
 
 def _hemisphere(path: Path, remedy: str) -> tuple[Array, dict[int, str]]:

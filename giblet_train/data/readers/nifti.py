@@ -94,24 +94,24 @@ def _file_columns(mask_XYZ: NDArray[np.bool_]) -> NDArray[np.intp]:
 def _open(path: Path) -> IO[bytes]:
     with open(path, "rb") as file:
         zipped = file.read(2) == GZIP_MAGIC
-    opened: IO[bytes] = (open_gzip if zipped else open)(path, "rb")
-    return opened
+    stream: IO[bytes] = (open_gzip if zipped else open)(path, "rb")
+    return stream
 
 
 def _skip(file: IO[bytes], n_bytes: int) -> None:
     while n_bytes:
-        read = len(file.read(min(n_bytes, 1 << 20)))
-        if not read:
+        n_read = len(file.read(min(n_bytes, 1 << 20)))
+        if not n_read:
             raise EOFError
-        n_bytes -= read
+        n_bytes -= n_read
 
 
 def _fill(file: Any, array: NDArray[Any]) -> int:
     view = array.view(np.uint8).reshape(-1).data
     n_filled = 0
     while n_filled < len(view):
-        read = file.readinto(view[n_filled:])
-        if not read:
+        n_read = file.readinto(view[n_filled:])
+        if not n_read:
             break
-        n_filled += read
+        n_filled += n_read
     return n_filled

@@ -82,8 +82,8 @@ def _size_notes(shape: Sequence[int], affine: NDArray[np.float64], path: Path) -
 
 def _four_dimensions(shape: Sequence[int], path: Path) -> tuple[tuple[int, int, int, int], tuple[HeaderNote, ...]]:
     """Return the shape without axes of length 1 beyond the third, as AFNI writes them. Raises DataError if not 4-D."""
-    squeezed = [*shape[:3], *(n for n in shape[3:] if n > 1)]
-    if len(squeezed) != 4:
+    dimensions = [*shape[:3], *(n for n in shape[3:] if n > 1)]
+    if len(dimensions) != 4:
         of_volumes = len(shape) == 4
         n_volumes = "no volume" if of_volumes and not shape[3] else "only one volume"
         raise DataError(
@@ -92,7 +92,7 @@ def _four_dimensions(shape: Sequence[int], path: Path) -> tuple[tuple[int, int, 
             else f"{path} has {len(shape)} dimensions ({times(shape)}); BOLD needs 4: three of space and time.",
             "Give the whole series, not one volume or a map.",
         )
-    x, y, z, n_trs = (int(n) for n in squeezed)
+    x, y, z, n_trs = (int(n) for n in dimensions)
     if len(shape) == 4:
         return (x, y, z, n_trs), ()
     sentence = f"{path.name}: the header has {len(shape)} dimensions ({times(shape)}); those of length 1 are dropped."

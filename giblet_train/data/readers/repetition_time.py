@@ -129,8 +129,8 @@ def _even_spacing(onsets_s: Any, path: Path) -> float | None:
 
 def _conflict(path: Path, by_source: Mapping[str, float]) -> str:
     parts = [f"the {name}'s TR is {seconds:g} s" for name, seconds in by_source.items() if name != "config"]
-    stated = [f"data.tr is {by_source['config']:g} s"] if "config" in by_source else []
-    return f"{path}: {', '.join([*parts, *stated])}."
+    statements = [f"data.tr is {by_source['config']:g} s"] if "config" in by_source else []
+    return f"{path}: {', '.join([*parts, *statements])}."
 
 
 def _remedy(name: str, by_source: Mapping[str, float]) -> str:

@@ -98,8 +98,8 @@ def read_runs_table(path: Path, folder: Path, stimuli: Sequence[str], text: str 
                 f"{path}, row {number}: {cells['bold']} is already a run of {first.subject}, in row {first.row}.",
                 "Give each run its own file.",
             )
-        merged = tuple(sorted((*first.presentations, *entry.presentations), key=lambda p: p.onset_s))
-        runs[cells["bold"]] = replace(first, presentations=merged)
+        presentations = tuple(sorted((*first.presentations, *entry.presentations), key=lambda p: p.onset_s))
+        runs[cells["bold"]] = replace(first, presentations=presentations)
     _check_labels(path, runs.values())
     _check_files(path, runs.values())
     return tuple(runs.values())
@@ -242,8 +242,8 @@ def _check_labels(path: Path, runs: Iterable[RunEntry]) -> None:
 
 
 def _check_files(path: Path, runs: Iterable[RunEntry]) -> None:
-    named = [(run, file) for run in runs for file in (run.bold, run.brain_mask, run.confounds) if file]
-    missing = [(run, file) for run, series in named if (file := missing_file(series))]
+    files = [(run, file) for run in runs for file in (run.bold, run.brain_mask, run.confounds) if file]
+    missing = [(run, file) for run, series in files if (file := missing_file(series))]
     if missing:
         names = "; ".join(f"row {run.row}: {file}" for run, file in missing)
         fetch = any(file.is_symlink() for _, file in missing)

@@ -55,8 +55,8 @@ class StimulusFiles:
     def named(self, name: str) -> dict[str, Path]:
         """Return every file by its role."""
         files = {f"{name} film": self.film, f"{name} sound": self.sound, f"{name} annotations": self.annotations}
-        named = {role: path for role, path in files.items() if path is not None}
-        return named | _named_features(self.feature_files, f"{name} ")
+        path_by_role = {role: path for role, path in files.items() if path is not None}
+        return path_by_role | _named_features(self.feature_files, f"{name} ")
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,9 @@ class _Files:
         """
         if not self._missing:
             return
-        collected = _missing.get()
-        if collected is not None:
-            collected.extend(DataError(sentence, remedy) for sentence, remedy in self._missing)
+        missing_files = _missing.get()
+        if missing_files is not None:
+            missing_files.extend(DataError(sentence, remedy) for sentence, remedy in self._missing)
             self._missing.clear()
             return
         entries = [*self._missing, *([(last.message, last.remedy)] if last else [])]
@@ -242,10 +242,10 @@ def _bids_sources(files: _Files, mask: Path | None, atlas: Path | None) -> Sourc
     runs = bids_runs(files.folder, data.bids, _requested(data))
     first = next(iter(runs.values()))
     film, sound, features = _stimulus_of_short_form(files)
-    named = () if data.annotations is None else events_files(files.folder, data.annotations, first)
+    event_files = () if data.annotations is None else events_files(files.folder, data.annotations, first)
     return Sources(
         film=film,
-        annotations=tuple(files.of_study(p, "data.annotations") for p in dict.fromkeys(named)),
+        annotations=tuple(files.of_study(p, "data.annotations") for p in dict.fromkeys(event_files)),
         bold={label(s): tuple(run.bold for run in runs[s]) for s in runs},
         mask=mask,
         atlas=atlas,
@@ -287,8 +287,10 @@ def _table_sources(files: _Files, table: str, mask: Path | None, atlas: Path | N
 
 def _stimulus_files(files: _Files, name: str, stimulus: StimulusConfig) -> StimulusFiles:
     key = f"data.stimuli.{name}"
-    named = {"video": stimulus.video, "audio": stimulus.audio, "annotations": stimulus.annotations}
-    paths = {part: None if file is None else files.of_study(file, f"{key}.{part}") for part, file in named.items()}
+    name_by_role = {"video": stimulus.video, "audio": stimulus.audio, "annotations": stimulus.annotations}
+    paths = {
+        part: None if file is None else files.of_study(file, f"{key}.{part}") for part, file in name_by_role.items()
+    }
     sources = files.config.data.sources_of(stimulus)
     return StimulusFiles(
         film=paths["video"],
@@ -375,24 +377,24 @@ def digests(sources: Sources, cache: Path, progress: ProgressCallback) -> dict[s
     Args:
         cache: JSON file that remembers digests by path, size and modification time.
     """
-    cached = _read_cache(cache)
+    known_digests = _read_cache(cache)
     result: dict[str, str] = {}
-    named = sources.named()
-    missing = [_absence(path) for path in dict.fromkeys(named.values()) if not path.is_file()]
+    path_by_role = sources.named()
+    missing = [_absence(path) for path in dict.fromkeys(path_by_role.values()) if not path.is_file()]
     if missing:
         raise DataError(" ".join(missing), "Put the files there, or leave the subjects out by data.subjects.")
-    for n, (role, path) in enumerate(named.items()):
-        progress(f"reading {path.name}", n / len(named))
+    for n, (role, path) in enumerate(path_by_role.items()):
+        progress(f"reading {path.name}", n / len(path_by_role))
         stat = path.stat()
         stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        entry = cached.get(str(path.resolve()))
+        entry = known_digests.get(str(path.resolve()))
         if not entry or entry[:3] != stamp:
             entry = [*stamp, file_digest(path)]
-            cached[str(path.resolve())] = entry
+            known_digests[str(path.resolve())] = entry
         result[role] = str(entry[3])
     with suppress(OSError):  # a folder that cannot be written may hold the store already
         cache.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(cache, json.dumps(cached).encode())
+        replace_file(cache, json.dumps(known_digests).encode())
     return result
 
 

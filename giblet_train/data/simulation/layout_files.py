@@ -60,5 +60,5 @@ def write_parcels(path: Path, values_TV: NDArray[np.float32], region_of_V: NDArr
     file, dataset = split_dataset(path)
     order = np.argsort(region_of_V, kind="stable")
     parcels = np.array_split(order, len(order) // PARCEL_VOXELS)
-    with hdf5_package(file).File(file, "a") as opened:
-        opened[dataset] = np.stack([values_TV[:, parcel].mean(axis=1) for parcel in parcels], axis=1)
+    with hdf5_package(file).File(file, "a") as hdf5_file:
+        hdf5_file[dataset] = np.stack([values_TV[:, parcel].mean(axis=1) for parcel in parcels], axis=1)

@@ -140,12 +140,12 @@ def _write_annotations(study: Path, layout: StudyLayout, shots: Mapping[str, Seq
     if layout.workbook is not None:
         lengths = [round(s.seconds / layout.tr_s) for s in layout.stimuli]
         starts_s = np.cumsum([0, *lengths[:-1]]) * layout.tr_s
-        joined = [
+        segments = [
             Segment(**(asdict(shot) | {"start_s": shot.start_s + start_s, "end_s": shot.end_s + start_s}))
             for stimulus, start_s in zip(layout.stimuli, starts_s.tolist(), strict=True)
             for shot in shots[stimulus.name]
         ]
-        write_annotations(study / layout.workbook, joined, layout.tr_s, lengths)
+        write_annotations(study / layout.workbook, segments, layout.tr_s, lengths)
 
 
 def _annotation_text(kind: str, shots: Sequence[Segment]) -> str:
@@ -224,11 +224,11 @@ def _scan(
     kernel_K = hrf.double_gamma(subject.hrf_peak_s, tr_s)
     before = [_trs_before(run, tr_s) for run in runs]
     lengths = tuple(n + run.n_trs for n, run in zip(before, runs, strict=True))
-    driven = {
+    response_by_group = {
         group: np.concatenate([_seen(x_TF, run, n, rows, tr_s) for n, run in zip(before, runs, strict=True)])
         for group, x_TF in cohort.features_TF.items()
     }
-    response_TR = cohort.cortex.respond(driven, weights_FR, kernel_K, lengths)
+    response_TR = cohort.cortex.respond(response_by_group, weights_FR, kernel_K, lengths)
     parts = np.split(response_TR, np.cumsum(lengths)[:-1])
     head = cohort.scanner.draw_head(rng, subject)
     responses = []

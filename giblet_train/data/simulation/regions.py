@@ -63,8 +63,8 @@ class Region:
 
 
 def _region(name: str, centres_mm: tuple[tuple[float, float, float], ...], radius_mm: float, **shares: float) -> Region:
-    mirrored = tuple((-x, y, z) for x, y, z in centres_mm if abs(x) > 20.0)
-    return Region(name, centres_mm + mirrored, radius_mm, MappingProxyType(shares))
+    other_side_mm = tuple((-x, y, z) for x, y, z in centres_mm if abs(x) > 20.0)
+    return Region(name, centres_mm + other_side_mm, radius_mm, MappingProxyType(shares))
 
 
 REGIONS = (
@@ -115,8 +115,8 @@ def template_brain(grid: Grid) -> tuple[Mask, Mask]:
 
 
 def _grown(mask_XYZ: Mask) -> Mask:
-    grown = mask_XYZ.copy()
+    mask = mask_XYZ.copy()
     for axis in range(3):
         for step in (-1, 1):
-            grown |= np.roll(mask_XYZ, step, axis=axis)
-    return grown
+            mask |= np.roll(mask_XYZ, step, axis=axis)
+    return mask

@@ -92,13 +92,13 @@ class Scanner:
         units, mean_V = BRAIN_UNITS * subject.gain, head.mean_V
         brain_at, rim_at = _file_order(self.brain_XYZ), _file_order(head.rim_XYZ)
         volume = np.zeros(self.brain_XYZ.size, np.int16)
-        with open(path, "wb") as file, gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as zipped:
-            zipped.write(_header(self.grid, (*self.grid.shape, len(percent_TV)), np.dtype("i2"), self.tr_s))
+        with open(path, "wb") as file, gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as gzip_file:
+            gzip_file.write(_header(self.grid, (*self.grid.shape, len(percent_TV)), np.dtype("i2"), self.tr_s))
             for percent_V in percent_TV:
                 volume[brain_at] = _to_units(mean_V * (1.0 + percent_V / 100.0))
                 real, imaginary = units / BACKGROUND_SNR * rng.standard_normal((2, len(rim_at)))
                 volume[rim_at] = np.maximum(_to_units(np.hypot(RIM_LEVEL * units + real, imaginary)), 1)
-                zipped.write(volume.tobytes())
+                gzip_file.write(volume.tobytes())
 
 
 def write_atlas(path: Path, region_XYZ: NDArray[np.int8], grid: Grid) -> None:

@@ -170,12 +170,12 @@ def _run_again(film: Path, to: Path, period_s: float, runs: int) -> None:
 
 def _repeated(shots: Sequence[Segment], period_s: float, runs: int, seconds: float) -> list[Segment]:
     """Return the shots of every repeat, those that begin before the scans are over."""
-    shifted = [
+    repeats = [
         replace(shot, start_s=shot.start_s + run * period_s, end_s=shot.end_s + run * period_s)
         for run in range(runs)
         for shot in shots
     ]
-    return [shot for shot in shifted if shot.start_s < seconds]
+    return [shot for shot in repeats if shot.start_s < seconds]
 
 
 def _read_back(folder: Path, showing: SimulatedStimulus, progress: ProgressCallback) -> dict[str, NDArray[np.float64]]:

@@ -53,17 +53,17 @@ def shared_response(
     """
     if present:
         return _partial(bold, train, present)
-    sampled: list[NDArray[np.float32]] = []
+    samples: list[NDArray[np.float32]] = []
     total_RV: NDArray[np.float32] | None = None
     powers: list[NDArray[np.float32]] = []
     for subject in bold:
         rows_RV = _unit_variance(bold[subject][train])
-        sampled.append(rows_RV[:, :: max(1, rows_RV.shape[1] // NULL_VOXELS)].copy())
+        samples.append(rows_RV[:, :: max(1, rows_RV.shape[1] // NULL_VOXELS)].copy())
         powers.append(np.einsum("rv,rv->v", rows_RV, rows_RV) / len(train))
         total_RV = rows_RV if total_RV is None else np.add(total_RV, rows_RV, out=total_RV)
-    if total_RV is None or len(sampled) < 2:
+    if total_RV is None or len(samples) < 2:
         raise ValueError("inter-subject correlation needs two subjects")
-    return IscResult(_mean_pair(total_RV, np.sum(powers, axis=0), len(sampled)), _null(np.stack(sampled)))
+    return IscResult(_mean_pair(total_RV, np.sum(powers, axis=0), len(samples)), _null(np.stack(samples)))
 
 
 def _unit_variance(rows_RV: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -87,15 +87,15 @@ def _partial(
     """Correlate subjects who share only some rows: a mean over pairs, weighted by the rows that they share."""
     rows = train[np.sum(list(present.values()), axis=0)[train] > 1]
     present_SR = np.stack([present[s][rows] for s in bold])
-    total_RV, powers, sampled = None, [], []
+    total_RV, powers, samples = None, [], []
     for subject in bold:
         rows_RV = bold[subject][rows]
-        sampled.append(rows_RV[:, :: max(1, rows_RV.shape[1] // NULL_VOXELS)].copy())
+        samples.append(rows_RV[:, :: max(1, rows_RV.shape[1] // NULL_VOXELS)].copy())
         powers.append(np.einsum("rv,rv->v", rows_RV, rows_RV))
         total_RV = rows_RV if total_RV is None else np.add(total_RV, rows_RV, out=total_RV)
     assert total_RV is not None
     isc_V = _mean_shared_pair(total_RV, np.sum(powers, axis=0), present_SR.sum(axis=0))
-    return IscResult(isc_V, _null(np.stack(sampled), present_SR))
+    return IscResult(isc_V, _null(np.stack(samples), present_SR))
 
 
 def _mean_shared_pair(

@@ -78,13 +78,13 @@ def identity(source: FeatureSource) -> dict[str, Any]:
 
     Of an extractor that is named by its module, the text of the module counts. Raises DataError if it is not installed.
     """
-    stated = msgspec.to_builtins(source)
+    settings = msgspec.to_builtins(source)
     if source.file is not None:
         # The content of the file is part of the key, not its path.
-        stated["file"] = split_dataset(Path(source.file))[1]
+        settings["file"] = split_dataset(Path(source.file))[1]
     if source.model is not None:
-        stated["model"] = True
-    return {name: value for name, value in stated.items() if name != "weight"} | {"package": _version(source)}
+        settings["model"] = True
+    return {name: value for name, value in settings.items() if name != "weight"} | {"package": _version(source)}
 
 
 def _version(source: FeatureSource) -> str | None:
@@ -115,8 +115,8 @@ def _extractor(name: str) -> Extractor:
     if ":" in OWN.get(name, name):
         extractor: Extractor = getattr(_module(OWN.get(name, name)), OWN.get(name, name).partition(":")[2])
         return extractor
-    loaded: Extractor = _entry_point(name).load()
-    return loaded
+    function: Extractor = _entry_point(name).load()
+    return function
 
 
 def _module(name: str) -> ModuleType:

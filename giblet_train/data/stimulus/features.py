@@ -114,9 +114,9 @@ def read_stimuli(
     frames = arrays.pop("frames", None)
     modalities = ordered_spaces(arrays)
     if not modalities:
-        used = "" if config.data.spaces is None else f" that data.spaces uses ({', '.join(config.data.spaces)})"
+        clause = "" if config.data.spaces is None else f" that data.spaces uses ({', '.join(config.data.spaces)})"
         raise DataError(
-            f"No stimulus has pictures, sound, annotations or features{used}.",
+            f"No stimulus has pictures, sound, annotations or features{clause}.",
             "Set data.video, data.stimuli or data.spaces.",
         )
     return Stimulus(

@@ -121,10 +121,10 @@ def _word_features(
     where: str, source: FeatureSource, folder: Path, timeline: FilmTimeline, runs: ModelRuns
 ) -> Singles | None:
     """Return (T, F + 1): the mean of the words that begin in each TR, and their number."""
-    spoken = spoken_words(timeline.segments)
-    if not spoken:
+    word_rows = spoken_words(timeline.segments)
+    if not word_rows:
         return None
-    words = [word for _, word in spoken]
+    words = [word for _, word in word_rows]
     n_context = source.context_words or CONTEXT_WORDS
 
     def compute() -> Singles:
@@ -134,7 +134,7 @@ def _word_features(
     content = hashlib.sha256("\n".join(words).encode()).hexdigest()
     key = _identity(content, source, folder, runs) | {"reads": "text", "context_words": n_context}
     rows_NF = runs.cache.rows(key, compute)
-    onsets_N = np.array([onset_s for onset_s, _ in spoken])
+    onsets_N = np.array([onset_s for onset_s, _ in word_rows])
     tr_N = np.floor((onsets_N - timeline.start_s) / timeline.tr_s + ROUNDING_TRS).astype(int)
     inside_N = (tr_N >= 0) & (tr_N < timeline.n_trs)
     total_TF = np.zeros((timeline.n_trs, rows_NF.shape[1] + 1))
@@ -244,7 +244,7 @@ def _word_rows(model: PretrainedModel, words: Sequence[str], n_context: int, run
         ends = range(first, min(first + BATCH, len(words)))
         before = [" ".join(words[max(0, n - n_context) : n]) for n in ends]
         texts = [f"{context} {words[n]}".strip() for context, n in zip(before, ends, strict=True)]
-        encoded = tokenizer(
+        batch = tokenizer(
             texts,
             return_offsets_mapping=True,
             return_tensors="pt",
@@ -253,9 +253,9 @@ def _word_rows(model: PretrainedModel, words: Sequence[str], n_context: int, run
             max_length=longest,
         )
         begins_B = torch.tensor([len(text) - len(words[n]) for text, n in zip(texts, ends, strict=True)])
-        starts_BN, stops_BN = encoded["offset_mapping"].unbind(dim=-1)
+        starts_BN, stops_BN = batch["offset_mapping"].unbind(dim=-1)
         own_BN = ((stops_BN > begins_B[:, None]) & (stops_BN > starts_BN)).float()
-        tokens_BNF = model.tokens(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"]).cpu()
+        tokens_BNF = model.tokens(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).cpu()
         mean_BF = torch.einsum("bn,bnf->bf", own_BN, tokens_BNF) / own_BN.sum(dim=1, keepdim=True).clamp_min(1.0)
         rows.append(mean_BF.numpy())
         runs.report(ends.stop / len(words))

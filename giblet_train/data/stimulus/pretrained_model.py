@@ -108,9 +108,9 @@ class PretrainedModel:
         """Return the mean and standard deviation of each colour. Raises DataError if the model does not state them."""
         for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
             if (path := self.folder / name).is_file():
-                stated = json.loads(path.read_text(encoding="utf-8"))
-                if "image_mean" in stated and "image_std" in stated:
-                    return np.array(stated["image_mean"], np.float32), np.array(stated["image_std"], np.float32)
+                settings = json.loads(path.read_text(encoding="utf-8"))
+                if "image_mean" in settings and "image_std" in settings:
+                    return np.array(settings["image_mean"], np.float32), np.array(settings["image_std"], np.float32)
         raise DataError(
             f"{self.where}: {self.folder} does not state how pictures are scaled.",
             "Fetch all of the model: preprocessor_config.json has image_mean and image_std.",
@@ -119,9 +119,9 @@ class PretrainedModel:
     @torch.inference_mode()
     def tokens(self, **inputs: Tensor) -> Tensor:
         """Return the tokens (B, N, F) of the chosen layers, side by side."""
-        placed = {name: value.to(self.device) for name, value in inputs.items()}
-        hidden = self.network(**placed, output_hidden_states=True).hidden_states
-        layers = [hidden[n].float() for n in self.layers]
+        tensors = {name: value.to(self.device) for name, value in inputs.items()}
+        states = self.network(**tensors, output_hidden_states=True).hidden_states
+        layers = [states[n].float() for n in self.layers]
         return torch.cat([x.flatten(2).transpose(1, 2) if x.ndim == 4 else x for x in layers], dim=-1)
 
     def means(self, **inputs: Tensor) -> NDArray[np.float32]:

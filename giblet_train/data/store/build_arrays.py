@@ -74,9 +74,9 @@ def build_arrays(
     columns = _write_confounds(folder, volumes, sources, config.data.bids.confounds or ())
     if not sources.runs and config.data.stimulus_offset_s == "auto":
         offset_s = _measured_offset(folder, layout, config, cache)
-        timed = layout_of_files(sources, config, offset_s)
-        notes = (*timed.notes, _offset_note(offset_s, timed.tr_s))
-        layout = replace(timed, volumes=layout.volumes, notes=notes)
+        file_layout = layout_of_files(sources, config, offset_s)
+        notes = (*file_layout.notes, _offset_note(offset_s, file_layout.tr_s))
+        layout = replace(file_layout, volumes=layout.volumes, notes=notes)
     stimulus = _read_stimulus(layout, config, subrange(progress, BRAINS_SHARE, 1.0), cache)
     _write_stimulus(folder, stimulus)
     return BuiltArrays(
@@ -228,10 +228,10 @@ def _parcellated(
 
 def _check_space(folder: Path, layout: Layout, mask: NDArray[np.bool_]) -> None:
     n_trs = sum(layout.stored_trs or volumes.n_trs for volumes in layout.volumes.values())
-    needed = n_trs * int(mask.sum()) * 2 + SPARE_BYTES
+    n_bytes = n_trs * int(mask.sum()) * 2 + SPARE_BYTES
     free = shutil.disk_usage(folder).free
-    if free < needed:
+    if free < n_bytes:
         raise PreflightRefused(
-            f"The store needs {needed / 2**30:.1f} GiB, {folder.parent} has {free / 2**30:.1f} GiB free.",
+            f"The store needs {n_bytes / 2**30:.1f} GiB, {folder.parent} has {free / 2**30:.1f} GiB free.",
             "Free some space or choose another workdir.",
         )

@@ -73,15 +73,15 @@ def layout_of_files(sources: Sources, config: Config, offset_s: float | None = N
     scans = common_scans(list(volumes.values()), data.scan_lengths_trs)
     annotations = read_runs(sources.annotations, scans.tr_s, scans.scan_lengths_trs) if sources.annotations else None
     segments = annotations.segments if annotations else ()
-    stated = 0.0 if data.stimulus_offset_s == "auto" else data.stimulus_offset_s
+    film_offset_s = 0.0 if data.stimulus_offset_s == "auto" else data.stimulus_offset_s
     source = StimulusSource(sources.film, sources.sound, segments, data.sources_of(), sources.features)
-    film_s = _seconds_of_short_form(source, scans, stated)
+    film_s = _seconds_of_short_form(source, scans, film_offset_s)
     if segments:
         check_unit(segments, film_s, scans.n_trs * scans.tr_s, "data.annotations")
-    timeline = over_film(scans, film_s, stated if offset_s is None else offset_s, config.split.usable_trs)
+    timeline = over_film(scans, film_s, film_offset_s if offset_s is None else offset_s, config.split.usable_trs)
     notes = (*(annotations.notes if annotations else ()), *timeline.notes)
     if data.drop_first_trs and any(v.later_runs for v in volumes.values()):
-        return _without_first_of_each(volumes, source, film_s, stated, config, notes)
+        return _without_first_of_each(volumes, source, film_s, film_offset_s, config, notes)
     if data.drop_first_trs:
         timeline = _without_first(timeline, data.drop_first_trs)
     return Layout(
@@ -270,12 +270,12 @@ def common_scans(volumes: Sequence[Volumes], scan_lengths_trs: Sequence[int] | N
     return scan_timeline(shortest.n_trs, shortest.tr_s, scan_lengths_trs, shortest.path.name)
 
 
-def _common_runs(volumes: Sequence[Volumes], stated: Sequence[int] | None) -> Timeline:
+def _common_runs(volumes: Sequence[Volumes], run_numbers: Sequence[int] | None) -> Timeline:
     first = volumes[0]
-    lengths = tuple(stated) if stated else first.run_lengths_trs
+    lengths = tuple(run_numbers) if run_numbers else first.run_lengths_trs
     other = next((v for v in volumes if v.run_lengths_trs != lengths), None)
     if other is not None:
-        whose = "data.scan_lengths_trs says" if stated else f"{first.path.name} has"
+        whose = "data.scan_lengths_trs says" if run_numbers else f"{first.path.name} has"
         raise DataError(
             f"The runs of {other.path.name} have {list(other.run_lengths_trs)} volumes; {whose} {list(lengths)}.",
             "Choose runs of equal length with data.bids.runs, or leave the subject out by data.subjects.",

@@ -68,7 +68,7 @@ def prepare(request: DataRequest, progress: ProgressCallback) -> str:
 
     Raises DataError, ConfigError, PreflightRefused.
     """
-    started = time.monotonic()
+    start_s = time.monotonic()
     path = build_store(request.config, request.data_dir, request.workdir, progress)
     manifest = read_manifest(path)
     spans = [Span(*span) for span in manifest.spans]
@@ -81,7 +81,7 @@ def prepare(request: DataRequest, progress: ProgressCallback) -> str:
         f"  fold {split.fold}     {parts}",
         f"  offset     the film is at {manifest.stimulus_offset_s:g} s when TR 0 begins",
         f"  size       {manifest.bytes / 2**20:.1f} MiB: {_sizes(manifest)}",
-        f"  time       built in {manifest.seconds:.1f} s, this call {time.monotonic() - started:.1f} s",
+        f"  time       built in {manifest.seconds:.1f} s, this call {time.monotonic() - start_s:.1f} s",
         *(f"  note       {note}" for note in manifest.notes),
     ]
     return "\n".join(lines)

@@ -103,10 +103,10 @@ def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progres
     with atomic_directory(path) as aside:
         if path.exists():
             return path
-        started = time.monotonic()
+        start_s = time.monotonic()
         cache = FeatureCache(workdir / "features", {file: digest[role] for role, file in sources.named().items()})
-        built = build_arrays(aside, sources, config, progress, cache)
-        manifest = _manifest(key, built, aside, digest, parameters, time.monotonic() - started)
+        arrays = build_arrays(aside, sources, config, progress, cache)
+        manifest = _manifest(key, arrays, aside, digest, parameters, time.monotonic() - start_s)
         (aside / FILE).write_bytes(msgspec.json.encode(manifest))
         aside.rename(path)
     progress("the study is prepared", 1.0)
@@ -213,9 +213,9 @@ def _code_digest() -> str:
 
 
 def _manifest(
-    key: str, built: BuiltArrays, folder: Path, digest: dict[str, str], parameters: dict[str, Any], seconds: float
+    key: str, arrays: BuiltArrays, folder: Path, digest: dict[str, str], parameters: dict[str, Any], seconds: float
 ) -> Manifest:
-    layout, stimulus = built.layout, built.stimulus
+    layout, stimulus = arrays.layout, arrays.stimulus
     return Manifest(
         key=key,
         tr_s=layout.tr_s,
@@ -228,16 +228,16 @@ def _manifest(
         border_trs=stimulus.border_trs,
         text_labels=stimulus.labels,
         subjects=tuple(sorted(p.stem for p in (folder / "bold").iterdir())),
-        geometry=built.geometry,
-        masked=built.masked,
-        notes=built.notes,
+        geometry=arrays.geometry,
+        masked=arrays.masked,
+        notes=arrays.notes,
         sources=digest,
         parameters=parameters,
         versions={"giblet": __version__, "numpy": np.__version__},
         files={p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*.npy"))},
         seconds=seconds,
-        parcel_names=dict(built.parcel_names),
-        codes=dict(built.codes),
+        parcel_names=dict(arrays.parcel_names),
+        codes=dict(arrays.codes),
     )
 
 
@@ -253,11 +253,11 @@ def _frames(path: Path, manifest: Manifest) -> NDArray[Any]:
     return np.zeros((manifest.n_trs, 1, 0, 0, 3), np.uint8)
 
 
-def _rows_of(stored: NDArray[Any], manifest: Manifest, subject: str) -> NDArray[Any] | PartialRows:
+def _rows_of(array: NDArray[Any], manifest: Manifest, subject: str) -> NDArray[Any] | PartialRows:
     """Return a subject's stored array on the rows of the study."""
     if manifest.presence:
-        return PartialRows.of(stored, manifest.presence[subject], manifest.n_trs)
-    return stored[manifest.first_tr : manifest.first_tr + manifest.n_trs]
+        return PartialRows.of(array, manifest.presence[subject], manifest.n_trs)
+    return array[manifest.first_tr : manifest.first_tr + manifest.n_trs]
 
 
 def _mapped(path: Path) -> NDArray[Any]:

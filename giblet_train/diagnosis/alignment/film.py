@@ -74,8 +74,8 @@ def is_early(lag_trs: int, tr_s: float) -> bool:
 def is_stretched(facts: AlignmentFacts) -> bool:
     """Return True if significant thirds disagree, or if another playback speed fits clearly better."""
     own, other, lags = facts.whole.sds or 0.0, facts.speed_sds or 0.0, facts.speed_lags_trs
-    answered = [third.lag_trs for third in facts.thirds if third.answers]
-    if answered and max(answered) - min(answered) > MAX_DISAGREEMENT_TRS:
+    lags_trs = [third.lag_trs for third in facts.thirds if third.answers]
+    if lags_trs and max(lags_trs) - min(lags_trs) > MAX_DISAGREEMENT_TRS:
         return True
     return bool(other > STRETCHED_SDS and own < BETTER * other and max(lags) - min(lags) >= LEAST_DRIFT_TRS)
 
@@ -112,9 +112,9 @@ def misalignment(facts: AlignmentFacts, tr_s: float, offset_s: float) -> Misalig
 def shifted_runs(facts: AlignmentFacts, tr_s: float) -> dict[str, LagFact]:
     """Return the runs that certainly have another lag than a response, where another run has a plausible one."""
     low, high = expected_trs(tr_s)
-    answered = {name: lag for name, lag in facts.runs.items() if lag.answers}
-    usual = [name for name, lag in answered.items() if low <= lag.lag_trs <= high or is_early(lag.lag_trs, tr_s)]
-    late = {n: lag for n, lag in answered.items() if n not in usual and (lag.sds or 0.0) > STRETCHED_SDS}
+    lag_by_name = {name: lag for name, lag in facts.runs.items() if lag.answers}
+    usual = [name for name, lag in lag_by_name.items() if low <= lag.lag_trs <= high or is_early(lag.lag_trs, tr_s)]
+    late = {n: lag for n, lag in lag_by_name.items() if n not in usual and (lag.sds or 0.0) > STRETCHED_SDS}
     return late if usual else {}
 
 
@@ -163,15 +163,15 @@ def _reordered(facts: AlignmentFacts) -> Misalignment | None:
 
 def _unrelated(facts: AlignmentFacts) -> Misalignment | None:
     """Report that subjects agree with each other while the film, which would be detectable, explains none of it."""
-    shared, unseen = facts.shared or 0.0, facts.least_part or math.inf
-    knows = shared >= LEAST_SHARED and (facts.responsive_part or 0.0) >= LEAST_RESPONSIVE and unseen <= MOST_UNSEEN
+    has_signal, unseen = facts.shared or 0.0, facts.least_part or math.inf
+    knows = has_signal >= LEAST_SHARED and (facts.responsive_part or 0.0) >= LEAST_RESPONSIVE and unseen <= MOST_UNSEEN
     foreseen = math.inf if facts.foreseen_sds is None else facts.foreseen_sds
     if not knows or foreseen > FORESEEN_SDS or (facts.whole.sds or 0.0) > UNRELATED_SDS:
         return None
     return Misalignment(
         kind="unrelated",
         sentence=(
-            f"The brains share {shared:.0%} of their mean response, and the film explains none of it at any lag: "
+            f"The brains share {has_signal:.0%} of their mean response, and the film explains none of it at any lag: "
             f"{unseen:.0%} would have been detected. Its features predict held-out TRs no better than other times "
             f"({foreseen:+.1f} standard deviations). It is another film, or in another order, or these voxels follow "
             "nothing that its features describe."
@@ -181,15 +181,15 @@ def _unrelated(facts: AlignmentFacts) -> Misalignment | None:
 
 
 def _stretched(facts: AlignmentFacts) -> Misalignment:
-    answered = [third.lag_trs for third in facts.thirds if third.answers]
-    apart = bool(answered) and max(answered) - min(answered) > MAX_DISAGREEMENT_TRS
-    played = 1 / (facts.speed or 1.0)
-    lags = ", ".join(f"{lag:.0f}" for lag in (answered if apart else facts.speed_lags_trs))
+    lags_trs = [third.lag_trs for third in facts.thirds if third.answers]
+    apart = bool(lags_trs) and max(lags_trs) - min(lags_trs) > MAX_DISAGREEMENT_TRS
+    speed = 1 / (facts.speed or 1.0)
+    lags = ", ".join(f"{lag:.0f}" for lag in (lags_trs if apart else facts.speed_lags_trs))
     return Misalignment(
         kind="stretched",
         sentence=(
             f"The brain follows the film by {lags} TRs in the thirds of the training TRs: the two clocks drift apart"
-            + ("." if apart else f", as a film does that is played at {played:.3f} times its speed.")
+            + ("." if apart else f", as a film does that is played at {speed:.3f} times its speed.")
         ),
         action="Use the film as shown: crop it, never resample it to the scan; mind 24 against 25 frames a second.",
     )

@@ -89,11 +89,11 @@ class CollapseWatch:
     def add_text(self, text: str) -> None:
         """Follow the loss scale: in messages about gradient overflow (DeepSpeed, apex), or printed with the loss."""
         overflow = _OVERFLOW.search(text)
-        printed = None if overflow else _SCALE.search(text)
+        figures = None if overflow else _SCALE.search(text)
         if overflow:
             self._scale, self._n_overflows = float(overflow[1]), self._n_overflows + 1
-        elif printed:
-            before, self._scale = self._scale, float(printed[1])
+        elif figures:
+            before, self._scale = self._scale, float(figures[1])
             # A scale that grows, or stays, is that of a training whose steps are taken.
             self._n_overflows = self._n_overflows + 1 if self._scale < before else 0
 
@@ -121,8 +121,8 @@ class CollapseWatch:
             order += [name for name in parts if not name.startswith(_VALIDATION)]
         if _VALIDATION not in self._tracks:
             order += [name for name in parts if name.startswith(_VALIDATION)]
-        collapsed = [(name, self._tracks[name]) for name in order if name in self._tracks]
-        lasting = [(name, track) for name, track in collapsed if track.n_lines >= LINES]
+        tracks = [(name, self._tracks[name]) for name in order if name in self._tracks]
+        lasting = [(name, track) for name, track in tracks if track.n_lines >= LINES]
         if not lasting and self._n_overflows >= OVERFLOWS and self._scale <= EXHAUSTED_SCALE:
             return Collapse("loss scale", "exhausted", None, None, self._n_overflows, True)
         if not lasting:

@@ -38,8 +38,8 @@ class DataWaitWatch:
 
     def add(self, text: str) -> None:
         """Read the durations of a line of training."""
-        lowered = text.lower()
-        if not ("data" in lowered or "reader_cost" in lowered) or _HELD_OUT.match(text):
+        lowercase = text.lower()
+        if not ("data" in lowercase or "reader_cost" in lowercase) or _HELD_OUT.match(text):
             return
         data, step = _DATA.search(text), _STEP.search(text)
         if data is None or step is None or _is_in_ms(data[4]) != _is_in_ms(step[3]):

@@ -358,15 +358,15 @@ _STACK_FRAME = "frame #"
 
 def may_be_error(text: str) -> bool:
     """Return False if a line certainly reports no error: a quick test before all patterns."""
-    lowered = text.lower()
-    return not text.startswith(_STACK_FRAME) and any(word in lowered for word in _ERROR_WORDS)
+    lowercase = text.lower()
+    return not text.startswith(_STACK_FRAME) and any(word in lowercase for word in _ERROR_WORDS)
 
 
 def cause_of(text: str) -> Optional[str]:
     """Return the cause that a line names; None if it names none, or only reports a setting."""
-    lowered = text.lower()
+    lowercase = text.lower()
     for cause, pattern in CAUSES:
-        if any(word in lowered for word in _KEYWORDS[cause]) and pattern.search(text):
+        if any(word in lowercase for word in _KEYWORDS[cause]) and pattern.search(text):
             return None if CONFIGURATION_ECHO.match(text) else cause
     return None
 
@@ -384,8 +384,8 @@ def is_exit_only(text: str) -> bool:
 
 def statement_of(text: str) -> str:
     """Return `complete`, `early_stop` or `interrupted` if a line states that the training ended so; else empty."""
-    lowered = text.lower()
-    if len(text) > 400 or not any(word in lowered for word in _STATEMENT_WORDS):
+    lowercase = text.lower()
+    if len(text) > 400 or not any(word in lowercase for word in _STATEMENT_WORDS):
         return ""
     state = next((state for state, pattern in STATEMENTS if pattern.search(text)), "")
     is_other = _STATEMENT_OF_SETTINGS.search(text) is not None or cause_of(text) == "nan"

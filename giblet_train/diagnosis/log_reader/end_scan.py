@@ -180,16 +180,18 @@ class EndScan:
 
     def result(self) -> LogEnd:
         """Return what is known so far."""
-        failed = self._failed_rank()
+        failed_rank = self._failed_rank()
         causes, errors = self._causes, self._errors or self._cut_off()
-        if failed is not None and not any(error.rank == failed.rank for error in errors):
+        if failed_rank is not None and not any(error.rank == failed_rank.rank for error in errors):
             # The rank that failed first may have printed its error before a last sign of progress of another rank.
-            earlier = [error for error in self._survived_errors if error.rank is not None and error.rank == failed.rank]
+            earlier = [
+                error for error in self._survived_errors if error.rank is not None and error.rank == failed_rank.rank
+            ]
             errors = [*earlier, *errors]
             own = {
                 cause: line
                 for cause, line in self._survived.items()
-                if line.rank == failed.rank and line.rank is not None
+                if line.rank == failed_rank.rank and line.rank is not None
             }
             causes = {**own, **causes}
         return LogEnd(
@@ -197,7 +199,7 @@ class EndScan:
             errors=tuple(errors),
             echoes=tuple(self._echoes),
             tail=tuple(self._tail),
-            failed=failed,
+            failed=failed_rank,
             timed_out_ranks=tuple(sorted(self._timed_out)),
             missing_ranks=self._missing_ranks(),
             statement=self._statement,
@@ -253,10 +255,10 @@ class EndScan:
             if text.startswith("==="):
                 self._failed, self._fields = self._failed_rank(), None
                 return True
-        failed = _FAILED_RANK.search(text)
-        if failed and self._failed is None:
-            self._failed = FailedRank(rank=int(failed[2]), exit_code=int(failed[1]))
-            self._note_kill(text, int(failed[1]))
+        rank_match = _FAILED_RANK.search(text)
+        if rank_match and self._failed is None:
+            self._failed = FailedRank(rank=int(rank_match[2]), exit_code=int(rank_match[1]))
+            self._note_kill(text, int(rank_match[1]))
             return True
         return bool(patterns.CLOSING.search(text))
 

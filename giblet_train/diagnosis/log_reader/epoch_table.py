@@ -381,15 +381,15 @@ class EpochTable:
         return advanced
 
     def _add_point(self, observation: Observation) -> bool:
-        advanced = self._advances(observation)
+        advances = self._advances(observation)
         if not observation.values:
-            return advanced
+            return advances
         values = {key: value.number for key, value in _first_of_each(observation).items()}
         position = self._position(observation)
         last = self.points[-1] if self.points else None
         if last is not None and observation.step is not None and position == last.position:
             last.values.update({key: number for key, number in values.items() if key not in last.values})
-            return advanced
+            return advances
         if last is not None and observation.step is not None and position < last.position:
             # A line of settings such as `max_steps=100000, lr=1e-3` comes before the first step.
             self.restarted = self.restarted or any(kind != "lr" for kind, *_ in last.values)
@@ -486,8 +486,8 @@ class EpochTable:
         return blocks
 
     def _block_size(self, points: List[Point]) -> int:
-        evaluated = sum(any(key[1] == "validation" for key in point.values) for point in points)
-        if evaluated >= FEWEST_BLOCKS and evaluated == len(points):
+        n_evaluations = sum(any(key[1] == "validation" for key in point.values) for point in points)
+        if n_evaluations >= FEWEST_BLOCKS and n_evaluations == len(points):
             return 1
         per_block = max(FEWEST_POINTS_PER_BLOCK, -(-len(points) // BLOCKS))
         return per_block if len(points) >= FEWEST_BLOCKS * FEWEST_POINTS_PER_BLOCK else 1
@@ -496,8 +496,8 @@ class EpochTable:
         """Give every row a training loss: of a log that prints only validation, that one."""
         if self.is_adversarial:
             without_total = [row for row in rows if row.train is None]
-            balanced = tuple(row for row in without_total if len(row.train_parts) > 1 or row.reward is not None)
-            self.balanced_rows = balanced or self.balanced_rows
+            rows_of_parts = tuple(row for row in without_total if len(row.train_parts) > 1 or row.reward is not None)
+            self.balanced_rows = rows_of_parts or self.balanced_rows
         if all(row.train is None for row in rows):
             rows = [row for row in rows if row.validation is not None]
             self.validation_only = bool(rows)

@@ -211,11 +211,11 @@ def names_a_loss(name: str) -> bool:
 
 def words_of(name: str) -> Tuple[str, ...]:
     """Split a name into lower-case words."""
-    spaced = _CAMEL.sub(" ", name.replace("fMRI", "fmri").replace("FMRI", "fmri")).lower()
+    spaced_name = _CAMEL.sub(" ", name.replace("fMRI", "fmri").replace("FMRI", "fmri")).lower()
     words: List[str] = []
-    for word in _WORD.findall(spaced):
-        joined = _JOINED.match(word)
-        words += joined.groups() if joined else (word,)
+    for word in _WORD.findall(spaced_name):
+        joined_match = _JOINED.match(word)
+        words += joined_match.groups() if joined_match else (word,)
     return tuple(words)
 
 
@@ -238,8 +238,8 @@ def _is_error(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str])
 
 def _loss(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str]) -> Quantity:
     component = next((_COMPONENT[word] for word in words if word in _COMPONENT), None)
-    joined = _NORM_NAME.sub(r"l\1", "_".join(words)).split("_")
-    others = [word for word in joined if word not in _FILLER and word not in _SPLIT and not word.isdigit()]
+    name_parts = _NORM_NAME.sub(r"l\1", "_".join(words)).split("_")
+    others = [word for word in name_parts if word not in _FILLER and word not in _SPLIT and not word.isdigit()]
     part = component or ("_".join(others) if others else None)
     per = "step" if "step" in bag else "epoch" if "epoch" in bag else None
     return Quantity("loss", split, part, per)

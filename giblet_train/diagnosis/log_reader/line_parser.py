@@ -372,10 +372,10 @@ class _Context:
 
     def read_gap(self, text: str) -> None:
         """Read the text between two pairs."""
-        lowered = text.lower()
+        lowercase = text.lower()
         group = re.split(r"[|;]", text)
         self._is_other = (self._is_other and len(group) == 1) or _OTHER_METRIC.search(group[-1]) is not None
-        split = split_of(text) if any(word in lowered for word in _SPLIT_WORDS) else None
+        split = split_of(text) if any(word in lowercase for word in _SPLIT_WORDS) else None
         if split:
             self._from_text, self._from_name = split, None
 
@@ -425,15 +425,15 @@ def _may_be_bare(position: Observation) -> bool:
 
 def _may_have_values(text: str, position: Observation) -> bool:
     """Return False if a line certainly has no quantity; components alone count in a line of an epoch."""
-    lowered = text.lower()
+    lowercase = text.lower()
     return (
-        any(word in lowered for word in _KEYWORDS)
+        any(word in lowercase for word in _KEYWORDS)
         or _R.search(text) is not None
         or position.kind == "round"
-        or (position.step is not None and "train" in lowered and "val" in lowered)
+        or (position.step is not None and "train" in lowercase and "val" in lowercase)
         or (position.epoch is not None and position.kind == "line")
         or (position.step is not None and (names_networks(text) or _L_NAME.search(text) is not None))
-        or (position.kind == "bar" and "total:" in lowered)
+        or (position.kind == "bar" and "total:" in lowercase)
     )
 
 
@@ -453,9 +453,9 @@ def _position(text: str) -> Observation:
     if bar or keras:
         counts, kind = (bar, "bar") if bar else (keras, "keras")
         return Observation((), epoch, n_epochs, int(counts[1]), int(counts[2]), kind)  # type: ignore[index]
-    boosted = _ROUND.match(text)
-    if boosted:
-        return Observation((), None, None, int(boosted[1] or boosted[2]), None, "round")
+    round_match = _ROUND.match(text)
+    if round_match:
+        return Observation((), None, None, int(round_match[1] or round_match[2]), None, "round")
     bracket = (_BRACKET_STEP.match(text, end) or _ESPNET_STEP.match(text, end)) if end else None
     counter = bracket or _STEP.search(text, end) or (None if end else _BARE_STEP.match(text))
     if counter is None:
@@ -557,8 +557,8 @@ def _unnamed(text: str) -> Optional[Observation]:
 
 def _ungrouped(text: str) -> str:
     """Write `loss=(train 1.2; valid 1.3)` and `loss (train/val): 1.2/1.3` as `train loss 1.2, valid loss 1.3`."""
-    lowered = text.lower()
-    if "train" not in lowered or not ("(" in text or "/" in text or "[" in text or "{" in text):
+    lowercase = text.lower()
+    if "train" not in lowercase or not ("(" in text or "/" in text or "[" in text or "{" in text):
         return text
     text = _GROUP.sub(_pairs_of_group, text)
     return _SIDE_BY_SIDE.sub(lambda m: f"{m[2]} {m[1] or m[4] or ''} {m[5]}, {m[3]} {m[1] or m[4] or ''} {m[6]}", text)

@@ -216,16 +216,16 @@ def _read_json(first: str, lines: Iterator[str], reader: LogReader) -> Iterator[
         return iter(()) if tables.read_json_history(document, reader) else _chain(first, lines)
     if not re.match(r"\s*(?:\{|\[)\s*(?:$|[{\"])", first) or first.rstrip().endswith("}"):
         return _chain(first, lines)
-    collected, size = [first], 0
+    parts, size = [first], 0
     for line in lines:
-        collected.append(line)
+        parts.append(line)
         size += len(line)
         if size > MAX_JSON:
             break
-    document = tables.load_json("\n".join(collected))
+    document = tables.load_json("\n".join(parts))
     if document is not None and tables.read_json_history(document, reader):
         return iter(())
-    return itertools.chain(collected, lines)
+    return itertools.chain(parts, lines)
 
 
 def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:

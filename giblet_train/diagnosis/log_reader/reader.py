@@ -151,16 +151,16 @@ class LogReader:
         """Read a line, which may hold several separated by carriage returns."""
         self._n_lines += 1
         for piece in _BREAK.split(text) if "\r" in text or "\n" in text else (text,):
-            cleaned = clean(piece)
-            bar = _BAR_BEFORE_TEXT.match(cleaned) if "%|" in cleaned else None
+            clean_line = clean(piece)
+            bar = _BAR_BEFORE_TEXT.match(clean_line) if "%|" in clean_line else None
             if bar:
                 self._feed_bar(bar[1])
-                cleaned = bar[2]
-            if "%|" in cleaned:
-                self._feed_bar(cleaned)
-            elif cleaned:
+                clean_line = bar[2]
+            if "%|" in clean_line:
+                self._feed_bar(clean_line)
+            elif clean_line:
                 self.flush()
-                for part in _GLUED.split(cleaned):
+                for part in _GLUED.split(clean_line):
                     self._feed_line(part)
 
     def flush(self) -> None:

@@ -78,11 +78,11 @@ def _columns(document: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
 
 def _with_whole_epoch(record: Dict[str, str]) -> Dict[str, str]:
     """Write an epoch such as `3.0`, which a table with gaps contains, as `3`."""
-    changed: List[Tuple[str, str]] = []
+    rows: List[Tuple[str, str]] = []
     for name, cell in record.items():
         if words_of(name)[-1:] == ("epoch",) and cell.endswith(".0"):
-            changed.append((name, cell[:-2]))
-    return {**record, **dict(changed)}
+            rows.append((name, cell[:-2]))
+    return {**record, **dict(rows)}
 
 
 def _is_name(name: str) -> bool:

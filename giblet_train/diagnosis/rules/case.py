@@ -121,8 +121,10 @@ class RunHistory(msgspec.Struct, frozen=True, kw_only=True):
         if plan is None:
             return []
         n = min(COURSE_STEPS, plan.steps_per_epoch)
-        warmed = [(s.step, s.total) for s in self.steps if s.step >= plan.warmup_steps and s.total is not None]
-        blocks = [warmed[i : i + n] for i in range(0, len(warmed) - n + 1, n)]
+        steps_after_warmup = [
+            (s.step, s.total) for s in self.steps if s.step >= plan.warmup_steps and s.total is not None
+        ]
+        blocks = [steps_after_warmup[i : i + n] for i in range(0, len(steps_after_warmup) - n + 1, n)]
         return [((b[-1][0] + 1) / plan.steps_per_epoch, fmean(v for _, v in b)) for b in blocks]
 
     @property

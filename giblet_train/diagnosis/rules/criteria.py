@@ -46,16 +46,19 @@ def criterion_missed(case: RunHistory) -> Finding | None:
     if case.config is None or (case.run is None and case.health is None):
         return None
     run = RunMetrics(case.config, case.run, case.steps, case.epochs, case.events, case.evaluation, case.health)
-    missed = [verdict for verdict in judge_criteria(run) if verdict.status in ("at_risk", "fail")]
-    if not missed:
+    unmet_verdicts = [verdict for verdict in judge_criteria(run) if verdict.status in ("at_risk", "fail")]
+    if not unmet_verdicts:
         return None
-    worst = next((verdict for verdict in missed if verdict.status == "fail"), missed[0])
-    decided = worst.status == "fail" and run.trained_fully and any(verdict.name != COMPLETED for verdict in missed)
+    worst = next((verdict for verdict in unmet_verdicts if verdict.status == "fail"), unmet_verdicts[0])
+    is_decided = (
+        worst.status == "fail" and run.trained_fully and any(verdict.name != COMPLETED for verdict in unmet_verdicts)
+    )
     kind = case.config.criteria[worst.name].kind if worst.name in case.config.criteria else COMPLETED
     return Finding(
-        confidence=MISSED if decided else AT_RISK,
-        sentence=". ".join(f"Criterion {v.name} {_WORDS[v.status]}: {v.sentence.rstrip('.')}" for v in missed) + ".",
-        evidence={v.name: {"status": v.status, "needed": v.needed, "seen": v.seen} for v in missed},
+        confidence=MISSED if is_decided else AT_RISK,
+        sentence=". ".join(f"Criterion {v.name} {_WORDS[v.status]}: {v.sentence.rstrip('.')}" for v in unmet_verdicts)
+        + ".",
+        evidence={v.name: {"status": v.status, "needed": v.needed, "seen": v.seen} for v in unmet_verdicts},
         action=_ACTIONS.get(
             kind, "Compare the run with its plan: `giblet launch --dry-run` prints its learning rates."
         ),

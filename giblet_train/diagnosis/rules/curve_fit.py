@@ -80,9 +80,9 @@ def lowest_at(points: Points, x: float) -> float:
     """
     best, freedom = best_fall(points), max(1, len(points) - 3)
     powers = _power_laws(points, x)
-    allowed = min([best.error, *(error for error, _ in powers)]) * (1 + _student(freedom) ** 2 / freedom)
-    lowest = [fall.at(x) for fall in [best, *falls(points)] if fall.error <= allowed]
-    return min([*lowest, *(value for error, value in powers if error <= allowed)])
+    largest_error = min([best.error, *(error for error, _ in powers)]) * (1 + _student(freedom) ** 2 / freedom)
+    lowest = [fall.at(x) for fall in [best, *falls(points)] if fall.error <= largest_error]
+    return min([*lowest, *(value for error, value in powers if error <= largest_error)])
 
 
 def smooth_error(points: Points) -> float:

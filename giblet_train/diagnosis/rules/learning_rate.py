@@ -94,8 +94,8 @@ def _reason(case: RunHistory, plan: LrSchedule, off: Sequence[StepMetric]) -> Re
 def _candidates(case: RunHistory, plan: LrSchedule, first_off: int) -> list[tuple[Reason, Schedule]]:
     """Return each reason with a schedule (step -> rate) that it would produce."""
     world_size = case.run.world_size if case.run else 1
-    resumed = case.run.resumed_from_step if case.run else None
-    restart = first_off if resumed is None else resumed
+    first_step = case.run.resumed_from_step if case.run else None
+    restart = first_off if first_step is None else first_step
     n_ranks = dict.fromkeys([world_size, *RANKS] if world_size > 1 else RANKS)
     factors = (world_size, 1 / world_size) if world_size > 1 else ()
     resumes = [restart] if restart else []

@@ -68,11 +68,13 @@ def _never_a_rate(case: RunHistory, rates: Rates, highest: float) -> Finding | N
     totals = [total for _, total in case.train_totals]
     if len(totals) < FEWEST_EPOCHS or not _is_constant(totals, case.watch.flat_change):
         return None
-    rounded = case.log.rounded_rate if case.log is not None and not highest else ""
-    value = f"printed as {rounded or 0}" if not highest else f"{highest:.1e} at most"
-    doubt = f" A rate below {10.0 ** (1 - len(rounded[1:])) / 2:.0e} is rounded to that too." if rounded else ""
+    rounded_rate = case.log.rounded_rate if case.log is not None and not highest else ""
+    value = f"printed as {rounded_rate or 0}" if not highest else f"{highest:.1e} at most"
+    doubt = (
+        f" A rate below {10.0 ** (1 - len(rounded_rate[1:])) / 2:.0e} is rounded to that too." if rounded_rate else ""
+    )
     return _finding(
-        TENTATIVE if rounded else 0.85,
+        TENTATIVE if rounded_rate else 0.85,
         f"The learning rate is {value} in all {len(rates)} {_unit(case)}s, and the loss stays at "
         f"{format_loss(totals[-1])}.{doubt}",
         {"reason": "never_reaches_peak", "highest_observed": highest, "epochs": len(rates)},

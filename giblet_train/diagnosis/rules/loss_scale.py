@@ -166,10 +166,10 @@ def component_dominates(case: RunHistory) -> Finding | None:
     after = case.plan.warmup_steps if case.plan else 0
     warm = [s for s in case.steps if s.step >= after]
     measured = [s for s in warm if s.gradient_share][-JUDGED_SHARES:]
-    judged = measured or (warm[-JUDGED_SHARES:] if len(warm) >= UNMEASURED_STEPS else [])
-    if len(judged) < FEWEST_SHARES or len(case.components) < 2:
+    judged_steps = measured or (warm[-JUDGED_SHARES:] if len(warm) >= UNMEASURED_STEPS else [])
+    if len(judged_steps) < FEWEST_SHARES or len(case.components) < 2:
         return None
-    loss = _medians(case, [s.share for s in judged])
+    loss = _medians(case, [s.share for s in judged_steps])
     gradient = _medians(case, [s.gradient_share or {} for s in measured]) if measured else loss
     component = max(case.components, key=lambda c: min(loss[c], gradient[c]))
     if min(loss[component], gradient[component]) <= case.watch.dominance_share:
@@ -185,7 +185,7 @@ def component_dominates(case: RunHistory) -> Finding | None:
             "component": component,
             "share": loss[component],
             "gradient_share": gradient[component] if measured else None,
-            "weight": judged[-1].weight.get(component),
+            "weight": judged_steps[-1].weight.get(component),
             "measured": len(measured),
         },
         action=f"Lower the weight of {component}, or balance the losses (balance.kind: gradnorm).",

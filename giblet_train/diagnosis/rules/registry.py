@@ -99,12 +99,12 @@ def rule(
 
 def fault(name: str, says: str, step: int = 0, processes: int = 1, **settings: Any) -> Fault:
     """Return a fault; `__` in a keyword means the dot in a configuration key."""
-    dotted = {key.replace("__", "."): value for key, value in settings.items()}
+    setting_by_key = {key.replace("__", "."): value for key, value in settings.items()}
     return Fault(
         name=name,
         says=says,
         step=step,
-        settings={**LEARNING, **UNJUDGED, **dotted, "distributed.world_size": processes},
+        settings={**LEARNING, **UNJUDGED, **setting_by_key, "distributed.world_size": processes},
         processes=processes,
     )
 

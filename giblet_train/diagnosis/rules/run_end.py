@@ -295,10 +295,18 @@ def _log_error(case: RunHistory) -> str:
     """Return the error that ended the log; empty without one."""
     end = log_end(case)
     root = end.root_error
-    failed = end.failed
-    if failed is not None and failed.exit_code is not None and (root is None or root.text.endswith(" FAILED")):
-        signal = f"signal {failed.signal} ({SIGNALS.get(failed.signal, 'unknown')})" if failed.signal else ""
-        return f"rank {failed.rank} ended with {signal or f'exit code {failed.exit_code}'} and printed no error"
+    failed_rank = end.failed
+    if (
+        failed_rank is not None
+        and failed_rank.exit_code is not None
+        and (root is None or root.text.endswith(" FAILED"))
+    ):
+        signal = (
+            f"signal {failed_rank.signal} ({SIGNALS.get(failed_rank.signal, 'unknown')})" if failed_rank.signal else ""
+        )
+        return (
+            f"rank {failed_rank.rank} ended with {signal or f'exit code {failed_rank.exit_code}'} and printed no error"
+        )
     return describe(root) if root is not None else end.killed
 
 

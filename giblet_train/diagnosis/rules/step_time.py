@@ -69,9 +69,9 @@ def _straggler(case: RunHistory, steps: Sequence[StepMetric], which: str) -> Fin
         return None
     rank, count = Counter(s.slowest_rank for s in steps).most_common(1)[0]
     share, chance = count / len(steps), 1 / case.run.world_size
-    needed = max(case.watch.straggler_share, TWO_RANKS_SHARE if two else 0.0)
+    threshold = max(case.watch.straggler_share, TWO_RANKS_SHARE if two else 0.0)
     sds = (share - chance) / math.sqrt(chance * (1 - chance) / len(steps))
-    if share < needed or sds < CERTAIN_SDS:
+    if share < threshold or sds < CERTAIN_SDS:
         return None
     return Finding(
         confidence=0.92,

@@ -335,9 +335,11 @@ def flat(case: RunHistory) -> Finding | None:
     validation_fall = _validation_fall(validations, start)
     # More steps owe more; a long plan may begin slowly, and owes no more than its share of the whole course.
     progress = case.steps[-1].step / case.plan.total_steps if case.plan else 1.0
-    owed = min(case.watch.flat_change * math.sqrt(worth / case.watch.flat_steps), WHOLE_COURSE * progress)
+    expected_fall = min(case.watch.flat_change * math.sqrt(worth / case.watch.flat_steps), WHOLE_COURSE * progress)
     nothing_beyond_start = start < case.start_total and fall <= LEARNT_BEYOND
-    if (fall > owed + doubt or validation_fall > owed) and not (nothing_beyond_start and validation_fall <= owed):
+    if (fall > expected_fall + doubt or validation_fall > expected_fall) and not (
+        nothing_beyond_start and validation_fall <= expected_fall
+    ):
         return None
     return _flat(
         f"The mean training loss of steps {case.steps[-1].step + 2 - len(last)} to {case.steps[-1].step + 1} is "
@@ -389,10 +391,15 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
     lowest = (first - min(smoothed(totals, 3))) / scale
     nothing = 2 * case.watch.flat_change
     # More epochs owe more: a drift that is nothing in 20 epochs is still next to nothing in 40.
-    owed = nothing * max(1.0, math.sqrt(len(totals) / OWED_EPOCHS))
-    if fall > owed or lowest > owed + 3 * doubt or doubt > UNKNOWN_DOUBT or _still_falls(totals[-n:], owed / 2):
+    expected_fall = nothing * max(1.0, math.sqrt(len(totals) / OWED_EPOCHS))
+    if (
+        fall > expected_fall
+        or lowest > expected_fall + 3 * doubt
+        or doubt > UNKNOWN_DOUBT
+        or _still_falls(totals[-n:], expected_fall / 2)
+    ):
         return None
-    validation_learns = _validation_learns([v for _, v in case.validation_totals], owed)
+    validation_learns = _validation_learns([v for _, v in case.validation_totals], expected_fall)
     if fall > nothing and validation_learns:
         return None
     at_once = (totals[0] - last) / scale
@@ -428,13 +435,13 @@ def _final_correlation(case: RunHistory) -> float | None:
     return median(correlations[-FEWEST_VALIDATIONS:]) if len(correlations) >= FEWEST_VALIDATIONS else None
 
 
-def _validation_learns(validations: Sequence[float], owed: float) -> bool:
+def _validation_learns(validations: Sequence[float], expected_fall: float) -> bool:
     """Return True if validation fell by more than a share of its start and more than its own noise."""
     if len(validations) < FEWEST_CURVE_EPOCHS:
         return False
     n = len(validations) // 3
     before, after = median(validations[:n]), median(validations[-n:])
-    return before - after > owed * abs(before) + 3 * median_error(jitter(validations), n)
+    return before - after > expected_fall * abs(before) + 3 * median_error(jitter(validations), n)
 
 
 def _still_falls(values: Sequence[float], change: float) -> bool:
@@ -479,13 +486,13 @@ def plateau(case: RunHistory) -> Finding | None:
 
 def _stopped_short(case: RunHistory, source: Sequence[tuple[int, float]]) -> Finding | None:
     points = _condensed(from_steepest([(float(e), v) for e, v in source]))
-    settled = SETTLED_EPOCHS if case.steps else case.watch.flat_epochs
-    if len(points) < FEWEST_CURVE_EPOCHS - SETTLED_EPOCHS + settled or not _rate_held(case, points[-settled][0]):
+    n_settled = SETTLED_EPOCHS if case.steps else case.watch.flat_epochs
+    if len(points) < FEWEST_CURVE_EPOCHS - SETTLED_EPOCHS + n_settled or not _rate_held(case, points[-n_settled][0]):
         return None
-    knees = [knee for a, b in pairwise(x for x, _ in points[1 : -settled + 1]) for knee in ((a + b) / 2, b)]
-    bent, better = _knee(points, knees)
-    now = bent.at(points[-1][0])
-    predicted = bent.floor + bent.height * math.exp(-bent.rate * points[-1][0])
+    knees = [knee for a, b in pairwise(x for x, _ in points[1 : -n_settled + 1]) for knee in ((a + b) / 2, b)]
+    knee_fit, better = _knee(points, knees)
+    now = knee_fit.at(points[-1][0])
+    predicted = knee_fit.floor + knee_fit.height * math.exp(-knee_fit.rate * points[-1][0])
     if all(value >= 0 for _, value in points):
         predicted = max(predicted, 0.0)  # a loss that was never negative has no further to fall
     missing = now - predicted
@@ -498,12 +505,12 @@ def _stopped_short(case: RunHistory, source: Sequence[tuple[int, float]]) -> Fin
         or decrease < LEARNT * abs(points[0][1])
     ):
         return None
-    if not _rate_held(case, bent.knee) or _improves_again(source, bent.knee):
+    if not _rate_held(case, knee_fit.knee) or _improves_again(source, knee_fit.knee):
         return None
     training = [(float(e), v) for e, v in case.train_totals]
-    if max(_fall_after(points, bent.knee), _fall_after(training, bent.knee)) >= STILL_FALLS * missing:
+    if max(_fall_after(points, knee_fit.knee), _fall_after(training, knee_fit.knee)) >= STILL_FALLS * missing:
         return None
-    lasts = points[-1][0] - bent.knee >= LONG_PLATEAU * (case.num_epochs or CURVE_EPOCHS)
+    lasts = points[-1][0] - knee_fit.knee >= LONG_PLATEAU * (case.num_epochs or CURVE_EPOCHS)
     # Without its rate, and on averages of epochs, a curve that has converged looks much like one that was stopped,
     # unless it bends from one epoch to the next.
     rate_is_known = any(e.lr for e in case.epochs)
@@ -512,11 +519,11 @@ def _stopped_short(case: RunHistory, source: Sequence[tuple[int, float]]) -> Fin
     return Finding(
         confidence=0.85 if is_certain else WITHOUT_RATE if is_likely else TENTATIVE,
         sentence=(
-            f"Learning stopped at epoch {bent.knee:g}: the loss has stayed at {format_loss(now)} since, although its "
-            f"own course would have led {missing / scale:.1%} lower"
+            f"Learning stopped at epoch {knee_fit.knee:g}: the loss has stayed at {format_loss(now)} since, although "
+            f"its own course would have led {missing / scale:.1%} lower"
             f"{', and the rate is still high' if rate_is_known else ''}."
         ),
-        evidence={"knee_epoch": bent.knee, "level": now, "missing_fall": missing / scale, "better_f": better},
+        evidence={"knee_epoch": knee_fit.knee, "level": now, "missing_fall": missing / scale, "better_f": better},
         action=(
             "Lower the rate (scheduler_type: cosine), or look at what changed at that epoch."
             if rate_is_known
@@ -538,11 +545,11 @@ def _knee(points: Points, knees: Sequence[float]) -> tuple[ExponentialFit, float
     Smooth curves are exponentials, power laws and sums of two exponentials. The fits come from coarse grids, so both
     errors include the misfit of a grid.
     """
-    bent = best_bent(points, knees)
+    knee_fit = best_bent(points, knees)
     misfit = len(points) * (GRID_MISFIT * abs(points[0][1] - points[-1][1])) ** 2
     freedom = max(1, len(points) - 4)
-    better = (smooth_error(points) - bent.error) / max((bent.error + misfit) / freedom, 1e-18)
-    return bent, better
+    better = (smooth_error(points) - knee_fit.error) / max((knee_fit.error + misfit) / freedom, 1e-18)
+    return knee_fit, better
 
 
 def _fall_after(points: Points, knee: float) -> float:

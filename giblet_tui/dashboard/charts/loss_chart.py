@@ -76,23 +76,23 @@ def rows(chart: Chart, width: int, height: int) -> list[Row]:
     marks = [*resume_marks(chart, y_range), *nan_marks(chart, y_range, width - gutter)]
     plot = braille.draw(layers(chart), chart.window, y_range, width - gutter, plot_height, marks, chart.cursor)
     gutters = [f"{labels.get(row, ''):>{gutter - 2}} {'┤' if row in labels else '│'}" for row in range(plot_height)]
-    drawn = [(Run(gutter, "axis"), *cells) for gutter, cells in zip(gutters, plot, strict=True)]
-    return [*drawn, (Run(x_labels(chart, width, gutter), "axis"),)]
+    chart_rows = [(Run(gutter, "axis"), *cells) for gutter, cells in zip(gutters, plot, strict=True)]
+    return [*chart_rows, (Run(x_labels(chart, width, gutter), "axis"),)]
 
 
 def layers(chart: Chart) -> list[Layer]:
     """Return from back to front: best constant, every step, other runs, replaced steps, validation, smoothed curve."""
     name, log = chart.component, chart.viewport.log
-    drawn = []
+    chart_layers = []
     if chart.constant > 0:
         ends = np.array([chart.window.first, chart.window.last])
-        drawn.append(Layer(_scaled(Points(ends, np.full(2, chart.constant)), log), "rule", "dotted"))
+        chart_layers.append(Layer(_scaled(Points(ends, np.full(2, chart.constant)), log), "rule", "dotted"))
     if chart.viewport.decay:
-        drawn.append(Layer(_scaled(chart.raw, log), "faint"))
-    drawn += [Layer(_scaled(other, log), "other", "dashdot") for other in chart.others]
-    drawn += [Layer(_scaled(retried, log), f"{name} replaced") for retried in chart.replaced]
-    drawn.append(Layer(_scaled(chart.held_out, log), f"{name} validation", "dashed"))
-    return [*drawn, Layer(_scaled(chart.smooth, log), f"{name} train")]
+        chart_layers.append(Layer(_scaled(chart.raw, log), "faint"))
+    chart_layers += [Layer(_scaled(other, log), "other", "dashdot") for other in chart.others]
+    chart_layers += [Layer(_scaled(replaced_curve, log), f"{name} replaced") for replaced_curve in chart.replaced]
+    chart_layers.append(Layer(_scaled(chart.held_out, log), f"{name} validation", "dashed"))
+    return [*chart_layers, Layer(_scaled(chart.smooth, log), f"{name} train")]
 
 
 def range_of(chart: Chart, plot_width: int, headroom: float = HEADROOM) -> Range:

@@ -93,7 +93,7 @@ class DashboardActions(Protocol):
     def verbs(self, run_id: str | None, node: str | None) -> Sequence[PaletteCommand]:
         """Return all commands for this run and node, at once."""
 
-    def output(self, words: Sequence[str], show: Callable[[str], None], closed: threading.Event) -> None:
+    def output(self, words: Sequence[str], show: Callable[[str], None], end: threading.Event) -> None:
         """Run a command and call `show` with each line that it prints, errors included, until `closed` is set."""
 
     def argv(self, words: Sequence[str]) -> Sequence[str]:

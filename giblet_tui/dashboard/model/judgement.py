@@ -51,9 +51,9 @@ class JudgementCache:
         broken = bool(run.steps) and run.steps[-1].total is None
         key = (len(run.epochs), bool(run.steps), run.health.state, run.evaluation is not None, broken)
         with self._lock:
-            cached = self._verdicts.get(run.run.run_id)
-        if cached is not None and cached[0] == key:
-            return cached[1]
+            entry = self._verdicts.get(run.run.run_id)
+        if entry is not None and entry[0] == key:
+            return entry[1]
         with self._judging:
             verdict = verdict_of(run.config, run.metrics, run.health)
         with self._lock:
@@ -66,9 +66,9 @@ class JudgementCache:
         key = (len(run.steps), len(run.epochs), len(run.alerts), run.health.state)
         now = self._clock()
         with self._lock:
-            cached = self._causes.get(run.run.run_id)
-        if cached is not None and (cached[0] == key or now - cached[1] < CAUSES_EVERY_S):
-            return cached[2]
+            entry = self._causes.get(run.run.run_id)
+        if entry is not None and (entry[0] == key or now - entry[1] < CAUSES_EVERY_S):
+            return entry[2]
         with self._judging:
             diagnosis = diagnose(run.config, run.metrics, health=run.health, log_tail=run.log_tail)
         causes: Mapping[str, Finding] = {finding.cause: finding for finding in diagnosis.causes}

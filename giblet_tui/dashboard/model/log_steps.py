@@ -38,12 +38,12 @@ def line_at(steps: Sequence[int | None], step: float) -> int | None:
         steps: As `steps_of` returns them. Where a retry goes back, its lines replace those written there first.
         step: Optimizer step.
     """
-    stated: list[tuple[int, int]] = []
+    epoch_lines: list[tuple[int, int]] = []
     for index, at in enumerate(steps):
         if at is None:
             continue
-        while stated and stated[-1][0] > at:
-            stated.pop()
-        stated.append((at, index))
-    place = bisect_right([at for at, _ in stated], step) - 1
-    return stated[place][1] if place >= 0 else None
+        while epoch_lines and epoch_lines[-1][0] > at:
+            epoch_lines.pop()
+        epoch_lines.append((at, index))
+    place = bisect_right([at for at, _ in epoch_lines], step) - 1
+    return epoch_lines[place][1] if place >= 0 else None

@@ -78,9 +78,9 @@ def components_of(run: RunSnapshot) -> tuple[str, ...]:
     A study without annotations has no loss of the text, although the configuration gives it a weight.
     """
     records = [step.loss for step in run.steps[-1:]] + [epoch.train.loss for epoch in run.epochs[-1:]]
-    recorded = dict.fromkeys(name for record in records for name in record)
-    configured = run.config.component_weights() if run.config is not None else {}
-    return tuple(dict.fromkeys([*(name for name in configured if name in recorded or not recorded), *recorded]))
+    components = dict.fromkeys(name for record in records for name in record)
+    weights = run.config.component_weights() if run.config is not None else {}
+    return tuple(dict.fromkeys([*(name for name in weights if name in components or not components), *components]))
 
 
 def previous_run(fleet: Fleet, run: RunSnapshot) -> RunSnapshot | None:
@@ -107,10 +107,10 @@ def curves_of(columns: StepColumns, run: RunSnapshot) -> Curves:
 
 def merge_snapshot(fleet: Fleet, new: NodeSnapshot) -> NodeSnapshot:
     """Return the new snapshot; while nothing was observed yet, what was cached under the new link."""
-    cached = next((n for n in fleet.nodes if n.node == new.node), None)
-    if new.observed_at is not None or cached is None:
+    last_node = next((n for n in fleet.nodes if n.node == new.node), None)
+    if new.observed_at is not None or last_node is None:
         return new
-    return msgspec.structs.replace(cached, link=new.link, link_sentence=new.link_sentence)
+    return msgspec.structs.replace(last_node, link=new.link, link_sentence=new.link_sentence)
 
 
 def _record_counts(run: RunSnapshot) -> Version:

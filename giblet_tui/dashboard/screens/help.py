@@ -47,19 +47,19 @@ class HelpScreen(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "dismiss", "back")]
 
     def __init__(
-        self, sections: dict[str, Iterable[BindingType]], components: tuple[str, ...], focused: str | None = None
+        self, sections: dict[str, Iterable[BindingType]], components: tuple[str, ...], pane: str | None = None
     ) -> None:
         """Prepare the screen.
 
         Args:
             sections: Bindings by the heading under which they are listed.
             components: Loss components of the run that is looked at.
-            focused: Id of the pane that has the focus; what it shows comes first.
+            pane: Id of the pane that has the focus; what it shows comes first.
         """
         super().__init__()
         self._sections = sections
         self._components = components
-        self._focused = next((spec for spec in PANES if spec.id == focused), None)
+        self._focused = next((spec for spec in PANES if spec.id == pane), None)
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="help"):

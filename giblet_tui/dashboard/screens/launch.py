@@ -155,8 +155,8 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
     def _on_values_changed(self) -> None:
         """Show what the new values change at once, and ask for another dry run."""
         choice = self.choice
-        selected = sorted(self.query_one(SelectionList).selected)
-        gpus = ", ".join(map(str, selected)) or "free ones, as many as needed"
+        selection = sorted(self.query_one(SelectionList).selected)
+        gpus = ", ".join(map(str, selection)) or "free ones, as many as needed"
         self.query_one(SelectionList).border_title = f"GPUs: {gpus}"
         self.query_one("#launch", Button).disabled = True
         self.query_one("#dry-run", Button).disabled = choice is None

@@ -91,13 +91,13 @@ class MainScreen(PaneNavigation):
         holding = (n for n in nodes if any(r.run.run_id == self.chosen for r in n.runs))
         return next(holding, nodes[0] if nodes else None)
 
-    def show(self, fleet: Fleet, judgements: Mapping[str, Judgement], updated: str | None = None) -> None:
+    def show(self, fleet: Fleet, judgements: Mapping[str, Judgement], run_id: str | None = None) -> None:
         """Draw this fleet from now on.
 
         Args:
             fleet: All nodes.
             judgements: By run id.
-            updated: The only node that is new in it. If no pane shows a run of that node, its rows of the list are
+            run_id: The only node that is new in it. If no pane shows a run of that node, its rows of the list are
                 drawn at the next tick, so that many nodes cost no more than one. Steps that follow within a second are
                 shown by header and log at once, and by the curves at the next tick.
         """
@@ -105,8 +105,8 @@ class MainScreen(PaneNavigation):
         for node in fleet.nodes:
             self._gpus.add(node)
         run = self.run
-        if updated is not None and run is not None:
-            if updated not in self._nodes_drawn():
+        if run_id is not None and run is not None:
+            if run_id not in self._nodes_drawn():
                 return
             if self._drawn is not None and self._version(run) == self._drawn.version:
                 self._show_log(run)
@@ -137,8 +137,8 @@ class MainScreen(PaneNavigation):
 
     def _nodes_drawn(self) -> set[str]:
         """Return the nodes that have the chosen run or one that is drawn behind it."""
-        drawn = self.marked | {self.chosen}
-        return {node.node for node in self._fleet.nodes if any(run.run.run_id in drawn for run in node.runs)}
+        run_ids = self.marked | {self.chosen}
+        return {node.node for node in self._fleet.nodes if any(run.run.run_id in run_ids for run in node.runs)}
 
     def draw_run_list(self) -> None:
         self.query_one(RunList).show(self._fleet, self._judgements, self.marked, self.chosen, self._clock())

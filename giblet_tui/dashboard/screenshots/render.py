@@ -127,8 +127,8 @@ async def _show_alone(screen: MainScreen, panel: str, pilot: Pilot[object]) -> R
 
 def picture_of(strips: Sequence[Strip], region: Region, title: str) -> Picture:
     """Return what a screen's strips show within a region of it."""
-    cropped = [strip.crop(region.x, region.right) for strip in strips[region.y : region.bottom]]
-    rows = tuple(tuple(_runs(strip)) for strip in cropped)
+    region_strips = [strip.crop(region.x, region.right) for strip in strips[region.y : region.bottom]]
+    rows = tuple(tuple(_runs(strip)) for strip in region_strips)
     grounds = [run.ground for row in rows for run in row for _ in range(run.width)]
     ground = max(set(grounds), key=grounds.count, default=(0, 0, 0))
     return Picture(title, region.width, rows, ground)

@@ -39,9 +39,9 @@ def _run(run: Run, y: int, ground: Colour) -> Iterator[str]:
         yield f'<rect x="{left}" y="{top}" width="{run.width * CELL_W}" height="{CELL_H}" fill="{_hex(run.ground)}"/>'
     yield from _words(run, top)
     outlines = [_outline(shape, left + i * CELL_W, top) for i, char in enumerate(run.text) for shape in shapes(char)]
-    filled = "".join(path for path, stroke in outlines if not stroke)
-    if filled:
-        yield f'<path d="{filled}" fill="{_hex(run.ink)}"/>'
+    areas = "".join(path for path, stroke in outlines if not stroke)
+    if areas:
+        yield f'<path d="{areas}" fill="{_hex(run.ink)}"/>'
     for path, stroke in outlines:
         if stroke:
             yield f'<path d="{path}" fill="none" stroke="{_hex(run.ink)}" stroke-width="{stroke:g}"/>'

@@ -49,5 +49,5 @@ def clip_lines(lines: Sequence[Content], width: int, height: int) -> Content:
 def progress_bar(fraction: float, width: int) -> tuple[str, str]:
     """Return the filled and the remaining part of a thin bar, to half a cell; fraction is from 0 to 1."""
     halves = round(max(0.0, min(1.0, fraction)) * width * 2)
-    filled = "━" * (halves // 2) + "╸" * (halves % 2)
-    return filled, "─" * (width - len(filled))
+    bar = "━" * (halves // 2) + "╸" * (halves % 2)
+    return bar, "─" * (width - len(bar))

@@ -37,8 +37,10 @@ class Alerts(ScrollingPane):
             return join_parts(("alerts", "bold"))
         run = self.view.run
         n_open, n_active = len(open_alerts(run, self.view.node, self._clock())), len(active_alerts(run.alerts))
-        answered = f", {n_active - n_open} answered" if n_active > n_open else ""
-        return join_parts(("alerts  ", "bold"), (f"{n_open} open{answered}", "$warning" if n_open else styles.MUTED))
+        answer_count = f", {n_active - n_open} answered" if n_active > n_open else ""
+        return join_parts(
+            ("alerts  ", "bold"), (f"{n_open} open{answer_count}", "$warning" if n_open else styles.MUTED)
+        )
 
     def size_hint(self, width: int) -> SizeHint | None:
         return SizeHint(0, (LEAST, max(LEAST, min(MOST, 1 + self.content_rows(width)))))

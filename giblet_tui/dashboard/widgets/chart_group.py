@@ -186,9 +186,9 @@ class Charts(ChartKeys, Container):
             if panel.component not in order:
                 panel.remove()
         present = {panel.component for panel in self.panels}
-        added = [LossPanel(name, viewport=self.viewport) for name in order if name not in present]
-        if added:
-            self.mount(*added)
+        new_panels = [LossPanel(name, viewport=self.viewport) for name in order if name not in present]
+        if new_panels:
+            self.mount(*new_panels)
             self.sort_children(key=lambda child: order.get(getattr(child, "component", ""), len(order)))
         self.call_after_refresh(self._show_panels)
 

@@ -35,11 +35,11 @@ class ConfigurationPane(ScrollingPane):
     def render_lines_for(self, width: int, height: int) -> list[Content]:
         assert self.view is not None
         run = self.view.run
-        launched = f"launched {clock(run.run.launched_at)} by {run.run.launched_by}, giblet {run.run.giblet_version}"
+        launch_line = f"launched {clock(run.run.launched_at)} by {run.run.launched_by}, giblet {run.run.giblet_version}"
         note = textwrap.wrap(f"note: {run.run.note}", max(1, width)) if run.run.note else ["no note"]
         rows = [*(join_parts((line, "bold" if run.run.note else styles.MUTED)) for line in note)]
         rows += _difference(self.view)
-        rows.append(join_parts((launched, styles.MUTED)))
+        rows.append(join_parts((launch_line, styles.MUTED)))
         if run.config is None:
             if run.run.command is not None:
                 lines = textwrap.wrap(f"command: {shlex.join(run.run.command.words)}", max(1, width))

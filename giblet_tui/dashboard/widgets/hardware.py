@@ -111,12 +111,12 @@ def _last_headings(width: int) -> str:
 
 def _gpu_rows(gpu: Gpu, width: int, memory_cells: int, two_rows: bool, utilisations: Utilisations) -> list[Content]:
     """Return a GPU in one row; who holds it and its recent load in a second one, or on the same where it is wide."""
-    used = gpu.memory_used_gib / gpu.memory_total_gib if gpu.memory_total_gib else 0.0
+    memory_share = gpu.memory_used_gib / gpu.memory_total_gib if gpu.memory_total_gib else 0.0
     temperature = f"{gpu.temperature:.0f}°" if gpu.temperature is not None else "–"
     load = f"{gpu.utilisation:.0f}%" if gpu.utilisation is not None else "–"
     hot = gpu.temperature is not None and gpu.temperature >= HOT_C
     wide = width >= WIDE_CELLS
-    bar, rest = progress_bar(used, _bar_cells(width, memory_cells))
+    bar, rest = progress_bar(memory_share, _bar_cells(width, memory_cells))
     first: list[Part] = [
         (f"{gpu.label} ", "bold"),
         (bar, "$accent"),
@@ -138,11 +138,11 @@ def _gpu_rows(gpu: Gpu, width: int, memory_cells: int, two_rows: bool, utilisati
 def _host(facts: NodeFacts) -> list[Content]:
     if not facts.n_cpus:
         return []
-    used = facts.ram_total_gib - facts.ram_available_gib
+    ram_gib = facts.ram_total_gib - facts.ram_available_gib
     disk = "$error bold" if facts.disk_free_gib < LOW_DISK_GIB else ""
     return [
         join_parts(("cpu  ", styles.MUTED), f"load {facts.load_1m:.1f} on {facts.n_cpus} cores"),
-        join_parts(("ram  ", styles.MUTED), f"{used:,.0f} of {facts.ram_total_gib:,.0f} GiB"),
+        join_parts(("ram  ", styles.MUTED), f"{ram_gib:,.0f} of {facts.ram_total_gib:,.0f} GiB"),
         join_parts(("disk ", styles.MUTED), (f"{facts.disk_free_gib:,.0f} GiB free", disk)),
     ]
 

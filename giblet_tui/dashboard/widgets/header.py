@@ -119,8 +119,8 @@ class RunHeader(Pane, can_focus=False):
 def _fit(segments: list[Segment], width: int) -> Content:
     """Return the segments in one row; while it is too long, those with the highest number are left out."""
     row = join_parts(*(part for _, part in segments))
-    while row.cell_length > width and (dropped := max(number for number, _ in segments)):
-        segments = [segment for segment in segments if segment[0] < dropped]
+    while row.cell_length > width and (last_number := max(number for number, _ in segments)):
+        segments = [segment for segment in segments if segment[0] < last_number]
         row = join_parts(*(part for _, part in segments))
     return row
 

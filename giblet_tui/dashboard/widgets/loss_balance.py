@@ -81,8 +81,8 @@ class Balance(Pane):
         parts: list[Part] = [(label, ink)]
         for column in columns:
             if column == "share":
-                filled, rest = progress_bar(share if math.isfinite(share) else 0.0, cells)
-                parts += [(f" {filled}", ink), (rest, styles.MUTED), (f"{_percent(share):>{PERCENT}}", ink)]
+                bar, rest = progress_bar(share if math.isfinite(share) else 0.0, cells)
+                parts += [(f" {bar}", ink), (rest, styles.MUTED), (f"{_percent(share):>{PERCENT}}", ink)]
             else:
                 parts.append(_figure(column, step, component, constant))
         limit = self._watch.dominance_share

@@ -107,8 +107,8 @@ class LossPanel(Pane):
         rows = self._draw(self.view, width, height) if self.view is not None else []
         if len(rows) != len(self._rows):
             self.refresh()
-        elif changed := [Region(0, y, width, 1) for y, row in enumerate(rows) if row != self._rows[y]]:
-            self.refresh(*changed)
+        elif regions := [Region(0, y, width, 1) for y, row in enumerate(rows) if row != self._rows[y]]:
+            self.refresh(*regions)
         self._rows = rows
 
     def render_lines(self, crop: Region) -> list[Strip]:
@@ -146,10 +146,10 @@ class LossPanel(Pane):
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Move the window with the pointer while a button is pressed."""
-        if self._grabbed is not None and (moved := self._place_of(event) - self._grabbed):
+        if self._grabbed is not None and (distance := self._place_of(event) - self._grabbed):
             self._dragged = True
-            self._grabbed += moved
-            self.post_message(self.Panned(-moved))
+            self._grabbed += distance
+            self.post_message(self.Panned(-distance))
 
     def on_mouse_up(self) -> None:
         self._grabbed = None
@@ -191,7 +191,7 @@ class LossPanel(Pane):
             held_out=Points(epoch_x, column_of(curves.validation, self.component, epoch_x)),
             constant=constant_of(run, self.component),
             others=[self._overlay(other, columns) for other, columns in view.others],
-            replaced=[self._replaced(run, curves, retried) for retried in curves.replaced],
+            replaced=[self._replaced(run, curves, replaced_curve) for replaced_curve in curves.replaced],
             resumed=self._resumed(run, curves),
             empty=no_steps_sentence(run),
         )
@@ -208,10 +208,10 @@ class LossPanel(Pane):
     def _x(self, run: RunSnapshot, curves: Curves, step_N: Floats, at_N: Floats) -> Floats:
         return x_of(step_N, at_N, self.viewport.axis, steps_per_epoch(run), curves.began_at)
 
-    def _replaced(self, run: RunSnapshot, curves: Curves, retried: Replaced) -> Points:
-        values_N = column_of(retried.loss, self.component, retried.step_N)
+    def _replaced(self, run: RunSnapshot, curves: Curves, replaced_curve: Replaced) -> Points:
+        values_N = column_of(replaced_curve.loss, self.component, replaced_curve.step_N)
         smooth_N = Smoother(self.viewport.decay).smoothed(values_N) if self.viewport.decay else values_N
-        return Points(self._x(run, curves, retried.step_N, retried.at_N), smooth_N)
+        return Points(self._x(run, curves, replaced_curve.step_N, replaced_curve.at_N), smooth_N)
 
     def _resumed(self, run: RunSnapshot, curves: Curves) -> Sequence[float]:
         """Return where on the axis each resume's first step is; resumes without records are left out."""

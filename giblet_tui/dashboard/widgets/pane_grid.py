@@ -27,8 +27,8 @@ class PaneLayout(Layout):
 
     def arrange(self, parent: Widget, children: list[Widget], size: Size, greedy: bool = True) -> ArrangeResult:
         regions = parent.regions(size) if isinstance(parent, PaneGrid) else {}
-        placed = ((child, regions.get(child.id or "")) for child in children)
-        return [WidgetPlacement(region, NULL_OFFSET, NULL_SPACING, child) for child, region in placed if region]
+        placements = ((child, regions.get(child.id or "")) for child in children)
+        return [WidgetPlacement(region, NULL_OFFSET, NULL_SPACING, child) for child, region in placements if region]
 
 
 class PaneGrid(ChartKeys, Container):
@@ -69,9 +69,9 @@ class PaneGrid(ChartKeys, Container):
         """Return where each pane that is shown is placed in a container of this size."""
         room = Size(max(1, size.width - 2 * PADDING * self._is_padded(size)), size.height)
         slots = [self._slot(spec) for spec in PANES]
-        placed = place_panes(slots, room, self.view, side=self.side, aside=self.aside)
+        region_by_pane = place_panes(slots, room, self.view, side=self.side, aside=self.aside)
         shift = PADDING * self._is_padded(size)
-        return {name: region.translate((shift, 0)) for name, region in placed.items()}
+        return {name: region.translate((shift, 0)) for name, region in region_by_pane.items()}
 
     def columns(self) -> tuple[int, int]:
         """Return the widths of the columns on the left and on the right, 0 for one that is not shown."""

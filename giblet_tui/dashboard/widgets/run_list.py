@@ -60,12 +60,12 @@ class RunList(OptionList):
         self,
         fleet: Fleet,
         judgements: Mapping[str, Judgement],
-        marked: Set[str],
+        marked_ids: Set[str],
         selected_run_id: str | None,
         now: float,
     ) -> None:
         """Draw this fleet. Rows that did not change stay as they are, and so does the highlight."""
-        rows = dict(self._rows(fleet, judgements, marked, now))
+        rows = dict(self._rows(fleet, judgements, marked_ids, now))
         if list(rows) == list(self._contents):
             for key, content in rows.items():
                 if content is not self._contents[key] and not content.is_same(self._contents[key]):
@@ -75,7 +75,7 @@ class RunList(OptionList):
                 self.set_options(Option(c, id=key, disabled=key.startswith(HEADINGS)) for key, c in rows.items())
         self._contents = rows
         self._cells = max((row_cells(run) for run in fleet.runs()), default=0)
-        self._n_marked = sum(run.run.run_id in marked for run in fleet.runs())
+        self._n_marked = sum(run.run.run_id in marked_ids for run in fleet.runs())
         self._n_rows = sum(key.startswith(HEADINGS) for key in rows) + 2 * len(self._rows_by_run)
         if selected_run_id in rows and self._highlighted_id() != selected_run_id:
             with self.prevent(OptionList.OptionHighlighted):
@@ -119,10 +119,10 @@ class RunList(OptionList):
         return None if self.highlighted is None else self.get_option_at_index(self.highlighted).id
 
     def _rows(
-        self, fleet: Fleet, judgements: Mapping[str, Judgement], marked: Set[str], now: float
+        self, fleet: Fleet, judgements: Mapping[str, Judgement], marked_ids: Set[str], now: float
     ) -> Iterator[tuple[str, Content]]:
         """Yield key and content of each node and run; a row is only made again if its content may have changed."""
-        cached, self._rows_by_run = self._rows_by_run, {}
+        last_rows, self._rows_by_run = self._rows_by_run, {}
         for node in fleet.nodes:
             runs = [run for run in self._runs_of(fleet, node) if matches(run, node, self.words, judgements, now)]
             if runs or not self.words:
@@ -133,8 +133,8 @@ class RunList(OptionList):
                 if sweep is not None and self.order == ORDERS[0] and sweep.name not in listed_sweeps:
                     listed_sweeps.add(sweep.name)
                     yield f"sweep {sweep.name} {node.node}", sweep_row(sweep, self.content_size.width)
-                key = self._row_key(run, node, judgements.get(run_id, NO_JUDGEMENT), run_id in marked, now)
-                row = cached.get(run_id)
+                key = self._row_key(run, node, judgements.get(run_id, NO_JUDGEMENT), run_id in marked_ids, now)
+                row = last_rows.get(run_id)
                 if row is None or not _same(row[0], key):
                     row = key, run_row(run, node, key[1], key[2], now, *key[4:])
                 self._rows_by_run[run_id] = row

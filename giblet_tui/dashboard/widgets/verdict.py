@@ -53,14 +53,14 @@ class VerdictStrip(ScrollingPane):
         verdict = self.view.judgement.verdict
         if verdict is None:
             return [join_parts((self._why_none(), styles.MUTED))]
-        ordered = sorted(verdict.criteria, key=lambda c: ORDER.index(c.status))
-        words = {c.name: criterion_words(c, self.view.run, self._health()) for c in ordered}
+        criteria = sorted(verdict.criteria, key=lambda c: ORDER.index(c.status))
+        words = {c.name: criterion_words(c, self.view.run, self._health()) for c in criteria}
         if height == 1:
-            worst = ordered[0]
+            worst = criteria[0]
             return _first_rows(_criterion(worst, words[worst.name], len(worst.name), width, wordy=False))
-        longest = max(len(c.name) for c in ordered)
-        wrapped = [_criterion(c, words[c.name], longest, width, wordy=width >= WORDY) for c in ordered]
-        return _fit(wrapped, height)
+        longest = max(len(c.name) for c in criteria)
+        paragraphs = [_criterion(c, words[c.name], longest, width, wordy=width >= WORDY) for c in criteria]
+        return _fit(paragraphs, height)
 
     def _health(self) -> Health:
         assert self.view is not None
@@ -86,10 +86,10 @@ def _criterion(criterion: CriterionVerdict, words: Words, longest: int, width: i
     return [join_parts((word, words.style), name, (pieces[0], styles.MUTED)), *rest]
 
 
-def _fit(wrapped: list[list[Content]], height: int) -> list[Content]:
+def _fit(paragraphs: list[list[Content]], height: int) -> list[Content]:
     """Return every criterion's first line at least, and more lines of the worst ones while there is room."""
-    spare, lines = height - len(wrapped), list[Content]()
-    for rows in wrapped:
+    spare, lines = height - len(paragraphs), list[Content]()
+    for rows in paragraphs:
         more = min(len(rows) - 1, max(0, spare))
         spare -= more
         lines += _first_rows(rows, 1 + more)

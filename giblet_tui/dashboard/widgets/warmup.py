@@ -73,7 +73,7 @@ class WarmupClock(Pane):
         gutter = GUTTER if labels else 0
         y_range = even.span if even is not None else Range(0, top * 1.05)
         rows = braille.draw(layers, Range(0, max(1, last)), y_range, width - gutter, n_rows)
-        drawn = [
+        lines = [
             join_parts(
                 (
                     f"{labels.get(index, ''):>{gutter - 2}} {'┤' if index in labels else '│'}" if gutter else "",
@@ -84,7 +84,7 @@ class WarmupClock(Pane):
             for index, row in enumerate(rows)
         ]
         words = "" if labels else f"top {axis.scientific(top)}"
-        return [*drawn, _scale(last, words, width, gutter)] if height >= SCALED_ROWS else drawn
+        return [*lines, _scale(last, words, width, gutter)] if height >= SCALED_ROWS else lines
 
 
 def _scale(last: int, words: str, width: int, gutter: int) -> Content:

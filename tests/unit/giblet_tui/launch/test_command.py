@@ -49,7 +49,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def build(words: list[str], here: Path, **options: object) -> CommandRequest:
-    defaults = {"cwd": None, "environment": (), "pushed": (), "with_untracked": False, "log": ""}
+    defaults = {"cwd": None, "environment": (), "push_paths": (), "with_untracked": False, "log": ""}
     return build_command(words, here=here, **{**defaults, **options})  # type: ignore[arg-type]
 
 
@@ -138,7 +138,7 @@ def test_a_file_that_would_be_missing_there_is_refused_or_named(
         build(["python", "train.py", "--notes=notes.txt"], repository)
     build(["cat", "notes.txt"], repository, with_untracked=True)
     monkeypatch.chdir(repository)
-    build(["cat", "notes.txt"], repository, pushed=[Path("notes.txt")])
+    build(["cat", "notes.txt"], repository, push_paths=[Path("notes.txt")])
     build(["cat", "notes.txt"], repository, cwd="/data")
     ignored = build(["python", "train.py", "cache.npy", "x" * 5000], repository)
     assert "cache.npy is not sent: git ignores it, or it is elsewhere (--push cache.npy)" in commands.notes(ignored)
@@ -152,11 +152,11 @@ def test_a_pushed_file_is_named_by_its_path_on_the_node(tmp_path: Path) -> None:
     config = tmp_path / "v3.yaml"
     config.write_text("a: 1\n")
     words = ["python", "train.py", str(config), f"--config={config}", "--other=x.yaml"]
-    request = build(words, tmp_path, pushed=[config])
+    request = build(words, tmp_path, push_paths=[config])
     there = "/w/runs/r/pushed/v3.yaml"
     assert command_argv(request, "/w/runs/r") == ("python", "train.py", there, f"--config={there}", "--other=x.yaml")
     assert set(members(request)) == {"pushed/v3.yaml"}
-    unnamed = build(["python"], tmp_path, pushed=[config])
+    unnamed = build(["python"], tmp_path, push_paths=[config])
     assert "$GIBLET_RUN_DIR/pushed/v3.yaml" in commands.notes(unnamed)[1]
 
 
@@ -171,8 +171,8 @@ def test_a_pushed_file_is_named_by_its_path_on_the_node(tmp_path: Path) -> None:
         (["ls"], {"cwd": "here"}, "is not a full path"),
         (["ls"], {"cwd": "/x", "with_untracked": True}, "--untracked"),
         (["ls"], {"with_untracked": True}, "in no git repository"),
-        (["ls"], {"pushed": [Path("/nowhere.yaml")]}, "there is no such file"),
-        (["ls"], {"pushed": [Path("/etc/hostname"), Path("/etc/hostname")]}, "Two files called hostname"),
+        (["ls"], {"push_paths": [Path("/nowhere.yaml")]}, "there is no such file"),
+        (["ls"], {"push_paths": [Path("/etc/hostname"), Path("/etc/hostname")]}, "Two files called hostname"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -263,4 +263,4 @@ def test_a_script_that_does_not_exist_is_refused_before_the_start(repository: Pa
     check(["python3", "train.py"], repository)
     check(["python3", "../train.py"], repository / "scripts")
     check(["python3", "data/fit.py"], repository)  # behind a link, whose target the node has
-    check(["python3", "train.py"], outside, pushed=[repository / "train.py"], cwd=str(repository))
+    check(["python3", "train.py"], outside, push_paths=[repository / "train.py"], cwd=str(repository))
