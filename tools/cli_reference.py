@@ -19,7 +19,7 @@ Data go to stdout, status and errors to stderr. `--json` prints one object on on
 fails before it has one, `{"schema": 1, "error": {"message": ..., "remedy": ..., "exit_code": 2}}`. The shell completes
 the names of nodes, configurations, runs and faults: `giblet --install-completion`.
 
-`NODE` is `local`, a node of `nodes.yaml` or a host of `~/.ssh/config`. `RUN` is a run id, the beginning of one, or
+`NODE` is `local`, a node of `nodes.yaml` or a host of `~/.ssh/config`. `RUN` is the name or id of a run, the beginning of one, or
 `@last`. `CONFIG` is the name of a configuration or the path of a YAML file.
 
 ## Exit codes

@@ -8,7 +8,7 @@ from giblet_tui.cli.completion import config_names, node_names, run_ids
 from giblet_tui.cli.parameters import Argument, Option
 
 RunName = Annotated[
-    str, Argument(metavar="RUN", help="A run's id, the beginning of one, or @last.", autocompletion=run_ids)
+    str, Argument(metavar="RUN", help="A run's name or id, the beginning of one, or @last.", autocompletion=run_ids)
 ]
 NodeName = Annotated[
     str, Argument(metavar="NODE", help="local, a node of nodes.yaml, or an ssh Host.", autocompletion=node_names)
