@@ -96,9 +96,9 @@ def read_measured(model: ModelFile, bold: Path | NDArray[Any], tr_s: float | Non
         values_TV, file_tr_s, name = _numbers(bold, many), model.header.tr_s, "The array"
         n_positions = int(model.mask.sum())
         if values_TV.ndim != 2 or values_TV.shape[1] != n_positions:
-            turned = ", so it is transposed" if values_TV.ndim == 2 and len(values_TV) == n_positions else ""
+            hint = ", so it is transposed" if values_TV.ndim == 2 and len(values_TV) == n_positions else ""
             raise DataError(
-                f"The array has shape {values_TV.shape}; the model has {n_positions} {many}{turned}.",
+                f"The array has shape {values_TV.shape}; the model has {n_positions} {many}{hint}.",
                 f"Give (volumes, {many}), in C order of model.geometry.mask.",
             )
     if not len(values_TV):

@@ -27,9 +27,13 @@ _OVERFLOW = re.compile(
 
 
 _SCALE = re.compile(
-    r"\b(?:(?:loss|grad|amp|gradient)[_ ]?)?scaler?\s{0,3}[:=]?\s{0,3}(\d[\d.]{0,30}(?:e[+-]?\d{1,3})?)", re.IGNORECASE
+    r"(?:\b(?:loss|grad|amp|gradient)[_ ]?scaler?|\bscaler|(?<![a-z][ _])\bscale)"
+    r"\s{0,3}[:=]?\s{0,3}(\d[\d.]{0,30}(?:e[+-]?\d{1,3})?)",
+    re.IGNORECASE,
 )
-"""A loss scale that is printed with the loss."""
+"""A loss scale that is printed with the loss. Behind another word, as in `noise scale`, it is another quantity."""
+BACKOFF = 0.6
+"""Ratio of two printed scales up to which the second one is halved after an overflow, but for rounding."""
 
 
 class Collapse(NamedTuple):
@@ -89,13 +93,13 @@ class CollapseWatch:
     def add_text(self, text: str) -> None:
         """Follow the loss scale: in messages about gradient overflow (DeepSpeed, apex), or printed with the loss."""
         overflow = _OVERFLOW.search(text)
-        figures = None if overflow else _SCALE.search(text)
+        scale = None if overflow else _SCALE.search(text)
         if overflow:
             self._scale, self._n_overflows = float(overflow[1]), self._n_overflows + 1
-        elif figures:
-            before, self._scale = self._scale, float(figures[1])
-            # A scale that grows, or stays, is that of a training whose steps are taken.
-            self._n_overflows = self._n_overflows + 1 if self._scale < before else 0
+        elif scale:
+            before, self._scale = self._scale, float(scale[1])
+            # A scale that grows, stays or is annealed is that of a training whose steps are taken.
+            self._n_overflows = self._n_overflows + 1 if self._scale <= BACKOFF * before else 0
 
     def add(self, observation: Observation, epoch: Optional[int]) -> None:
         """Follow the values of a line of the given epoch."""

@@ -345,8 +345,8 @@ class EndScan:
         if cause and (exception or ends_traceback or not patterns.ADVICE.search(text)):
             self._causes.setdefault(cause, error)
             self._note_timeout(text, rank)
-        named = (patterns.PLAIN_ERROR, patterns.ABORTED, patterns.CANCELLED, patterns.EXITED)
-        is_named = any(pattern.search(text) for pattern in named)
+        statements_of_end = (patterns.PLAIN_ERROR, patterns.ABORTED, patterns.CANCELLED, patterns.EXITED)
+        is_named = any(pattern.search(text) for pattern in statements_of_end)
         is_marked = line.level in ("CRITICAL", "FATAL") or text.startswith("giblet: ")
         is_error = bool(cause or exception or ends_traceback or is_named or is_marked)
         if line.level == "ERROR" and not is_error and self._complaint is None:

@@ -49,12 +49,12 @@ def from_steepest(points: Points) -> Points:
 def falls(points: Points, knee: float = math.inf) -> list[ExponentialFit]:
     """Return the best fit for each rate, if it falls. points: at least three, x ascending from 0 or more."""
     span = max(1e-9, min(knee, points[-1][0]) - points[0][0])
-    clipped = [min(x, knee) for x, _ in points]
+    x_to_knee = [min(x, knee) for x, _ in points]
     values = _Values.of([y for _, y in points])
     fits = []
     for i in range(N_RATES):
         rate = SLOWEST * (FASTEST / SLOWEST) ** (i / (N_RATES - 1)) / span
-        floor, height, error = _line([math.exp(-rate * x) for x in clipped], values)
+        floor, height, error = _line([math.exp(-rate * x) for x in x_to_knee], values)
         if height > 0:
             fits.append(ExponentialFit(floor, height, rate, knee, error))
     return fits
@@ -145,7 +145,7 @@ class _Values(NamedTuple):
     """The values that shapes are fitted to: many shapes to the same values."""
 
     mean: float
-    centred: Sequence[float]
+    deviations: Sequence[float]
 
     @classmethod
     def of(cls, y: Sequence[float]) -> _Values:
@@ -157,8 +157,8 @@ class _Values(NamedTuple):
 def _line(shape: Sequence[float], values: _Values) -> tuple[float, float, float]:
     """Return floor, height and error of ordinary least squares of the values on one shape."""
     mean = sum(shape) / len(shape)
-    centred = [g - mean for g in shape]
-    spread = _dot(centred, centred)
-    height = _dot(centred, values.centred) / spread if spread else 0.0
-    residuals = [v - height * g for g, v in zip(centred, values.centred, strict=True)]
+    deviations = [g - mean for g in shape]
+    spread = _dot(deviations, deviations)
+    height = _dot(deviations, values.deviations) / spread if spread else 0.0
+    residuals = [v - height * g for g, v in zip(deviations, values.deviations, strict=True)]
     return values.mean - height * mean, height, _dot(residuals, residuals)

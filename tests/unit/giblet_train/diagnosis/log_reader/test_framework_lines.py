@@ -464,3 +464,11 @@ def test_a_loss_scale_that_only_falls_is_exhausted() -> None:
     assert judged(lines)[1][:1] == ["nan"]
     usual = [f"it {10 * i} loss {FALL[i % 20]:.4f} scale {0.5 if i % 7 else 1.0}" for i in range(40)]
     assert "nan" not in judged(usual)[1]
+
+
+@pytest.mark.parametrize("name", ["noise scale", "lr scale:", "image scale", "scale", "kl loss scale"])
+def test_a_scale_that_is_annealed_is_not_exhausted(name: str) -> None:
+    lines = [f"epoch {e} loss {FALL[min(e, 19)]:.4f} {name} {0.9**e:.4f}" for e in range(40)]
+    assert "nan" not in judged(lines)[1]
+    halved = [f"epoch {e} loss {FALL[min(e, 19)]:.4f} noise scale {0.5**e:.3g}" for e in range(40)]
+    assert "nan" not in judged(halved)[1]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
 from giblet_train.diagnosis.log_parser import ParsedLog, parse
 from giblet_train.diagnosis.log_reader.end_patterns import statement_of
+from giblet_train.diagnosis.log_reader.stall import Calendar
 from giblet_train.schema.config import Config
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import EventMetric, RunMetric
@@ -194,6 +197,55 @@ def test_equal_lines_for_hours_after_the_last_progress_are_a_stall() -> None:
     evaluation = [f"{at(23 * 60 + 2 * k)} evaluated batch {k}/200" for k in range(60)]
     assert judged([*steps, *evaluation])[1].causes == ()
     assert judged([*steps, *waiting, *(line.replace("2025-09-09", "2025-09-11") for line in steps)])[1].causes == ()
+
+
+WORK_AFTER_TRAINING = {
+    "decoding": lambda k: f"decoded {100 * k} utterances, wer 12.{k % 10}",
+    "evaluation": lambda k: f"Evaluating: processed {100 * k} of 10000 examples",
+    "copy": lambda k: f"rsync: copied {k} GB of checkpoint to archive",
+}
+NO_WORK = {
+    "equal": lambda k: "cannot reach rank 3",
+    "minutes": lambda k: f"no message from rank 3 for {k} min",
+    "seconds": lambda k: f"no message from rank 3, elapsed={60 * k}.5",
+    "heartbeat": lambda k: f"heartbeat {k}",
+    "load": lambda k: f"gpu_util={97 + k * k % 4}% temperature {60 + k * k % 3}",
+}
+
+
+def with_last_lines(line: Callable[[int], str]) -> list[str]:
+    """Return a training of 20 epochs in ten minutes, and a line per minute for 40 minutes."""
+    trained = [f"2026-03-05 10:{k // 2:02d}:{k % 2 * 30:02d} epoch {k} loss {2 * 0.9**k:.4f}" for k in range(20)]
+    return [*trained, *(f"2026-03-05 10:{10 + k}:00 INFO {line(k)}" for k in range(40))]
+
+
+@pytest.mark.parametrize("kind", WORK_AFTER_TRAINING)
+def test_a_number_that_moves_on_after_training_is_progress(kind: str) -> None:
+    lines = with_last_lines(WORK_AFTER_TRAINING[kind])
+    assert parse(lines).log.stall is None
+    assert parse([*lines, *(f"2026-03-05 11:{k}:00 alive" for k in range(10, 50))]).log.stall is not None
+
+
+@pytest.mark.parametrize("kind", NO_WORK)
+def test_times_durations_and_loads_are_no_progress(kind: str) -> None:
+    assert parse(with_last_lines(NO_WORK[kind])).log.stall is not None
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds"),
+    [
+        (["10:10:05", "10:10:04", "10:10:05"], [0, -1, 0]),
+        (["23:59:59", "00:00:01", "23:59:59", "00:00:02"], [0, 2, 0, 3]),
+        (["0228 23:59:59", "0301 00:00:00"], [0, 1]),
+        (["0228 23:59:59", "0229 00:00:00", "0301 00:00:00"], [0, 1, 86401]),
+        (["1231 23:59:59", "0101 00:00:00", "1231 23:59:59", "0101 00:00:00"], [0, 1, 365 * 86400, 365 * 86400 + 1]),
+        (["2025-12-31 23:59:59", "2026-01-01 00:00:00"], [0, 1]),
+    ],
+)
+def test_printed_times_follow_the_calendar(times: list[str], seconds: list[float]) -> None:
+    calendar = Calendar()
+    values = [calendar.seconds(time) for time in times]
+    assert [value - values[0] for value in values] == seconds
 
 
 @pytest.mark.parametrize(("first", "completed"), [(0, True), (1, False)])
