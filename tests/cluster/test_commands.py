@@ -168,7 +168,7 @@ def test_its_losses_and_its_end_are_explained(lab: OldLab) -> None:
         (["pyhton", "x.py"], {}, "There is no program 'pyhton' on this node's PATH"),
         (["python3", "x.py"], {"cwd": "/nowhere"}, "/nowhere is not a directory on this node"),
         (["/etc/passwd"], {"cwd": "/"}, "/etc/passwd may not be executed on this node"),
-        (["python3", "x.py"], {"gpus": 2}, "This node has no GPU"),
+        (["python3", "-c", "pass"], {"gpus": 2}, "This node has no GPU"),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_is_sent(
