@@ -63,6 +63,13 @@ class _Rules(yaml.composer.Composer, yaml.constructor.SafeConstructor):
 class _Loader(_Rules, yaml.SafeLoader):
     """SafeLoader with YAML 1.2 floats; `no`, `on`, `010` and dates stay text."""
 
+    def compose_scalar_node(self, anchor: dict[Any, Any]) -> yaml.ScalarNode:
+        """Read nothing behind the tag `!` as empty text, as libyaml does."""
+        event = self.peek_event()
+        if event.tag == "!" and not event.value:
+            event.implicit = (False, True)
+        return super().compose_scalar_node(anchor)
+
 
 _REPLACED_TYPES = ("bool", "float", "timestamp", "int")
 _Loader.yaml_implicit_resolvers = {

@@ -102,11 +102,10 @@ SITE = "envs/train/lib/python3.10/site-packages"
 BACKWARD = (f"{SITE}/torch/_tensor.py", 522, "backward", "torch.autograd.backward(")
 
 
-def slurm(message: str, job: int = 4128817, node: str = "gpu014") -> list[str]:
-    """Return the lines with which Slurm ends a job."""
-    return [
-        f"slurmstepd: error: *** JOB {job} ON {node} CANCELLED AT {stamp(86400, '%Y-%m-%dT%H:%M:%S')} {message} ***"
-    ]
+def slurm(message: str, job: int = 4128817, node: str = "gpu014", after_s: float = 86400.0) -> list[str]:
+    """Return the lines with which Slurm ends a job so long after its start."""
+    end = stamp(after_s, "%Y-%m-%dT%H:%M:%S")
+    return [f"slurmstepd: error: *** JOB {job} ON {node} CANCELLED AT {end} {message} ***"]
 
 
 def torchrun_failure(script: str, rank: int, code: int, names: str = "") -> list[str]:

@@ -428,7 +428,8 @@ def config_key_error(rng: Random) -> Lines:
 
 @case("crashed")
 def slurm_time_limit(rng: Random) -> Lines:
-    return own(falling(rng, 61, 1.1, 0.6), falling(rng, 61, 1.15, 0.7), 200) + slurm("DUE TO TIME LIMIT")
+    lines = own(falling(rng, 61, 1.1, 0.6), falling(rng, 61, 1.15, 0.7), 200)
+    return lines + slurm("DUE TO TIME LIMIT", after_s=61 * 90.0)
 
 
 @case("oom_host", "crashed")

@@ -1,6 +1,7 @@
 """YAML as people write it, bounded."""
 
 import contextlib
+import re
 import time
 from pathlib import Path
 
@@ -37,13 +38,13 @@ def test_scalars_are_read_as_people_mean_them() -> None:
         ("[" * 2000, "nested deeper"),
         ("a: {b: 1, b: 2}", "the key `b` appears twice"),
         ("x: " + "y" * 300_000, "has at most 256 KiB"),
-        ("a: !!python/object/apply:os.system [id]", "could not determine a constructor"),
+        ("a: !!python/object/apply:os.system [id]", "tags (!name) are not accepted"),
         ("a: \x00", "not readable"),
     ],
 )
 def test_hostile_text_is_refused_quickly(text: str, sentence: str) -> None:
     began = time.process_time()
-    with pytest.raises(ConfigError, match=sentence.replace("(", r"\(")):
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
         yaml_io.load_text(text, "cfg.yaml")
     assert time.process_time() - began < 2.0
 
@@ -67,7 +68,13 @@ def test_what_is_dumped_is_read_back(value: dict[str, object]) -> None:
 @pytest.mark.skipif(len(yaml_io._LOADERS) < 2, reason="PyYAML was built without libyaml")
 def test_both_scanners_read_the_same() -> None:
     texts = [path.read_text() for path in (ROOT / "configs").glob("*.yaml")]
-    texts += ["a: 1e-4\nb: [no, 010, 2026-01-01]\nc: {d: .inf, e: 'x: y'}\n", "", "# only a comment\n", "- a\n- b\n"]
+    texts += [
+        "a: 1e-4\nb: [no, 010, 2026-01-01]\nc: {d: .inf, e: 'x: y'}\n",
+        "",
+        "# only a comment\n",
+        "- a\n- b\n",
+        "a: !\nb: ! 1\n",
+    ]
     for text in texts:
         (fast_node, fast), (node, value) = (yaml_io._load_with(loader, text) for loader in yaml_io._LOADERS)
         assert fast == value and repr(fast) == repr(value)
