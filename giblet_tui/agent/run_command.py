@@ -1,7 +1,8 @@
 """Runs short commands on the node without a terminal and within a time limit, whatever they do.
 
 A program that hangs in the kernel (nvidia-smi on a lost GPU, anything on a dead network file system) cannot be killed,
-and its children may hold its output open. Such a program is left behind, and is never waited for.
+and its children may hold its output open. Such a program is left behind: its end is not waited for. Only its start is,
+which blocks while the file of the program itself cannot be read.
 
 Part of the agent: standard library only, Python >= 3.8. The supervisor contains it too.
 """
@@ -19,11 +20,16 @@ _END_LIMIT_S = 0.5
 
 
 def answer(
-    argv: list[str], limit_s: float, environment: Mapping[str, str] | None = None, text: str = "", folder: str = "."
+    argv: list[str],
+    limit_s: float,
+    environment: Mapping[str, str] | None = None,
+    text: str = "",
+    folder: str | None = None,
 ) -> subprocess.CompletedProcess[str] | None:
-    """Run a program and return its result; None if it is not installed or takes too long.
+    """Run a program and return its result; None if it cannot be started or takes too long.
 
-    environment: ours if None. text: its standard input. folder: where it runs.
+    environment: ours if None. text: its standard input.
+    folder: where it runs; None: in the current folder, which need not be searchable.
     """
     try:
         (result,) = answers([argv], time.monotonic() + limit_s, environment, text, folder)
@@ -37,7 +43,7 @@ def answers(
     deadline: float,
     environment: Mapping[str, str] | None = None,
     text: str = "",
-    folder: str = ".",
+    folder: str | None = None,
 ) -> list[subprocess.CompletedProcess[str]]:
     """Run programs side by side and return their results. Raises OSError, and TimeoutExpired if one takes too long."""
     processes: list[subprocess.Popen[str]] = []

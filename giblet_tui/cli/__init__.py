@@ -10,6 +10,7 @@ import os
 import sys
 
 from giblet_train import __version__
+from giblet_train.schema.errors import INTERRUPTED
 
 HELP_FILE = os.path.join(os.path.dirname(__file__), "help.txt")
 """The help of `giblet`, as the command-line library writes it: `python -m tools.help_text`."""
@@ -18,11 +19,13 @@ HELP_COLUMNS = 80
 
 def main() -> None:
     """Run the command line; the process ends with the exit code that `giblet --help` documents."""
-    if _print_known(sys.argv[1:]):
-        return
-    from giblet_tui.cli.run import run
+    try:
+        if not _print_known(sys.argv[1:]):
+            from giblet_tui.cli.run import run
 
-    run()
+            run()
+    except KeyboardInterrupt:  # anywhere: the imports take most of a short command's time
+        sys.exit(INTERRUPTED)
 
 
 def _print_known(words: list[str]) -> bool:

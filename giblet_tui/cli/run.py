@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from giblet_train.schema.errors import INTERRUPTED, OK, ConfigError, GibletError
+from giblet_train.schema.errors import OK, ConfigError, GibletError
 from giblet_tui.cli.closed_pipe import ClosedPipe, closed_pipes, closed_pipes_as_exception
 from giblet_tui.cli.console import answer_login_prompt, print_status, report_failure, typographic_error
 from giblet_tui.cli.parameters import Exit
@@ -79,8 +79,6 @@ def _exit_code(call: Callable[[], Any] | None, words: Sequence[str]) -> int:
             call()
     except Exit as end:
         return end.code
-    except KeyboardInterrupt:
-        return INTERRUPTED
     return OK
 
 

@@ -8,7 +8,9 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import msgspec
 
@@ -33,9 +35,31 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INTERPRETERS = re.compile(r"(python|pypy|bash|sh|zsh|perl|ruby|Rscript|julia|node|env|uv|poetry|conda|torchrun)[\d.]*")
 _SCRIPT = re.compile(r"\.(py|sh|R|jl|m|ipynb|pl)$")
 _PREFIXES = re.compile(r"-.*|\w+=.*|[\d.,-]+|env|exec|nice|ionice|nohup|stdbuf|time|timeout|numactl|taskset|srun")
-_RUNS_A_SCRIPT = re.compile(r"(python|pypy|bash|sh|zsh|perl|ruby|Rscript|julia|torchrun|deepspeed)[\d.]*")
-_NOT_A_SCRIPT = re.compile(r"-\w*c|-m|--module|--no-python")
-"""Options after which an interpreter does not take a path."""
+_CHANGES_FOLDER = re.compile(r"--ch.*|-[CD].*")
+"""Options of env and srun: what follows is in another folder."""
+
+
+class _Interpreter(NamedTuple):
+    """How a family of programs takes its script."""
+
+    program: re.Pattern[str]
+    without_script: re.Pattern[str]
+    """Options with which it runs something else, or finds its script elsewhere."""
+    with_value: re.Pattern[str]
+    """Options whose value is the next word. Those that are not known here hide the script: it is not checked."""
+    value: re.Pattern[str]
+    """Such a value."""
+
+
+_FAMILIES = tuple(
+    _Interpreter(*map(re.compile, patterns))
+    for patterns in (
+        (r"(python|pypy)[\d.]*", r"-|-(?![-WX]).*[cm].*", r"-\w*[WX]", r".*"),
+        (r"bash|sh|zsh", r"-|-(?!-).*[cs].*|--(rc|init-)file.*", r"[-+]\w*[oO]", r".*"),
+        (r"perl|ruby|Rscript|julia", r"-|-(?!-).*[eESCx].*|--(eval|print).*", r"-[tp]|--\w+", r"\d+"),
+        (r"torchrun|deepspeed", r"-|-m.*|--mod.*|--no[-_]p.*", r"-.*", r"[\d.,:-]+"),
+    )
+)
 
 
 class CommandRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,18 +173,22 @@ def default_name(words: Sequence[str]) -> str:
 
 
 def script_of(words: Sequence[str]) -> str:
-    """Return the script that an interpreter is to run, by its suffix; empty if there is none, or it cannot be known.
+    """Return the script that an interpreter is to run; empty if there is none, or it cannot be known.
 
-    A script in a container, or behind a program that giblet does not know, may be elsewhere.
+    It is the first word behind the interpreter that is no option, if it has the suffix of a script: later ones are
+    arguments. A script in a container, or behind a program that giblet does not know, may be elsewhere.
     """
-    programs = [n for n, word in enumerate(words) if not _PREFIXES.fullmatch(PurePosixPath(word).name)]
-    if not programs or not _RUNS_A_SCRIPT.fullmatch(PurePosixPath(words[programs[0]]).name):
+    start = next((n for n, word in enumerate(words) if not _PREFIXES.fullmatch(PurePosixPath(word).name)), len(words))
+    program = PurePosixPath(words[start]).name if start < len(words) else ""
+    family = next((family for family in _FAMILIES if family.program.fullmatch(program)), None)
+    if family is None or any(_CHANGES_FOLDER.fullmatch(word) for word in words[:start]):
         return ""
-    for word in words[programs[0] + 1 :]:
-        if _NOT_A_SCRIPT.fullmatch(word):
+    for before, word in pairwise(words[start:]):
+        if family.without_script.fullmatch(word):
             return ""
-        if _SCRIPT.search(word) and not word.startswith("-"):
-            return word
+        is_value = family.with_value.fullmatch(before) and family.value.fullmatch(word)
+        if not is_value and not word.startswith(("-", "+")):
+            return word if _SCRIPT.search(word) else ""
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,6 +18,27 @@ def test_output_and_code() -> None:
     assert run_command.answer(["/nonexistent"], 10.0) is None
     echo = run_command.answer(["/bin/sh", "-c", "cat; pwd"], 10.0, text="in\n", folder="/")
     assert echo is not None and echo.stdout == "in\n/\n"
+
+
+IN_A_CLOSED_FOLDER = """
+import os, sys
+from giblet_tui.agent.run_command import answer
+os.chdir(sys.argv[1])
+os.chmod(sys.argv[1], 0)
+if os.geteuid() == 0:
+    os.setuid(65534)
+print(answer(["/bin/sh", "-c", "echo out"], 10.0))
+"""
+
+
+def test_a_command_runs_where_the_current_folder_is_not_searchable(tmp_path: Path) -> None:
+    """As after su or sudo -u from a private folder."""
+    folder = tmp_path / "private"
+    folder.mkdir()
+    argv = [sys.executable, "-c", IN_A_CLOSED_FOLDER, str(folder)]
+    result = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    folder.chmod(0o700)
+    assert "stdout='out\\n'" in result.stdout, result.stderr
 
 
 def test_an_interpreter_that_gives_no_answer_is_a_problem_and_no_crash(

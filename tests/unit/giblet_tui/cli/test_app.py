@@ -89,6 +89,27 @@ def test_help_is_cheap(settings: dict[str, str]) -> None:
     assert min(costs) <= HELP_LIMIT_CPU_S
 
 
+INTERRUPTED_IMPORT = """
+import sys
+module = sys.argv.pop()
+class Finder:
+    def find_spec(self, name, *_):
+        if name == module:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+from giblet_tui.cli import main
+sys.argv += ["ps", "--nonsense" if module.endswith("parser") else "--cached"]
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["run", "ps", "parser"])
+def test_an_interrupt_during_an_import_ends_without_a_traceback(module: str, settings: dict[str, str]) -> None:
+    argv = [sys.executable, "-c", INTERRUPTED_IMPORT, f"giblet_tui.cli.{module}"]
+    result = subprocess.run(argv, env=settings, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
 def test_help_is_that_of_the_command_line_library_at_every_width(columns: str, settings: dict[str, str]) -> None:
     environment = {**settings, "COLUMNS": columns}
