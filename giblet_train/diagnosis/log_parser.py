@@ -27,6 +27,7 @@ BALANCED = (
     "Its losses balance each other (adversarial or reinforcement learning): they need not fall, so only their "
     "balance is judged."
 )
+REWARDED = "It is reinforcement learning: its losses need not fall, so its reward is judged."
 _PLAN_KEYS = (
     *("num_epochs", "learning_rate", "min_lr", "warmup_epochs", "scheduler_type", "gradient_clip_val"),
     *("fmri_weight", "reconstruction_weight", "video_weight", "audio_weight", "text_weight"),
@@ -157,7 +158,8 @@ def _reading_notes(log: TrainingLog) -> list[str]:
     if log.is_adversarial:
         change = reward_change(log.balanced_rows)
         risen = f" Its reward rose from {format_loss(change[0])} to {format_loss(change[1])}." if change else ""
-        notes.append(f"{BALANCED}{risen}")
+        has_reward = any(row.reward is not None for row in log.balanced_rows)
+        notes.append(f"{REWARDED if has_reward else BALANCED}{risen}")
     if log.is_nameless and log.rows:
         second = " and the second for the validation loss" if log.rows[0].validation is not None else ""
         notes.append(f"Its numbers have no names: the first of each epoch is taken for the training loss{second}.")

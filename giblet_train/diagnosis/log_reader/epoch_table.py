@@ -29,6 +29,8 @@ WHOLE_EPOCHS = 4
 
 COUNTED_SHARE = 0.9
 """Share of its total that a counter of steps reaches before it begins again."""
+FEWEST_REWARDS = 3
+"""Printed rewards from which a log is one of reinforcement learning; fewer may be figures of a test."""
 NAMELESS = "nameless"
 LOSS_KINDS = ("loss", "error", "bare", NAMELESS)
 """Kinds of quantities that may be the loss of a log; the first that it prints is."""
@@ -150,6 +152,7 @@ class EpochTable:
         self._step_heading: Optional[Observation] = None
         self._noted_heading: Optional[Observation] = None
         self._loss_kind = LOSS_KINDS[0]
+        self._n_rewards = 0
         self._bare: Dict[int, float] = {}
 
     @property
@@ -214,6 +217,7 @@ class EpochTable:
         if observation.final:
             return False
         self.n_observed += bool(observation.values)
+        self._n_rewards += any(value.quantity.kind == "reward" for value in observation.values)
         observation = self._below_heading(observation)
         if observation.n_epochs:
             self.n_epochs = observation.n_epochs
@@ -421,7 +425,6 @@ class EpochTable:
         validation = epoch.first(((kind, "validation", ""), (kind, "test", "")))
         r = epoch.first((("r", "validation", ""), ("r", "", ""), ("r", "test", "")))
         reward = epoch.value(("reward", "", ""))
-        has_reward = reward is not None
         others = {**epoch.parts("", OTHER), **epoch.parts("train", OTHER)}
         validation_others = epoch.parts("validation", OTHER) or epoch.parts("test", OTHER)
         if (train is None or kind == "error") and not train_parts:
@@ -430,8 +433,8 @@ class EpochTable:
         if (validation is None or kind == "error") and not validation_parts:
             validation_parts = terms_of(validation_others)
             validation = None if validation_parts else validation
-        train = self._total(train, train_parts, False, has_reward)
-        validation = self._total(validation, validation_parts, True, has_reward)
+        train = self._total(train, train_parts, False)
+        validation = self._total(validation, validation_parts, True)
         lr, norm = epoch.value(("lr", "", "")), epoch.value(("grad_norm", "", ""))
         fake_score = epoch.value((FAKE_SCORE, "", ""))
         return EpochRow(
@@ -449,12 +452,12 @@ class EpochTable:
             reward,
         )
 
-    def _total(
-        self, total: Optional[float], parts: Dict[str, float], is_validation: bool, has_reward: bool
-    ) -> Optional[float]:
+    def _total(self, total: Optional[float], parts: Dict[str, float], is_validation: bool) -> Optional[float]:
         """Return the loss of a split; None if it shows no progress, because its parts balance each other."""
         words = {word for name in parts for word in name.split("_")}
-        is_balanced = has_reward or words & REINFORCEMENT or (total is None and words & ADVERSARIAL)
+        is_balanced = (
+            self._n_rewards >= FEWEST_REWARDS or words & REINFORCEMENT or (total is None and words & ADVERSARIAL)
+        )
         if is_balanced and all(map(math.isfinite, (*parts.values(), total or 0.0))):
             self.is_adversarial = True
             return None

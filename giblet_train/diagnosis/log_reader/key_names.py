@@ -48,10 +48,18 @@ ADVERSARIAL = frozenset(
     _words("d g gen generator disc discriminator dis adv adversarial gan netd netg actor critic policy")
 )
 """Words of losses that balance each other, so that neither they nor their sum must fall."""
-REINFORCEMENT = frozenset(_words("policy critic actor surrogate pi"))
+REINFORCEMENT = frozenset(_words("policy critic actor surrogate pi td bellman vf qf"))
 """The same for reinforcement learning, where also a total that is printed need not fall."""
-_REWARD = frozenset({"reward", "rew", "return"})
-_OF_REWARDS = _REWARD | frozenset(_words("mean avg average total episode ep rollout train score objective rlhf env"))
+_REWARD = frozenset(_words("reward rewards rew return returns ret"))
+SCORES = frozenset(_words("score scores points r"))
+"""Words that name the reward only in a log of episodes: elsewhere they are another metric or a correlation."""
+_OF_REWARDS = _REWARD | frozenset(
+    (
+        *_words("mean avg average total episode episodic ep rollout train training eval evaluation test score scores"),
+        *_words("objective rlhf env per cumulative sum raw extrinsic discounted undiscounted running smoothed last ma"),
+        *_words("moving points r current episodes games charts"),
+    )
+)
 """Words of the reward that a training raises. Preference losses print `rewards/chosen`, and fall."""
 _NETWORK = re.compile(r"(?:net)?[DG](?:_[A-Za-z]\w*)?\Z")
 _OF_NETWORKS = re.compile(r"(?:cycle|idt|rec|kl|z)_[A-Z]\w*\Z")
@@ -150,7 +158,7 @@ def quantity_of(name: str) -> Optional[Quantity]:
         return Quantity("grad_norm")
     if bag == _FAKE_SCORE_WORDS:
         return Quantity(FAKE_SCORE)
-    if bag & _REWARD and bag <= _OF_REWARDS:
+    if bag & _REWARD and all(word in _OF_REWARDS or word.isdigit() for word in words):
         return Quantity("reward")
     if bag & _CORRELATION and not bag & _LOSS:
         return _correlation(bag, split)
@@ -163,6 +171,12 @@ def quantity_of(name: str) -> Optional[Quantity]:
     if bag & _PERPLEXITY:
         return Quantity("perplexity", split) if bag <= _PERPLEXITY | _FILLER | frozenset(_SPLIT) else None
     return Quantity("error", split) if _is_error(words, bag, split) else None
+
+
+def is_score(name: str) -> bool:
+    """Return True for a name that means the reward in a log of episodes, such as `Average Score` or `R`."""
+    words = words_of(name)
+    return bool(SCORES & set(words)) and all(word in _OF_REWARDS or word.isdigit() for word in words)
 
 
 def other_of(name: str) -> Optional[Quantity]:

@@ -14,6 +14,7 @@ from giblet_train.diagnosis.log_reader.key_names import (
     OTHER_SCRIPTS,
     Quantity,
     component_of,
+    is_score,
     names_a_loss,
     names_networks,
     network_part,
@@ -59,7 +60,7 @@ _TIMM = re.compile(
 )
 _BRACKET_STEP = re.compile(r"\s*[:,]?\s*[\[(]\s*(\d{1,12})\s*/\s*(\d{1,12})\b")
 _STEP = re.compile(
-    r"(?<![\w-])(?:global[_ ])?(?:step|iter|iteration|batch|update|num_updates)s?\b\s*[:=#]?\s*\[?\s*"
+    r"(?<![\w-])(?:global[_ ])?(?:step|iter|iteration|batch|update|num_updates|episode)s?\b\s*[:=#]?\s*\[?\s*"
     r"(\d{1,12})(?!\d|\.\d)(?:\s*(?:/|\bof\b)\s*(\d{1,12}))?",
     re.IGNORECASE,
 )
@@ -134,9 +135,14 @@ _KEYWORDS = (
     *("loss", "lr", "learning", "corr", "pearson", "pcc", "norm", "nll", "objective", "cost", "verlust", "fehler"),
     *("mse", "mae", "mape", "rmsle", "bce", "xent", "entropy", "deviance", "ppl", "perplexity", "lernrate"),
     *("perte", "perdida", "cout", "erreur", "taux", "perdita"),
-    *("infonce", "ntxent", "reward", "recon", "kl", "perc", "vq", "nce"),
+    *("infonce", "ntxent", "reward", "recon", "kl", "perc", "vq", "nce", "rew", "return", "ret"),
 )
 """At least one of them is in every line with a quantity, but for a correlation called `r`."""
+_EPISODES = re.compile(
+    r"\bepisodes?\b|\bep[_ ]?(?:rew|ret|len)|\beps(?:ilon)?\s?[=:]|\btd[_ ](?:loss|error)|\bq_?(?:values?|mean|loss)\b",
+    re.IGNORECASE,
+)
+"""Words of a line of reinforcement learning."""
 _SPLIT_WORDS = ("train", "trn", "val", "eval", "dev", "test", "heldout", "tr", "va")
 _R = re.compile(r"\br\s*[:=]", re.IGNORECASE)
 _PLANNED = frozenset({"total", "max", "num", "remaining", "n"})
@@ -254,6 +260,7 @@ class LineParser:
         epoch: Optional[float] = None
         step: Optional[int] = None
         fractional = False
+        has_episodes = any(_EPISODES.search(name) for name, _ in _flatten(record))
         for name, item in _flatten(record):
             number = self.number(item)
             words = words_of(name)
@@ -267,7 +274,7 @@ class LineParser:
                     continue
                 step = int(number)
             else:
-                quantity = quantity_of(name)
+                quantity = Quantity("reward") if has_episodes and is_score(name) else quantity_of(name)
                 values += [_in_nats(Value(quantity, number))] if quantity else []
                 other = other_of(name) if quantity is None or quantity.kind == "error" else None
                 others += [Value(other, number)] if other else []
@@ -331,13 +338,15 @@ class LineParser:
         if _INNER_COMMA.search(text):
             self.learn_comma(text)
         values: List[Value] = []
+        has_episodes = _EPISODES.search(text) is not None
         context = _Context(None if position.epoch is not None else self._section, text)
         others: List[Value] = []
         end, n_losses = 0, 0
         for match in _PAIR.finditer(text):
             context.read_gap(text[end : match.start("name")])
             end = match.end()
-            quantity = context.meaning(match, position)
+            is_reward = has_episodes and is_score(match["name"])
+            quantity = Quantity("reward") if is_reward else context.meaning(match, position)
             number = parse_number(match["number"], self._decimal_comma)
             n_losses += names_a_loss(match["name"])
             other = context.other(match["name"]) if quantity is None or quantity.kind == "error" else None
@@ -367,6 +376,7 @@ class _Context:
         self._from_text = section
         self._names_networks = names_networks(text)
         self._has_letters = _LETTERS.search(text) is not None
+        self._has_episodes = _EPISODES.search(text) is not None
         self._from_name: Optional[str] = None
         self._is_other = False
 
@@ -407,6 +417,9 @@ class _Context:
             )
             split = split_of(name) or self._from_text
             return Quantity("loss", split, component) if is_loss and len(name.split()) <= 2 else None
+        if quantity.kind == "reward" and match["mark"] is None and len(name) < 7 and position.step is None:
+            # `return 1` is a line of a program.
+            return quantity if position.epoch is not None or self._has_episodes else None
         if quantity.kind not in ("loss", "error"):
             # Without a mark, a lone `r` may be a word of a sentence; `val_r 0.2` and `pearson 0.2` may not.
             is_lone = quantity.kind == "r" and quantity.split is None and words_of(name)[-1] == "r"
@@ -434,6 +447,7 @@ def _may_have_values(text: str, position: Observation) -> bool:
         or (position.epoch is not None and position.kind == "line")
         or (position.step is not None and (names_networks(text) or _L_NAME.search(text) is not None))
         or (position.kind == "bar" and "total:" in lowercase)
+        or _EPISODES.search(text) is not None
     )
 
 

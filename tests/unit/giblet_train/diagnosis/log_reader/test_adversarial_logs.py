@@ -94,3 +94,33 @@ def test_a_reward_that_collapses_is_named_and_one_that_rises_shows_learning(
     )
     assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes] == causes
     assert parsed.has_course == (rewards[-1] > 0)
+
+
+REWARDED: dict[str, Callable[[int, float], str]] = {
+    "dqn": lambda k, reward: f"Episode {10 * k}\tAverage Score: {reward:.2f}\tepsilon: 0.9\tTD loss: {1.05**k:.4f}",
+    "spinning_up": lambda k, reward: f"[Epoch {k}] EpRet={reward:.1f} LossQ={1.05**k:.3f} LossPi={-1 - k:.3f}",
+    "ppo": lambda k, reward: (
+        f"iter {k} | steps {2048 * k} | ret_mean {reward:.2f} | pi_loss -0.01 | vf_loss {1.04**k:.2f}"
+    ),
+    "evaluations": lambda k, reward: f"step {k}000 q_loss {1.05**k:.4f}\nEvaluation: eval/return {reward:.2f}",
+    "letters": lambda k, reward: f"Episode {k}: R = {reward:.1f}, loss = {1.05**k:.3f}",
+    "json": lambda k, reward: f'{{"iteration": {k}, "mean_reward": {reward:.2f}, "critic_loss": {1.05**k:.3f}}}',
+    "episodes_only": lambda k, reward: f"Episode: {k} | total_reward: {reward:.1f} | steps: 200",
+}
+
+
+@pytest.mark.parametrize("kind", REWARDED)
+@pytest.mark.parametrize("collapses", [False, True])
+def test_the_reward_is_judged_and_not_the_losses_under_every_name(kind: str, collapses: bool) -> None:
+    rng = random.Random(1)
+    rewards = [9.0 if collapses and k > 60 else 200 - 190 * math.exp(-k / 20) for k in range(100)]
+    lines = [REWARDED[kind](k, reward + rng.gauss(0, 3)) for k, reward in enumerate(rewards, 1)]
+    parsed = parse("\n".join(lines).split("\n"))
+    causes = [cause.cause for cause in diagnose(None, parsed.metrics, log=parsed.log).causes]
+    assert causes == (["reward_collapsed"] if collapses else [])
+    assert collapses or parsed.has_course
+
+
+def test_a_score_next_to_the_loss_of_other_trainings_is_no_reward() -> None:
+    parsed = parse(f"epoch {k} loss {0.9**k:.3f} val_loss {0.9**k:.3f} score {0.01 * k:.2f}" for k in range(20))
+    assert len(parsed.metrics) == 20 and not parsed.log.is_adversarial
