@@ -77,7 +77,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"\b(?:ray\.exceptions|java\.lang)\.OutOfMemoryError",
         r"running low on memory",
         r"low on resource: memory",
-        r"killed by the OOM killer",
+        r"killed by (?:the )?(?:kernel(?:'s)? )?OOM[- ]killer",
         r"result 'oom-kill'",
         r"TERM_MEMLIMIT",
     ),
@@ -199,11 +199,16 @@ PLAIN_ERROR = re.compile(
     r"|^(?:Fehler: )?(?:Training|Job)\b.*\babgebrochen\b|^[Oo]ut of memory\W*$|\bsegmentation fault encountered\b",
 )
 _SIGNALLED = r"killed|terminated|stopped|aborted?|abort|segmentation fault|bus error|floating point exception|hangup"
-EXITED = re.compile(
-    r"\bexit(?:ed|s|ing)?\b(?!.*\b(?:https?|url)\b).{0,40}?\b(?:code|status|value|rc)\b\s?[:=]?\s?\(?(-?[1-9]\d{0,2})\b"
+_WITH_CODE = (
+    r"(?:\bexit(?:ed|s|ing)?\b(?!.*\b(?:https?|url)\b).{0,40}?\b(?:code|status|value|rc)\b\s?[:=]?\s?\(?"
     r"|\b(?:process|command|job|task|container|program|script|training|trainer|worker|child|rank \d+)\b.{0,60}?"
     r"\b(?:finished|ended|failed|returned|terminated|died|completed|stopped)\b.{0,30}?\b(?:code|status|rc)\b\s?[:=]?\s?"
-    r"\(?(-?[1-9]\d{0,2})\b"
+    r"\(?|\bexited \()"
+)
+"""How a wrapper reports an exit code, up to the code."""
+_CODE = r"\b(?:exit|return) ?code[ :=]+"
+EXITED = re.compile(
+    rf"{_WITH_CODE}-?[1-9]\d{{0,2}}\b"
     r"|\bnon-?zero (?:exit |return )?(?:code|status)"
     r"|\*\*\* \[.*\] (?:Error|Fehler) \d"
     r"|^\W*(?:exit|exit ?code|rc|ret|retval|return code)\W{1,3}(?!0\b)\d{1,3}\W*$"
@@ -213,7 +218,8 @@ EXITED = re.compile(
     r"|^(?:the )?(?:kernel|session|runtime) (?:appears to have )?(?:died|crashed|disconnected)\b"
     r"|\bsystem (?:is going down|will (?:power off|reboot))|\bworker process has died\b"
     r"|^container killed\b"
-    r"|^(?:[\w -]{0,30}\s)?(?:job|run|training|experiment|task|command|script) (?:has |was )?failed\b(?! to\b)",
+    r"|^(?:[\w -]{0,30}\s)?(?:job|run|training|experiment|task|command|script) (?:has |was )?failed\b(?! to\b)"
+    r"(?!\W{1,3}\d+\s*(?:$|[,;/|]))",
     re.IGNORECASE,
 )
 """A wrapper reports that the training ended with another code than 0: an end, without its reason."""
@@ -223,15 +229,25 @@ SOURCE = re.compile(
     r"|(?:if|elif|while|for|with|except|def|class)\b.*:\s*(?:#.*)?$|from [\w.]+ import\b)"
 )
 """A line of a program, as tracebacks and dumps quote them: what it names has not happened."""
+_STATE = rf"(?:exit \d+|done|getötet|abgebrochen|beendet|{_SIGNALLED})"
+HELPER = re.compile(
+    rf"^(?:\[\d+\]\s*[+-]?\s|\S+: (?:line|Zeile) \d+:).{{0,30}}?\b{_STATE}\b(?: \(core dumped\))?\s+"
+    r"(?:(?:nohup|sudo|exec|env|stdbuf -\S+)\s+)*(?:\S*/)?(?:nvidia-smi|nvtop|gpustat|dcgmi|rocm-smi|jupyter\S*"
+    r"|tensorboard|ssh|autossh|sshfs|rsync|scp|rclone|tail|sleep|watch|h?top|vmstat|iostat|dstat|mpstat|pidstat|sar|free|ping|Xvfb|mlflow"
+    r"|python\S* -m (?:http\.server|jupyter\S*|tensorboard\S*))(?=\s|$)",
+    re.IGNORECASE,
+)
+"""A shell reports the end of a job that is no training, such as a monitor or a tunnel."""
 KILLED = re.compile(
-    r"^(?:\S+: (?:line|Zeile) \d+:\s+\d+\s+)?(?:Killed|Getötet)(?=\s{2}|[:.!]|\s*$)"
+    r"^(?:\S+: (?:line|Zeile) \d+:\s+\d+\s+)?(?:Killed|Getötet)(?=\s{2}|[:.!]|\s*$"
+    r"|\s(?:\S*/)?(?:python[\d.]*\s+(?:-|\S+\.py\b)|torchrun\s|accelerate launch\b|deepspeed\s|\S+\.(?:py|sh)\b))"
     r"|^(?:zsh|fish): killed\b"
     r"|^\[\d+\]\s*[+-]?\s+(?:[+-]\s+)?(?:\d+\s+)?killed\b|terminated by signal SIGKILL"
     r"|^container killed\b|task \d+: Killed|\bSIGKILL\b"
-    r"|(?:exit|return) ?code[ :=]+(?:-9|137)\b|signal:? 9\b|status=9/KILL",
+    rf"|(?:{_CODE}|{_WITH_CODE})(?:-9|137)\b|signal:? 9\b|status=9/KILL",
     re.I,
 )
-ABORTED = re.compile(r"\bSIGABRT\b|Aborted \(core dumped\)|(?:exit|return) ?code[ :=]+(?:-6|134)\b")
+ABORTED = re.compile(rf"\bSIGABRT\b|Aborted \(core dumped\)|(?:{_CODE}|{_WITH_CODE})(?:-6|134)\b", re.I)
 CLOSING = re.compile(
     r"sending process \d+ closing signal|received signal.*sigterm|sigterm.*(?:closing|torchelastic)", re.I
 )
@@ -371,9 +387,21 @@ def cause_of(text: str) -> Optional[str]:
     return None
 
 
+_REPORT = re.compile(
+    r"^\[\s*\d+\.\d+\]|\b(?:NVRM|kernel): |\bout of memory: killed process \d|\binvoked oom-killer: "
+    r"|\boom-kill:constraint=|\bkilled by (?:the )?(?:kernel )?OOM[- ]killer\W*$|\bWork(?:NCCL)?\(\w+="
+    r"|\bProcessGroupNCCL\b|\bNCCL (?:WARN|INFO)\b"
+    r"|\bCUDA out of memory\. Tried to allocate \d|\b(?:CUDA|HIP) error: |\[Errno \d+\]"
+    r"|^[a-z][\w./-]*: .*: (?:No space left on device|Cannot allocate memory|Disk quota exceeded|Too many open files)"
+    r"\W*$",
+    re.IGNORECASE,
+)
+"""Report of a kernel, a driver, a library or a command line about a failure, with what only they print next to it."""
+
+
 def is_message_of_program(text: str) -> bool:
     """Return True for an exception, or a message in the form of a program, a kernel or a scheduler; False for prose."""
-    forms = (PLAIN_ERROR, PROGRAM_ERROR, ABORTED, KILLED, EXITED)
+    forms = (PLAIN_ERROR, PROGRAM_ERROR, ABORTED, KILLED, EXITED, _REPORT)
     return EXCEPTION.match(text) is not None or any(form.search(text) for form in forms)
 
 

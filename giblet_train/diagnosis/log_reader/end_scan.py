@@ -162,7 +162,7 @@ class EndScan:
             return
         self._tail.append(raw)
         self._note_ranks(line)
-        if patterns.SOURCE.match(line.text):
+        if patterns.SOURCE.match(line.text) or patterns.HELPER.match(line.text):
             return
         self._note_cancel(line)
         if self._read_torchrun(line.text) or self._read_mismatch(line):

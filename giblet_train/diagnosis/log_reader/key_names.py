@@ -122,6 +122,7 @@ _OF_DURATIONS = frozenset({"data", "batch", "reader", "time"})
 """Words of a cost that is a duration, such as `batch_cost`."""
 _NORM_NAME = re.compile(r"(?<![a-z0-9])l_([12])(?![a-z0-9])")
 """`l1` or `l2`, of which `words_of` makes two words."""
+_NORMS = frozenset({("l", "inf"), ("l", "infinity")})
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"(?<![a-z])[tv](?=loss\b)|[a-z]+|\d+")
 _JOINED = re.compile(
@@ -162,6 +163,8 @@ def quantity_of(name: str) -> Optional[Quantity]:
         return Quantity("reward")
     if bag & _CORRELATION and not bag & _LOSS:
         return _correlation(bag, split)
+    if words[:2] in _NORMS:
+        return None
     if len(words) > 1 and words[0] == "l" and words[1].isalpha():
         return _loss(words[1:], bag, split)  # BasicSR: l_pix, l_g_gan
     if bag & _LOSS and _is_of_value(words):

@@ -121,10 +121,20 @@ _SPLIT_BEHIND = re.compile(
     rf"\b(\w*(?:loss|verlust|fehler|error|mse|mae))\s?[(\[]({_SPLITS}|train\w*|valid\w*)[)\]]", re.IGNORECASE
 )
 """A split in parentheses behind its loss, such as `loss (val)` or `Verlust (Training)`."""
-_L_NAME = re.compile(r"(?<!\w)L_[A-Za-z]\w*\W{1,3}[-\d.n]")
-"""A loss whose name begins with an L, such as `L_tot 0.5`."""
-_LETTERS = re.compile(r"(?<!\w)L\s?[=:]\s?[-\d.n].*(?<!\w)V\s?[=:]\s?[-\d.n]")
+_L_NAME = re.compile(
+    r"(?<!\w)L_(?:tot(?:al)?|all|train|val|tr(?=\W.*(?<!\w)L_va)|fmri|rec\w*|kl\w*|adv\w*|gan|gen|disc|cls|reg|ce|bce|nll"
+    r"|mse|mae|l1|l2|pix\w*|perc\w*|vq|commit\w*|nce|infonce|contr\w*|cons\w*|dice|seg|box|obj|sup|unsup|distill|aux)"
+    r"\W{1,3}[-\d.n]",
+    re.IGNORECASE,
+)
+"""A loss whose name begins with an L, such as `L_tot 0.5`. Others may be lengths or norms, such as `L_inf`."""
+_LETTERS = re.compile(rf"(?<!\w)L\s?[=:]\s?({NUMBER}).*(?<!\w)V\s?[=:]\s?({NUMBER})", re.IGNORECASE)
 """Losses of training and validation that are called L and V."""
+_LETTER = re.compile(r"(?<!\w)([A-Z])\s?[=:]\s?[-\d.n]")
+_LETTERS_OF_LOSSES = frozenset("ELV")
+"""Epoch and losses; next to another letter, as in `L=0.5 V=2.5 R=7`, V may be a value or a voltage."""
+MOST_APART = 2.0
+"""Ratio of the first validation and training loss up to which V is one."""
 _BAR = re.compile(r"\d+%\|[^|]*\|\s*(\d{1,12})/(\d{1,12})\s*\[")
 _EPOCH_BAR = re.compile(r"\s*(?:training\s+)?epochs?\s*:?\s*\d{1,3}%\|", re.IGNORECASE)
 """A progress bar over the epochs."""
@@ -195,6 +205,7 @@ class LineParser:
         self._box = BoxTable()
         self._summary_follows = False
         self._names_epochs = False
+        self._letters_agree: Optional[bool] = None
         self._n_epochs: Optional[int] = None
 
     @property
@@ -319,6 +330,17 @@ class LineParser:
             return position
         return _leading_epoch(text) or position
 
+    def _has_letters(self, text: str) -> bool:
+        """Return True for a line with the losses L and V, if the first ones of the log are of one size."""
+        match = _LETTERS.search(text)
+        if match is None or not _LETTERS_OF_LOSSES.issuperset(_LETTER.findall(text)):
+            return False
+        if self._letters_agree is None:
+            train, validation = (parse_number(number, self._decimal_comma) for number in match.groups())
+            if train and validation and math.isfinite(train) and math.isfinite(validation):
+                self._letters_agree = 1 / MOST_APART <= validation / train <= MOST_APART
+        return self._letters_agree is not False
+
     def _of_row(self, row: Row) -> Optional[Observation]:
         observation = self.record(dict(row.record))
         if observation is None or not row.is_bar:
@@ -339,7 +361,7 @@ class LineParser:
             self.learn_comma(text)
         values: List[Value] = []
         has_episodes = _EPISODES.search(text) is not None
-        context = _Context(None if position.epoch is not None else self._section, text)
+        context = _Context(None if position.epoch is not None else self._section, text, self._has_letters(text))
         others: List[Value] = []
         end, n_losses = 0, 0
         for match in _PAIR.finditer(text):
@@ -372,10 +394,10 @@ class LineParser:
 class _Context:
     """Split that applies to the names of a line: from the text between pairs, or from an earlier name."""
 
-    def __init__(self, section: Optional[str], text: str) -> None:
+    def __init__(self, section: Optional[str], text: str, has_letters: bool) -> None:
         self._from_text = section
         self._names_networks = names_networks(text)
-        self._has_letters = _LETTERS.search(text) is not None
+        self._has_letters = has_letters
         self._has_episodes = _EPISODES.search(text) is not None
         self._from_name: Optional[str] = None
         self._is_other = False

@@ -20,6 +20,8 @@ BARS_PER_READING = 8
 """Of this many progress bars with the same title in a row, one is read."""
 BARS_AFTER_ERROR = 3
 """Positions of a progress bar that show progress after an error: a bar is printed once more when it is closed."""
+EPOCHS_AFTER_ERROR = 2
+"""Epochs whose bars show the same; the bar of one may be that of the epoch with the error."""
 _BAR_COUNT = re.compile(r"%\|[^|]*\|\s*(\d{1,12})/(\d{1,12})\b")
 _BREAK = re.compile(r"[\r\n]+")
 _GLUED = re.compile(r"(?<=\S)(?=Epoch[ :]\s*\[?\d+\s*/\s*\d+\]?\s*[|,:])")
@@ -47,10 +49,10 @@ _RESULT = re.compile(
 """What follows a heading that is none, as in `Subject 1: accuracy 0.52`."""
 _ROUNDED_RATE = re.compile(r"\b(?:lr|learning[ _]?rate)\b\W{0,6}(0\.0{2,6})(?![\de])", re.IGNORECASE)
 """A learning rate of which no digit is left."""
-_EXACT_ZERO = re.compile(
-    r"\b(?:lr|learning[ _]?rate)\b\W{0,6}(?:0|0\.0|0?\.0+e[-+]?0+|0e[-+]?0+)(?![\d.e])", re.IGNORECASE
+_ZERO_RATE = re.compile(
+    r"\b(?:lr|learning[ _]?rate)\b\W{0,6}(0|0\.0|0?\.0+e[-+]?0+|0e[-+]?0+)(?![\d.e])", re.IGNORECASE
 )
-"""A learning rate of 0 in a notation that does not round small ones to it."""
+"""A learning rate of 0 in a notation that does not round small ones to it, unless the program rounds them itself."""
 _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf\b", re.IGNORECASE)
 _DECIMAL = re.compile(r"\d[.,]\d")
 
@@ -87,8 +89,8 @@ class TrainingLog(NamedTuple):
     """True if the rows are blocks of steps, because the log counts no epochs."""
     rounded_rate: str = ""
     """A learning rate of 0 as printed, such as `0.0000`, if its digits would not show a small one; else empty."""
-    exact_zero_rate: bool = False
-    """True if a learning rate of 0 is printed in a notation that does not round small ones to it."""
+    zero_rate: str = ""
+    """A learning rate of 0 in a notation without a fixed number of digits, such as `0.0` or `0e+00`; else empty."""
     balanced_rows: Tuple[EpochRow, ...] = ()
     """Epochs, or blocks of steps, of losses that balance each other."""
     summed_parts: Tuple[str, ...] = ()
@@ -140,8 +142,8 @@ class LogReader:
         self._collapse = CollapseWatch()
         self._data_wait = DataWaitWatch()
         self._stall = StallWatch()
-        self._rounded_rate, self._exact_zero_rate = "", False
-        self._bars_after_error: Dict[str, Set[int]] = {}
+        self._rounded_rate, self._zero_rate = "", ""
+        self._bars_after_error: Dict[str, Set[Tuple[Optional[float], int]]] = {}
         self._unread: List[UnreadLine] = []
         self._n_unread, self._n_lines = 0, 0
         self._unnamed: Optional[UnreadLine] = None
@@ -217,7 +219,7 @@ class LogReader:
             restarted=self.table.restarted,
             is_blocks=self.table.is_blocks,
             rounded_rate=self._rounded_rate,
-            exact_zero_rate=self._exact_zero_rate,
+            zero_rate=self._zero_rate,
             balanced_rows=self.table.balanced_rows,
             summed_parts=self.table.summed_parts,
             is_adversarial=self.table.is_adversarial,
@@ -252,7 +254,7 @@ class LogReader:
         if "verflow" in line.text or "OVERFLOW" in line.text or "scale" in line.text:
             self._collapse.add_text(line.text)
         if is_progress and self._scan.has_errors:
-            is_progress = not _is_all_lost(observation) and self._has_moved(line.text)
+            is_progress = not _is_all_lost(observation) and self._has_moved(line.text, observation)
         self._stall.add(line, is_progress)
         if is_progress:
             self._bars_after_error.clear()
@@ -265,19 +267,21 @@ class LogReader:
             self.table.disturb()
         self._scan.add(line, raw)
 
-    def _has_moved(self, text: str) -> bool:
-        """Return True for a line after an error that shows progress: of a progress bar, several positions do."""
+    def _has_moved(self, text: str, observation: Optional[Observation]) -> bool:
+        """Return True for a line after an error that shows progress: of a bar, several positions or epochs do."""
         bar = _BAR_COUNT.search(text)
         if bar is None:
             return True
-        positions = self._bars_after_error.setdefault(bar[2], set())
-        positions.add(int(bar[1]))
-        return len(positions) >= BARS_AFTER_ERROR
+        places = self._bars_after_error.setdefault(bar[2], set())
+        places.add((observation.epoch if observation is not None else None, int(bar[1])))
+        epochs = {epoch for epoch, _ in places if epoch is not None}
+        return len(places) >= BARS_AFTER_ERROR or len(epochs) >= EPOCHS_AFTER_ERROR
 
     def _note_zero_rate(self, text: str) -> None:
         match = _ROUNDED_RATE.search(text) if "0.00" in text else None
         self._rounded_rate = match[1] if match else self._rounded_rate
-        self._exact_zero_rate = self._exact_zero_rate or _EXACT_ZERO.search(text) is not None
+        zero = _ZERO_RATE.search(text)
+        self._zero_rate = zero[1] if zero and "e" not in self._zero_rate.lower() else self._zero_rate
 
     def _note_fold(self, text: str) -> None:
         """Hold a heading with another fold than the last one: the next epoch decides whether a training begins."""

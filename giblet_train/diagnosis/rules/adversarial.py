@@ -32,6 +32,8 @@ REWARD_ERRORS = 5.0
 """Standard errors of a median that a change of the reward must exceed."""
 LOST_SHARE, ALL_LOST = 0.6, 0.8
 """Share of a rise of the reward whose loss is reported, and from which it is likely."""
+STEP_MARGIN, STEP_ROWS = 0.2, 1
+"""Share of a fall of the reward at each of its ends, and rows between these: no more in a fall at once."""
 NEVER_REAL = 0.02
 """Mean verdict of the discriminator on generated samples below which it takes none of them for real."""
 
@@ -85,11 +87,15 @@ def reward_collapsed(case: RunHistory) -> Finding | None:
     rise, fall = best - start, best - last
     if rise <= error or fall <= error or fall < LOST_SHARE * rise:
         return None
+    # A policy may collapse within a row too, but so does the reward of a curriculum whose next task is harder.
+    between = (last + STEP_MARGIN * fall, best - STEP_MARGIN * fall)
+    is_step = sum(between[0] < level < between[1] for level in levels[best_index:]) <= STEP_ROWS
     return Finding(
-        confidence=0.7 if fall >= rise * ALL_LOST else TENTATIVE,
+        confidence=0.7 if fall >= rise * ALL_LOST and not is_step else TENTATIVE,
         sentence=(
             f"The reward had risen from {format_loss(start)} to {format_loss(best)}, and has fallen to "
             f"{format_loss(last)}: {min(1.0, fall / rise):.0%} of the rise is lost."
+            f"{' It fell at once, as it also does with a new task or environment.' if is_step else ''}"
         ),
         evidence={"start": start, "best": best, "last": last},
         action=(

@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
-from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error
+from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, printed_places
 from giblet_train.diagnosis.run_start import format_loss
 
 FEWEST_EPOCHS = 5
@@ -84,7 +84,9 @@ def _never_a_rate(case: RunHistory, rates: Rates, highest: float) -> Finding | N
 
 def _decayed(case: RunHistory, rates: Rates, highest: float) -> Finding | None:
     """Report a rate that reached 0 long before the end, so that the loss has not changed since."""
-    is_shown = _shows_small_rates(rates) or (case.log is not None and case.log.exact_zero_rate)
+    is_shown = _shows_small_rates(rates) or _is_exact(case.log.zero_rate if case.log is not None else "", rates)
+    if not is_shown and not rates[-1][1]:
+        return None
     gone_since = _since(rates, GONE * highest) if is_shown else None
     since = gone_since if gone_since is not None else _since(rates, FADED * highest)
     if since is None:
@@ -157,14 +159,12 @@ def _since(rates: Rates, limit: float) -> int | None:
 def _shows_small_rates(rates: Rates) -> bool:
     """Return True if a printed 0 means 0: `0.0000` next to `0.0003` is only a rate of which no digit is left."""
     positive = [rate for _, rate in rates if rate]
-    highest = max(positive)
-    places = next((n for n in range(16) if all(_has_places(rate, n) for rate in positive)), 16)
-    return bool(10.0**-places <= FADED * highest)
+    return bool(10.0 ** -printed_places(positive) <= FADED * max(positive))
 
 
-def _has_places(rate: float, n_places: int) -> bool:
-    """Return True if a number has no more decimal places."""
-    return math.isclose(round(rate, n_places), rate, rel_tol=1e-9)
+def _is_exact(zero: str, rates: Rates) -> bool:
+    """Return True if a 0 of this notation means 0; behind several rates with few digits, `round` may have made it."""
+    return "e" in zero.lower() or (bool(zero) and len({rate for _, rate in rates if rate}) == 1)
 
 
 def _is_constant(values: Sequence[float], change: float, most_noise: float = MOST_NOISE) -> bool:

@@ -33,6 +33,11 @@ def smoothed(values: Sequence[float], width: int) -> list[float]:
     return [median(values[max(0, i - width + 1) : i + 1]) for i in range(len(values))]
 
 
+def printed_places(values: Sequence[float]) -> int:
+    """Return the smallest number of decimal places with which all values can have been printed; 16 at most."""
+    return next((n for n in range(16) if all(math.isclose(round(v, n), v, rel_tol=1e-9) for v in values)), 16)
+
+
 def median_error(sd: float, n: int) -> float:
     """Return the standard error of the median of n values."""
     return sd if n < 2 else 1.2533 * sd / math.sqrt(n)

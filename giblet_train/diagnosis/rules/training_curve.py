@@ -11,7 +11,7 @@ from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_non
 from giblet_train.diagnosis.rules.curve_fit import ExponentialFit, Points, best_bent, from_steepest, smooth_error
 from giblet_train.diagnosis.rules.held_out import R_DOUBT, SIGNED_SCALE
 from giblet_train.diagnosis.rules.log_evidence import collapse_finding
-from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
+from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, printed_places, smoothed
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, SHORT_WARMUP, WARN_ONLY, fault, rule
 from giblet_train.diagnosis.run_start import ELSEWHERE, LEARNT_BEYOND, format_loss, format_losses, initial_total
 from giblet_train.schema.records import StepMetric
@@ -45,6 +45,10 @@ FEWEST_VALIDATIONS = 3
 FEWEST_CURVE_EPOCHS = 6
 LEARNT = 0.01
 """Relative decrease that shows that something was learnt before learning stopped."""
+CLEARLY_LEARNT = 0.1
+"""The same for a training that may have converged since."""
+FEW_DIGITS = 100.0
+"""Norm in units of its last printed digit below which its next value may be rounded to 0."""
 HIGH_RATE = 0.5
 BEND = 15.0
 """How much better, in F, a curve with a knee must fit than every smooth one."""
@@ -250,6 +254,8 @@ def _no_gradient_in_log(case: RunHistory) -> Finding | None:
     zeros = list(takewhile(lambda item: item[1] <= limit, reversed(norms)))
     if len(zeros) < EXACT_EPOCHS or _learns_since(case, zeros[-1][0]):
         return None
+    if _may_be_rounded([norm for _, norm in norms[: -len(zeros)]]) and _had_learnt(case, zeros[-1][0]):
+        return None
     since, norm = zeros[-1][0], max(norm for _, norm in zeros)
     return Finding(
         confidence=0.9,
@@ -257,6 +263,18 @@ def _no_gradient_in_log(case: RunHistory) -> Finding | None:
         evidence={"component": None, "since_epoch": since, "epochs": len(zeros), "gradient_norm": norm},
         action="Look for frozen, detached or dead units (ReLU), and for a loss that does not depend on the weights.",
     )
+
+
+def _may_be_rounded(norms: Sequence[float]) -> bool:
+    """Return True if a norm of 0 may be a small one behind these norms, of which hardly a printed digit was left."""
+    positive = [norm for norm in norms if norm]
+    return len(set(positive)) > 1 and min(positive[-SETTLED_EPOCHS:]) < FEW_DIGITS * 10.0 ** -printed_places(positive)
+
+
+def _had_learnt(case: RunHistory, since: int) -> bool:
+    """Return True if the training loss had clearly fallen before an epoch."""
+    before = [value for epoch, value in case.train_totals if epoch < since]
+    return bool(before) and before[0] - before[-1] > CLEARLY_LEARNT * abs(before[0])
 
 
 def _learns_since(case: RunHistory, since: int) -> bool:

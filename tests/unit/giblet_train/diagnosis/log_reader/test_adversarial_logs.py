@@ -124,3 +124,16 @@ def test_the_reward_is_judged_and_not_the_losses_under_every_name(kind: str, col
 def test_a_score_next_to_the_loss_of_other_trainings_is_no_reward() -> None:
     parsed = parse(f"epoch {k} loss {0.9**k:.3f} val_loss {0.9**k:.3f} score {0.01 * k:.2f}" for k in range(20))
     assert len(parsed.metrics) == 20 and not parsed.log.is_adversarial
+
+
+@pytest.mark.parametrize(("length", "confidence"), [(1, 0.5), (20, 0.7)], ids=["at once", "gradually"])
+def test_a_reward_that_falls_at_once_may_be_that_of_a_new_task(length: int, confidence: float) -> None:
+    rng = random.Random(5)
+    rewards = [100 - 70 * math.exp(-k / 8) - 70 * min(1.0, max(0.0, (k - 40) / length)) for k in range(80)]
+    parsed = parse(
+        f"Episode {k} | mean reward {reward + rng.gauss(0, 2):.1f} | policy_loss 0.01 | value_loss 20.3"
+        for k, reward in enumerate(rewards)
+    )
+    (cause,) = diagnose(None, parsed.metrics, log=parsed.log).causes
+    assert (cause.cause, cause.confidence) == ("reward_collapsed", confidence)
+    assert ("new task" in cause.sentence) == (length == 1)

@@ -442,6 +442,27 @@ def test_a_gradient_norm_of_0_in_a_log_is_named() -> None:
     assert judged(converged)[1] == []
 
 
+@pytest.mark.parametrize("digits", [2, 4])
+def test_a_small_gradient_norm_that_is_rounded_to_0_is_not_named(digits: int) -> None:
+    losses = [1.8 + 1.4 * math.exp(-e / 3) for e in range(60)]
+    rounded = [f"epoch {e} loss {v:.4f} gnorm {0.3 * math.exp(-e / 3):.{digits}f}" for e, v in enumerate(losses)]
+    assert judged(rounded)[1] == []
+    dead = [f"epoch {e} loss {v:.4f} gnorm {(3.1234 + 0.1 * e) * (e < 20):.2f}" for e, v in enumerate(losses)]
+    assert judged(dead)[1] == ["frozen_parameters"]
+
+
+@pytest.mark.parametrize("others", ["V={v:.3f}", "V={w:.3f} R={v:.2f}"])
+def test_a_v_that_is_no_loss_is_not_taken_for_the_validation(others: str) -> None:
+    lines = [f"epoch {e} L={v:.4f} {others.format(v=3 * FALL[0] + e, w=v + 0.1 * e)}" for e, v in enumerate(FALL, 1)]
+    parsed, causes = judged(lines)
+    assert totals(parsed) == FALL and causes == [] and all(m.validation is None for m in parsed.metrics)
+
+
+def test_an_l_that_is_a_norm_or_a_length_is_no_loss() -> None:
+    parsed, causes = judged([f"step {10 * e} L_inf={132 + e} L_tr 3" for e in range(30)])
+    assert causes == [] and not parsed.metrics
+
+
 def test_the_best_round_that_xgboost_prints_once_more_is_no_restart() -> None:
     rounds = [f"[{i}]\ttrain-rmse:{v:.5f}\teval-rmse:{v * 1.05:.5f}" for i, v in enumerate(FALL)]
     parsed, _ = judged([*rounds, "Stopping. Best iteration:", rounds[12]])

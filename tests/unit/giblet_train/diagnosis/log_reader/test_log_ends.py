@@ -199,6 +199,53 @@ def test_equal_lines_for_hours_after_the_last_progress_are_a_stall() -> None:
     assert judged([*steps, *waiting, *(line.replace("2025-09-09", "2025-09-11") for line in steps)])[1].causes == ()
 
 
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("Killed by OOM killer", "oom_host"),
+        ("Killed python train.py", "oom_host"),
+        ("train-1 exited with code 137", "oom_host"),
+        ("Command failed with exit status 137", "oom_host"),
+        ("exit code 137", "oom_host"),
+        ("process 17 exited with status -9", "oom_host"),
+        ("[1]+  Terminated              python train.py --epochs 50", "crashed"),
+        ("Job failed: exit code 3", "crashed"),
+        ("[1]+  Terminated              nvidia-smi dmon > gpu.txt", ""),
+        ("[1]+  Exit 1                  jupyter notebook", ""),
+        ("./job.sh: line 12: 40123 Terminated              /usr/bin/nvidia-smi dmon", ""),
+        ("bash: line 4: 991 Killed                  ssh -N -L 8080:localhost:80 login", ""),
+        ("Job failed: 0, succeeded: 12", ""),
+        ("Killed 3 workers of the last run", ""),
+    ],
+)
+def test_the_end_of_a_job_is_judged_by_its_program_and_code(line: str, cause: str) -> None:
+    _, diagnosis = judged([*epochs(1, 20), line])
+    assert [c.cause for c in diagnosis.causes][:1] == [cause] * bool(cause)
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("[  123.4] Out of memory: Killed process 4242 (python) total-vm:123kB", "oom_host"),
+        ("NVRM: Xid (PCI:0000:3b:00): 79, pid=1234, GPU has fallen off the bus.", "gpu_failure"),
+        (watchdog([3])[0], "collective_timeout"),
+        ("tar: write error: No space left on device", "disk_full"),
+        ("CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 39 GiB total capacity)", "oom_gpu"),
+    ],
+)
+def test_a_report_before_the_first_epoch_is_no_mere_mention(line: str, cause: str) -> None:
+    _, diagnosis = judged(["Loading data", "Building model", line])
+    assert diagnosis.causes[0].cause == cause and diagnosis.causes[0].confidence > 0.9
+
+
+@pytest.mark.parametrize(("n_later", "causes"), [(1, ["crashed"]), (3, [])])
+def test_full_bars_of_later_epochs_are_progress_after_an_error(n_later: int, causes: list[str]) -> None:
+    bars = [f"Epoch {e}: 100%|████| 469/469 [00:05<00:00, 85.91it/s, train_loss={0.9**e:.3f}]" for e in range(20)]
+    error = traceback("wandb.errors.CommError: network error, retrying")
+    _, diagnosis = judged([*bars[:8], *error, *bars[7 : 7 + n_later]])
+    assert [c.cause for c in diagnosis.causes] == causes
+
+
 WORK_AFTER_TRAINING = {
     "decoding": lambda k: f"decoded {100 * k} utterances, wer 12.{k % 10}",
     "evaluation": lambda k: f"Evaluating: processed {100 * k} of 10000 examples",

@@ -121,6 +121,20 @@ def test_a_log_without_epochs_speaks_of_its_blocks() -> None:
     assert " since block " in cause.sentence and "epoch" not in cause.sentence
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+@pytest.mark.parametrize(("digits", "n_causes"), [(4, 0), (9, 1)])
+def test_a_rate_that_the_program_rounds_itself_is_not_0(digits: int, n_causes: int, noise: float) -> None:
+    rng = random.Random(1)
+    course = [max(4e-5 if digits == 4 else 0.0, cosine(min(e, 12), 12)) for e in range(1, EPOCHS + 1)]
+    lines = [
+        f"epoch {e} loss {stuck(e) * (1 + rng.gauss(0, noise)):.4f} lr {round(rate, digits)}"
+        for e, rate in enumerate(course, 1)
+    ]
+    parsed = parse(lines)
+    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    assert len([c for c in causes if c.cause == "lr_off_plan" and c.confidence > 0.5]) == n_causes
+
+
 @pytest.mark.parametrize("zero", ["0", "0.0", "0.0000e+00", "1.0e-09"])
 def test_a_rate_that_vanishes_after_few_noisy_epochs_is_named(zero: str) -> None:
     rng = random.Random(4)
