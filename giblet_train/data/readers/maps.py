@@ -31,6 +31,8 @@ from giblet_train.data.readers.series_path import hemispheres
 from giblet_train.schema.errors import DataError
 
 MASK_REMEDY = "data.mask is `vote`, `atlas`, or a map in the format of the BOLD files."
+SCALING_ERROR = 1e-3
+"""Distance from 0 and from 1 within which a value is that number, as scaled integers do not store it exactly."""
 Array = NDArray[Any]
 
 
@@ -49,12 +51,12 @@ class Map:
 def read_mask(path: Path, geometry: Geometry) -> NDArray[np.bool_]:
     """Read the non-zero positions of a map, in the shape of the geometry. Raises DataError if it does not fit."""
     values = read_map(path, geometry, MASK_REMEDY).values
-    if ((values > 0) & (values < 1)).any():
+    if ((values > SCALING_ERROR) & (values < 1 - SCALING_ERROR)).any():
         raise DataError(
             f"{path} has values between 0 and 1, such as probabilities, which do not say what is inside.",
             "Threshold it, such as at 0.5, and write 0 and 1.",
         )
-    mask: NDArray[np.bool_] = np.isfinite(values) & (values != 0)
+    mask: NDArray[np.bool_] = np.isfinite(values) & (np.abs(values) > SCALING_ERROR)
     return mask
 
 

@@ -359,6 +359,18 @@ def test_matrix_and_volumes_go_round(tmp_path):
     np.testing.assert_array_equal(nibabel.load(tmp_path / "map.nii.gz").get_fdata()[mask], np.arange(mask.sum()))
 
 
+@pytest.mark.parametrize("kind", [np.int16, np.uint8, np.float32])
+def test_a_mask_that_is_stored_with_a_header_of_integers_stays_a_mask(tmp_path, kind):
+    volumes = read_header(write_nifti(tmp_path / "a.nii.gz", made_volumes()), 1.5)
+    mask = np.zeros(volumes.geometry.shape)
+    mask[2:4, 2, 1] = 1
+    bold = nibabel.Nifti1Image(np.zeros((*mask.shape, 2), kind), AFFINE)
+    nibabel.save(nibabel.Nifti1Image(mask, bold.affine, bold.header), tmp_path / "mask.nii.gz")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii.gz", volumes.geometry), mask == 1)
+    nibabel.save(nibabel.Nifti1Image(mask * 0.9999 + (1 - mask) * 1e-5, AFFINE), tmp_path / "scaled.nii.gz")
+    np.testing.assert_array_equal(read_mask(tmp_path / "scaled.nii.gz", volumes.geometry), mask == 1)
+
+
 def test_a_mask_file_must_share_the_grid(tmp_path):
     volumes = read_header(write_nifti(tmp_path / "a.nii.gz", made_volumes()), 1.5)
     mask = np.zeros(volumes.geometry.shape, np.uint8)
