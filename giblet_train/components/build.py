@@ -67,7 +67,7 @@ class TrainingSetup:
         """Build all parts. report: receives progress. Raises ConfigError if configuration and data are inconsistent."""
         _check_data(data)
         resolved_config = _with_compression(config, data)
-        shape = shape_of(config.model)
+        shape = shape_of(config.model, data.study.tr_s, len(data.split.train))
         _check_sizes(config, shape, len(data.split.train), ranks)
         shards = HeadSharding.of(resolved_config, data.subjects, ranks)
         compression, targets, start, signal, posterior = None, None, None, None, None
@@ -90,7 +90,7 @@ class TrainingSetup:
         assert targets is not None
         targets = targets.to(ranks.device)
         windows = windows_in(data, config, shape, data.split.train_blocks)
-        _check_window_length(config, windows)
+        _check_window_length(config, windows, shape)
         per_step = config.batch_size * windows.scored_trs
         steps = config.steps_per_epoch or default_steps_per_epoch(len(data.split.train), per_step)
         plan = lr_schedule(config, steps)
@@ -192,6 +192,8 @@ def log_run_metadata(
         n_parameters=n_parameters,
         heads="sharded" if setup.shards.sharded else "replicated",
         scored_trs_per_step=config.batch_size * train_step.windows.scored_trs,
+        fir_trs=setup.shape.fir_trs,
+        context_trs=setup.shape.context_trs,
         torch_version=str(torch.__version__),
         resumed_from_step=first_step,
     )
@@ -236,17 +238,17 @@ def _check_sizes(config: Config, shape: ModelSize, n_train: int, ranks: ProcessG
     if shape.fir_trs > n_train:
         raise ConfigError(
             f"model.fir_trs {shape.fir_trs} is longer than all {n_train} training TRs.",
-            "A response with a memory lasts some 40 s: 27 TRs of 1.5 s are the default.",
+            "Shorten it; null, the default, is 40 s.",
         )
 
 
-def _check_window_length(config: Config, windows: WindowSampler) -> None:
+def _check_window_length(config: Config, windows: WindowSampler, shape: ModelSize) -> None:
     fewest_trs = ENCODING_LOSSES[config.fmri_loss_type].fewest_trs
     if windows.scored_trs < fewest_trs:
         raise ConfigError(
             f"fmri_loss_type {config.fmri_loss_type} compares responses within a window, and a window here has "
             f"{windows.scored_trs} scored TR(s).",
-            f"Lengthen model.window_trs to at least {config.model.context_trs + fewest_trs}, or use mse.",
+            f"Lengthen model.window_trs to at least {shape.context_trs + fewest_trs}, or use mse.",
         )
 
 

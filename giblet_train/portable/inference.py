@@ -6,7 +6,7 @@ T TRs, W window TRs, F features, K latents, V voxels, Z latents that decoders re
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -106,17 +106,7 @@ class Inference:
 
 def _network(shape: Shape, state: Mapping[str, Tensor]) -> BrainModel:
     """Return a network of the right sizes, with heads for no part; its numbers are loaded afterwards."""
-    size = ModelSize(
-        shape.width,
-        shape.n_layers,
-        shape.n_attention_heads,
-        shape.bottleneck_dim,
-        shape.residual_dim,
-        shape.window_trs,
-        shape.context_trs,
-        shape.fir_trs,
-        shape.decoder_width,
-    )
+    size = ModelSize(**{field.name: getattr(shape, field.name) for field in fields(ModelSize)})
     sizes = Sizes(shape.n_inputs, shape.n_targets, {}, 1, ())
     start = _start(shape, state) if shape.has_start else None
     kernel_ML = torch.zeros(1, shape.fir_trs)

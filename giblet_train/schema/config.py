@@ -7,6 +7,7 @@ when their `content_hash` is equal.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -24,6 +25,8 @@ MODALITIES = ("video", "audio", "text")
 """Feature spaces that giblet computes by itself."""
 COMPONENTS = ("fmri", *MODALITIES)
 """Components of the loss that every study may have; `Config.components` are those of one run."""
+RESPONSE_S = 40.0
+"""Film that a response may still depend on: a memory of 15 s after the haemodynamic response."""
 TINY_TRS = 60
 """TRs of `data.simulate: tiny`; the other sizes fit the splits of the film."""
 
@@ -215,11 +218,11 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     n_layers: CountOrZero | None = None
     """Blocks of the trunk."""
     window_trs: Count | None = None
-    """TRs per training window."""
-    context_trs: CountOrZero = 26
-    """First TRs of a window that serve as context only and are not scored."""
-    fir_trs: Count = 27
-    """Length of the causal FIR kernel in TRs."""
+    """TRs per training window; null = 64, 128 or 192 by preset, plus what context_trs: null is above 12."""
+    context_trs: CountOrZero | None = None
+    """First TRs of a window that are not scored; null = fir_trs - 1, at least 12, at most half of window_trs."""
+    fir_trs: Count | None = None
+    """Length of the causal FIR kernel in TRs; null = 40 s, as 8 to 64 TRs, at most the training TRs."""
     dropout: Fraction = 0.2
     """Dropout in the trunk."""
     modality_dropout: Fraction = 0.2
@@ -246,6 +249,15 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     """Number of voxels, which follows from the data; checked if given."""
     text_dim: Count | None = None
     """Dimensions of the text features, which follow from text_model; checked if given."""
+
+    def kernel_trs(self, tr_s: float, train_trs: int) -> int:
+        """Return the length of the causal FIR kernel in TRs.
+
+        Args:
+            tr_s: seconds from one volume to the next.
+            train_trs: training TRs of the split.
+        """
+        return self.fir_trs or min(max(8, math.ceil(RESPONSE_S / tr_s)), 64, train_trs)
 
 
 class LossConfig(Section, frozen=True, kw_only=True):

@@ -109,7 +109,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "model.window_trs",
-        lambda c: c.model.window_trs is not None and c.model.window_trs <= c.model.context_trs,
+        lambda c: c.model.window_trs is not None and c.model.window_trs <= (c.model.context_trs or 0),
         "model.window_trs {c.model.window_trs} is all context; it must exceed context_trs {c.model.context_trs}.",
     ),
 )

@@ -367,6 +367,10 @@ class RunMetric(Metric, frozen=True, kw_only=True, tag="run"):
     """Subjects' heads are on every rank, or each on one rank."""
     scored_trs_per_step: int = 0
     """TRs that a step scores."""
+    fir_trs: int = 0
+    """TRs of the causal FIR kernel; 0 in records of older versions."""
+    context_trs: int = 0
+    """TRs at the beginning of a window that are not scored."""
     torch_version: str = ""
     """Version of torch."""
     resumed_from_step: int | None = None

@@ -163,8 +163,8 @@ def _inputs(
 def _convolved(
     raw: Mapping[str, Floats], study: Study, split: Split, config: Config
 ) -> tuple[dict[str, Singles], dict[str, ColumnScale]]:
-    """Convolve the features with Glover's HRF of `model.fir_trs` TRs within each scan, then scale them."""
-    kernel = glover(study.tr_s, config.model.fir_trs * study.tr_s)
+    """Convolve the features with Glover's HRF, as long as the FIR kernel, within each scan, then scale them."""
+    kernel = glover(study.tr_s, config.model.kernel_trs(study.tr_s, len(split.train)) * study.tr_s)
     edges = np.cumsum(study.scan_lengths_trs)[:-1]
     inputs, scales = {}, {}
     for modality, raw_TF in raw.items():

@@ -20,7 +20,7 @@ from tests.engine_study import ALONE, config, split_data
 
 def started(data, n_latents=200, near=0.8):
     cfg = config()
-    shape, split = shape_of(cfg.model), data.split
+    shape, split = shape_of(cfg.model, data.study.tr_s, len(data.split.train)), data.split
     priors = lag_priors(response_kernel(cfg, 1.5, shape.fir_trs).double().numpy(), 1.5, False)
     train = windows_in(data, cfg, shape, split.train_blocks).sequential()
     return ridge_start(data, train, priors, n_latents, near, HeadSharding.of(cfg, data.subjects, ALONE)), priors
@@ -204,7 +204,7 @@ def test_integration_over_seconds_needs_lags_beyond_the_haemodynamic_response():
 def test_evidence_selects_the_feature_space_of_the_truth(form, space):
     study = simulate_learning_study(form, 300, 0, n_voxels=60)
     cfg = config()
-    shape = shape_of(cfg.model)
+    shape = shape_of(cfg.model, study.data.study.tr_s, len(study.data.split.train))
     priors = lag_priors(response_kernel(cfg, 1.5, shape.fir_trs).double().numpy(), 1.5, False)
     train = windows_in(study.data, cfg, shape, study.data.split.train_blocks).sequential()
     shards = HeadSharding.of(cfg, study.data.subjects, ALONE)

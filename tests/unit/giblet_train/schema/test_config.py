@@ -76,7 +76,7 @@ def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_pa
         ("split: {fold: 5}", "split.fold 5 does not exist"),
         ("fmri_loss_type: mae", "set model.compress: none"),
         ("fmri_weight: 0\nreconstruction_weight: 0", "every loss weight is 0"),
-        ("model: {window_trs: 12}", "is all context"),
+        ("model: {window_trs: 12, context_trs: 12}", "is all context"),
         ("data: {runs: runs.tsv, bids: {task: film, confounds: [csf]}}", "only its confounds"),
         ("data: {subjects: 5-2}", "\"data.subjects\" has '5-2'"),
         ("data: {subjects: [1, 1-3]}", "names a subject twice"),
