@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 from giblet_train.data import geometry as data_geometry
 from giblet_train.evaluation.intervals import interval_of_sum
 from giblet_train.evaluation.metrics import contributions_of, pearson
-from giblet_train.portable.arguments import as_path, as_tr_s
+from giblet_train.portable.arguments import as_array, as_names, as_path, as_singles, as_tr_s
 from giblet_train.portable.decode import Decoded, decode, known_film
 from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.map_picture import MapPicture, map_picture
-from giblet_train.portable.measured import length_notes, read_measured
+from giblet_train.portable.measured import Measured, length_notes, read_measured
 from giblet_train.portable.model_file import Card, ModelFile, default_subject, write_model
 from giblet_train.portable.new_subject import NewSubject, fit_new_subject, label_of
 from giblet_train.portable.open_model import open_model
 from giblet_train.portable.predict import FilmLatents
 from giblet_train.portable.publish import model_card
 from giblet_train.portable.resample import resample
-from giblet_train.schema.errors import DataError
+from giblet_train.schema.errors import ConfigError, DataError
 
 FilmLike = str | Path | Film
 BoldLike = str | Path | NDArray[Any]
@@ -72,23 +72,27 @@ class Geometry:
 
     def save_map(self, stem: str | Path, values_V: NDArray[Any]) -> tuple[Path, ...]:
         """Write one number for each position in the format of the study, whose ending is added to the path `stem`."""
-        values_V, path = self._checked(values_V, n_axes=1).astype(np.float32), as_path(stem, "The stem")
+        values_V, path = self._checked(values_V, n_axes=1), as_path(stem, "The stem")
+        singles_V = as_singles(values_V, "The map", "Scale its values.")
         ending = next((e for e in MAP_ENDINGS if path.name.endswith(e)), "")
+        name = path.name.removesuffix(ending)
+        if name in ("", ".."):
+            raise ConfigError(f"{stem} names no file.", "Give a path such as maps/r, to which the ending is added.")
         try:
-            return self.space.write_map(path.with_name(path.name.removesuffix(ending)), values_V, self.mask)
+            return self.space.write_map(path.with_name(name), singles_V, self.mask)
         except OSError as error:
             raise DataError(f"{stem} cannot be written: {error.strerror}.", "Name a folder that exists.") from None
 
     def _checked(self, values_V: NDArray[Any], n_axes: int | None = None) -> NDArray[Any]:
         """Return values (..., V) as an array. Raises DataError for another shape. n_axes: axes; None for any number."""
-        values_V, n_positions = np.asarray(values_V), int(np.count_nonzero(self.mask))
-        if values_V.shape[-1:] != (n_positions,) or n_axes not in (None, values_V.ndim):
-            first = "" if n_axes == 1 else "..., "
+        n_positions, first = int(np.count_nonzero(self.mask)), "" if n_axes == 1 else "..., "
+        remedy = f"Give ({first}{n_positions}{',' if n_axes == 1 else ''}), in C order of geometry.mask."
+        array_V = as_array(values_V, "The map", remedy)
+        if array_V.shape[-1:] != (n_positions,) or n_axes not in (None, array_V.ndim):
             raise DataError(
-                f"The values have shape {values_V.shape}; the model has {n_positions} {self.space.noun.many}.",
-                f"Give ({first}{n_positions}{',' if n_axes == 1 else ''}), in C order of geometry.mask.",
+                f"The values have shape {array_V.shape}; the model has {n_positions} {self.space.noun.many}.", remedy
             )
-        return values_V
+        return array_V
 
 
 @dataclass(frozen=True)
@@ -215,7 +219,6 @@ class Model:
             film, subject, annotations=annotations, features=features, without=without, tr_s=measured.tr_s
         )
         n_rows = min(len(predicted.series_TV), len(measured.bold_TV))
-        lengths = length_notes(measured, len(predicted.series_TV) * measured.tr_s)
         if n_rows < FEWEST_TRS:
             raise DataError(f"Film and scan share {n_rows} volumes.", f"Give at least {FEWEST_TRS}.")
         block = [(0, n_rows)]
@@ -225,7 +228,7 @@ class Model:
         contributions_T = contributions_of(predicted_TV[:, responsive_V], measured_TV[:, responsive_V])
         low, high = interval_of_sum(contributions_T)
         r_V = pearson(predicted_TV, measured_TV)
-        notes = (*predicted.notes, *measured.notes, *lengths)
+        notes = _notes(predicted.notes, measured, len(predicted.series_TV) * measured.tr_s)
         return Score(r_V, float(contributions_T.sum()), low, high, n_rows, self.geometry, notes)
 
     def decode(
@@ -250,8 +253,9 @@ class Model:
         """
         measured = read_measured(self.file, _bold(bold), tr_s)
         film_features = None if film is None else known_film(self.file, _film(film, annotations, None, ()))
-        texts = (sentences,) if isinstance(sentences, str) else tuple(sentences)
-        return decode(self._inference, measured, self._label(subject), film_features, texts)
+        texts = as_names(sentences, "sentences")
+        decoded = decode(self._inference, measured, self._label(subject), film_features, texts)
+        return replace(decoded, notes=measured.notes if film_features is None else _film_notes(film_features, measured))
 
     def fit_subject(
         self,
@@ -275,7 +279,7 @@ class Model:
         measured = read_measured(self.file, _bold(bold), tr_s)
         film_features = FilmFeatures.of(self.file, _film(film, annotations, features, without))
         fitted = fit_new_subject(self._inference, film_features, measured, label_of(str(name)), _SILENT)
-        return FittedSubject(Model(fitted.model), fitted)
+        return FittedSubject(Model(fitted.model), fitted, _film_notes(film_features, measured))
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file, whole or not at all."""
@@ -293,6 +297,8 @@ class FittedSubject:
     """The model with the new head."""
     result: NewSubject
     """Held-out r of the head, of the average subject and of ridge."""
+    notes: tuple[str, ...] = ()
+    """One sentence for each thing that had to be done to fit film or scan to the model."""
 
 
 def load(path: str | Path, workdir: str | Path | None = None) -> Model:
@@ -318,6 +324,15 @@ def _film(
         return film
     # The film takes text for paths.
     return Film(film, annotations, {} if features is None else features, without)  # type: ignore[arg-type]
+
+
+def _film_notes(film: FilmFeatures, measured: Measured) -> tuple[str, ...]:
+    return _notes(film.notes, measured, film.seconds)
+
+
+def _notes(film_notes: tuple[str, ...], measured: Measured, film_s: float) -> tuple[str, ...]:
+    """Return the notes on a film, on a scan, and on their lengths. film_s: seconds of the film."""
+    return (*film_notes, *measured.notes, *length_notes(measured, film_s))
 
 
 def _bold(bold: BoldLike) -> Path | NDArray[Any]:

@@ -71,6 +71,8 @@ class Decoded:
     """Nearest annotations; empty without annotations or text."""
     figures: Mapping[str, Mapping[str, float]]
     """Modality -> skill, r and identification of segments, as in docs/inspect.md; empty if the film is not known."""
+    notes: tuple[str, ...] = ()
+    """One sentence for each thing that had to be done to fit film or scan to the model."""
 
     @property
     def seconds(self) -> float:

@@ -27,7 +27,7 @@ from giblet_train.data.stimulus.frame_pca import FramePca
 from giblet_train.data.stimulus.pretrained import ModelRuns
 from giblet_train.data.stimulus.text import embed_timeline
 from giblet_train.data.stimulus.video import film_seconds, has_pictures, opened, read_frames_in_parts, video_features
-from giblet_train.portable.arguments import as_path
+from giblet_train.portable.arguments import as_names, as_number, as_path
 from giblet_train.portable.model_file import FeatureSpace, ModelFile
 from giblet_train.portable.option_words import options_for_keys
 from giblet_train.schema.config import FeatureSource
@@ -57,19 +57,21 @@ class Film:
     """Rows of each part of the film whose annotations count from its own start; None if they count from the film's."""
 
     def __post_init__(self) -> None:
-        """Take text for paths, and one modality for a list of one."""
+        """Take text for paths and numbers, one modality for a list of one, and None for nothing."""
         annotations = None if self.annotations is None else as_path(self.annotations, "annotations")
-        if not isinstance(self.features, Mapping):
+        features: Any = {} if self.features is None else self.features
+        if not isinstance(features, Mapping):
             raise ConfigError(
-                f"features is a {type(self.features).__name__}, not a file for each modality.",
+                f"features is a {type(features).__name__}, not a file for each modality.",
                 'Give a dictionary, such as {"audio": "features.npy"}.',
             )
-        without: Any = self.without
         values = {
             "path": as_path(self.path, "The film"),
             "annotations": annotations,
-            "features": {m: as_path(file, f"The {m} features") for m, file in self.features.items()},
-            "without": frozenset([without] if isinstance(without, str) else without),
+            "features": {m: as_path(file, f"The {m} features") for m, file in features.items()},
+            "without": frozenset(as_names(self.without, "without")),
+            "start_s": as_number(self.start_s),
+            "seconds": None if self.seconds is None else as_number(self.seconds),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)

@@ -14,6 +14,7 @@ from giblet_train.analysis.cortex import Cortex
 from giblet_train.data.geometry import Geometry, VolumeGrid
 from giblet_train.pages.brain import BrainCanvas, Overlay, colour_bar
 from giblet_train.pages.page import figure, html_page, write_page
+from giblet_train.portable.arguments import as_path
 from giblet_train.schema.errors import DataError
 
 HEIGHT_PIXELS = 720
@@ -28,7 +29,7 @@ class MapPicture:
 
     def save(self, path: str | Path) -> None:
         """Write the picture as an HTML page. Raises DataError where it cannot be written."""
-        write_page(self.page, Path(path), "path")
+        write_page(self.page, as_path(path, "The picture"), "path")
 
     def _repr_html_(self) -> str:
         # A frame, because the page's style is not meant for the notebook around it.

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import giblet_train as giblet
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.pages.png import png_bytes
+from giblet_train.portable.api import Geometry
 from giblet_train.portable.arguments import as_path, as_singles, as_tr_s
 from giblet_train.schema.errors import ConfigError, DataError
 from tests.pair_study import SECOND_TRS
@@ -30,10 +32,47 @@ def film(pair):
     return {"film": str(pair.second), "annotations": str(pair.second.with_suffix(".csv"))}
 
 
-@pytest.mark.parametrize("value", [0, -1.5, 1500, np.nan, np.inf, "two", None, [2.0]])
+@pytest.mark.parametrize("value", [0, -1.5, 1500, np.nan, np.inf, "two", None, [2.0], True, np.bool_(1), np.int64(9)])
 def test_a_tr_that_is_none_of_fmri_is_refused(value):
-    with pytest.raises(ConfigError, match="is not one of fMRI"):
+    with pytest.raises(ConfigError, match="is not one of fMRI") as caught:
         as_tr_s(value)
+    assert "np." not in caught.value.message and "array" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([["1", "2"]], "does not hold numbers"),
+        (np.array(["2020-01-01"], "M8[D]"), "does not hold numbers"),
+        (np.array([{}]), "does not hold numbers"),
+        ([[1], [1, 2]], "does not hold numbers"),
+        (np.ones(3) * 1j, "complex numbers"),
+        (np.array([1e39]), "numbers above 3.4e"),
+    ],
+)
+def test_what_single_precision_cannot_hold_is_refused(value, says):
+    with pytest.raises(DataError, match=says):
+        as_singles(value, "The array", "Give numbers.")
+
+
+def test_masked_values_are_not_finite_and_tensors_may_have_any_precision():
+    masked = np.ma.masked_array(np.ones((1, 3), int), mask=[[1, 0, 0]])
+    np.testing.assert_array_equal(as_singles(masked, "The array", ""), [[np.nan, 1, 1]])
+    assert as_singles(torch.ones(2, dtype=torch.bfloat16), "The array", "").tolist() == [1, 1]
+
+
+def test_maps_may_be_tensors_and_hold_real_numbers(tmp_path):
+    grid = VolumeGrid(shape_XYZ=(2, 2, 2), affine_rows=tuple(map(tuple, np.eye(4).tolist())), space_code=2)
+    geometry = Geometry(grid, np.ones((2, 2, 2), bool))
+    tensor = torch.ones(8, requires_grad=True)
+    assert geometry.volume(tensor).shape == (2, 2, 2)
+    assert geometry.save_map(tmp_path / "r", tensor) == (tmp_path / "r.nii.gz",)
+    for values in (["a"] * 8, np.ones(8) * 1j, np.full(8, 1e39)):
+        with pytest.raises(DataError, match=r"The map (holds|does not hold)"):
+            geometry.save_map(tmp_path / "bad", values)
+    for stem in (tmp_path / ".nii.gz", "/", ".", ".."):
+        with pytest.raises(ConfigError, match="names no file"):
+            geometry.save_map(stem, np.ones(8))
 
 
 def test_text_and_tensors_are_taken_for_what_they_hold(tmp_path, monkeypatch):
@@ -47,6 +86,10 @@ def test_text_and_tensors_are_taken_for_what_they_hold(tmp_path, monkeypatch):
     for value, says in ((None, "NoneType"), (3, "int")):
         with pytest.raises(ConfigError, match=f"is a {says}, not a path"):
             giblet.Film(value)
+    film = giblet.Film("film.mp4", features=None, without=None, start_s="3", seconds="5")
+    assert (film.features, film.without, film.start_s, film.seconds) == ({}, frozenset(), 3.0, 5.0)
+    with pytest.raises(ConfigError, match="not a list of names"):
+        giblet.Film("film.mp4", without=5)
     with pytest.raises(ConfigError, match="not a file for each modality"):
         giblet.Film("film.mp4", features="audio.npy")
 
@@ -110,9 +153,13 @@ def test_a_model_prints_its_card_and_features_of_another_extractor_are_refused(o
 
 
 def test_a_note_says_that_scan_and_film_have_other_lengths(opened, bold_TV, film):
-    twice = opened.score(np.tile(bold_TV, (2, 1)), film["film"], "sub-1", annotations=film["annotations"])
+    longer_TV = np.tile(bold_TV, (2, 1))
+    twice = opened.score(longer_TV, film["film"], "sub-1", annotations=film["annotations"])
     assert "The scan lasts 150 s" in twice.notes[-1] and twice.n_rows == SECOND_TRS
     assert opened.score(torch.from_numpy(bold_TV), film["film"], 1, annotations=film["annotations"]).notes == ()
+    for result in (opened.decode(longer_TV, 1, **film), opened.fit_subject(longer_TV, **film)):
+        assert "The scan lasts 150 s" in result.notes[-1]
+    assert opened.decode(longer_TV, 1).notes == ()
 
 
 def test_a_film_without_annotations_is_compared_but_for_its_text(opened, bold_TV, film):
