@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.geometry import Geometry, SurfacePair, VolumeGrid
+from giblet_train.data.readers.image_files import UNREADABLE
 from giblet_train.pages.brain import BrainCanvas, Overlay, panel_row
 from giblet_train.pages.surface import Hemisphere, cortex_row
 
@@ -39,7 +40,10 @@ def fsaverage5() -> tuple[Hemisphere, Hemisphere] | None:
     if package is None or not package.submodule_search_locations:
         return None
     folder = Path(package.submodule_search_locations[0], "datasets", "data", "fsaverage5")
-    return (_hemisphere(folder, "left"), _hemisphere(folder, "right")) if folder.is_dir() else None
+    try:
+        return _hemisphere(folder, "left"), _hemisphere(folder, "right")
+    except (*UNREADABLE, AttributeError, IndexError):  # a nilearn without these files, or with damaged ones
+        return None
 
 
 def _hemisphere(folder: Path, side: str) -> Hemisphere:

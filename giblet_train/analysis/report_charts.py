@@ -14,6 +14,7 @@ from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.metrics import pearson
 from giblet_train.pages.charts import WIDE, Line, bars, line_chart
 from giblet_train.pages.page import figure, paragraph
+from giblet_train.pages.scores import decimal
 from giblet_train.schema.records import AnyMetric, EpochMetric, StepMetric
 
 MOST_POINTS = 200
@@ -45,7 +46,7 @@ def responses(data: PreparedSplit, maps: HeldOutMaps, has_regions: bool) -> str:
         title = f"Measured and predicted response of {name}"
         chart = line_chart(title, lines, clock, "response, sd", width=WIDE)
         wide = f'<div class="scroll" tabindex="0"><div class="wide">{chart}</div></div>'
-        charts += figure(wide, "", heading=f"{name}: r = {r[name]:.2f}")
+        charts += figure(wide, "", heading=f"{name}: r = {decimal(r[name])}")
     noun = data.study.geometry.noun
     unit = f"in standard deviations of a {noun.one}, in held-out TRs"
     if has_regions:
@@ -69,7 +70,7 @@ def subjects(data: PreparedSplit, maps: HeldOutMaps) -> str:
     noun = data.study.geometry.noun
     chart = bars("Held-out r of each subject", rows, f"held-out r, mean of responsive {noun.many}", "")
     count = f"; the first {MOST_SUBJECTS} of {len(maps.r)}" if len(maps.r) > MOST_SUBJECTS else ""
-    caption = f"Held-out r of each subject, {min(values):.2f} to {max(values):.2f}{count}."
+    caption = f"Held-out r of each subject, {decimal(min(values))} to {decimal(max(values))}{count}."
     return figure(f'<div class="narrow">{chart}</div>', caption, "sub-*_r maps next to this page")
 
 

@@ -21,6 +21,7 @@ from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.pages.brain import BrainCanvas, Overlay, category_key, colour_bar
 from giblet_train.pages.colours import SEQUENTIAL
 from giblet_train.pages.page import figure, paragraph
+from giblet_train.pages.scores import decimal
 
 SOURCE = "maps r, p and ceiling next to this page; giblet evaluate RUN"
 
@@ -37,10 +38,11 @@ class MapSection:
     def html(self) -> str:
         """Return the section; a sentence if the brains of the study cannot be drawn."""
         if self._canvas is None and self._cortex is None:
+            r_V = self.maps.group_r_V
             return paragraph(
                 f"The brains of this study are {self.data.study.geometry.description}, which this page does not draw. "
                 "The maps next to it are in the format of the study. Held-out r, mean over subjects: median "
-                f"{np.median(self.maps.group_r_V):.2f}, 95th percentile {np.quantile(self.maps.group_r_V, 0.95):.2f}; "
+                f"{decimal(float(np.median(r_V)))}, 95th percentile {decimal(float(np.quantile(r_V, 0.95)))}; "
                 f"{self._n_significant} of {self.data.n_voxels} are significant at a false-discovery rate of {FDR:g}."
             )
         return self._where() + self._prediction() + self._ceiling() + self._spaces() + self._memory()

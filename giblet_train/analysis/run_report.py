@@ -25,7 +25,7 @@ from giblet_train.pages.charts import bars, value_table
 from giblet_train.pages.film import film_time
 from giblet_train.pages.page import figure, html_page, paragraph, table
 from giblet_train.pages.png import data_uri, png_uri
-from giblet_train.pages.scores import decimal, score_table
+from giblet_train.pages.scores import decimal, percent, score_table
 from giblet_train.schema.config import Config, ordered_spaces
 from giblet_train.schema.records import AnyMetric
 
@@ -93,8 +93,8 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
     r, ceiling = encoding["r_responsive"], encoding.get("r_ceiling")
     low, high = encoding.get("r_responsive_low"), encoding.get("r_responsive_high")
     between = f" (95% interval {decimal(low)} to {decimal(high)})" if _is_number(low) and _is_number(high) else ""
-    share = f", {r / ceiling:.0%} of the noise ceiling of {ceiling:.2f}" if _is_number(ceiling) else ""
-    ridge = f" (ridge regression: {encoding['r_ridge']:.2f})" if _is_number(encoding.get("r_ridge")) else ""
+    share = f", {percent(r / ceiling)} of the noise ceiling of {decimal(ceiling)}" if _is_number(ceiling) else ""
+    ridge = f" (ridge regression: {decimal(encoding['r_ridge'])})" if _is_number(encoding.get("r_ridge")) else ""
     n_significant = int(parts.maps.significant().sum())
     prediction = (
         f"In responsive {noun.many}, predicted and measured responses correlate with r = {decimal(r)}{between}{share}"
@@ -134,7 +134,7 @@ def _regions(parts: ReportParts) -> str:
             str(int(v.sum())),
             decimal(float(maps.group_r_V[v].mean())),
             decimal(_mean(maps.ceiling_V[v])),
-            f"{significant_V[v].mean():.0%}",
+            percent(float(significant_V[v].mean())),
         )
         for name, v in sorted_rows
     ]

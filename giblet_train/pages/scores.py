@@ -47,7 +47,14 @@ def decimal(value: float | None, *, sign: bool = False) -> str:
     return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "−")
 
 
+def percent(share: float | None) -> str:
+    """Return a share in percent, with one digit below 10 %, a dash if it is missing or not finite."""
+    if share is None or not math.isfinite(share):
+        return "–"
+    return f"{share:.{1 if abs(share) < 0.0995 else 0}%}".replace("-0.0%", "0.0%").replace("-", "−")
+
+
 def _cell(name: str, value: float | None) -> str:
     if name in ("skill", "r"):
         return decimal(value, sign=name == "skill")
-    return "–" if value is None or not math.isfinite(value) else f"{value:.0%}"
+    return percent(value)

@@ -80,9 +80,8 @@ class StopSignals:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
 
     def _raise_request(self) -> None:
-        """Raise StopRequested, once, if there is a request."""
+        """Raise StopRequested if there is a request; again with each tick, as Python drops what a finaliser raises."""
         if self._raises and (request := self.request()) is not None:
-            self._raises = False
             raise StopRequested(request)
 
     def _on_timer(self, number: int, frame: FrameType | None) -> None:

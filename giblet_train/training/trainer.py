@@ -241,8 +241,16 @@ class Trainer:
         self.hook.on_finished(self)
         self.logger.log_event("finished", "info", f"Finished after {self.state.step} steps.")
         self.logger.heartbeat("finished", why=self._stopped_early())
-        self.ranks.barrier()
+        self._await_other_ranks()
         return OK
+
+    def _await_other_ranks(self) -> None:
+        """Wait for the end of the other ranks, or of their connection if a request made them leave an evaluation."""
+        try:
+            self.ranks.barrier()
+        except RunFailed:
+            if self.stop_signals.request() is None:
+                raise
 
     def _refit_and_evaluate(self) -> Request | None:
         """Refit the best weights and record their figures. Returns a stop request that ended it before."""

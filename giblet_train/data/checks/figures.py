@@ -98,8 +98,8 @@ def carpet_of(series_TV: NDArray[np.floating[Any]]) -> Picture:
     return np.asarray(127.5 + 127.5 * np.clip(scaled_TV / CARPET_SDS, -1, 1).T, np.uint8)
 
 
-def carpet_chart(picture: Picture, title: str, borders: Sequence[int], change_T: Series, tr_s: float, noun: str) -> str:
-    """Draw a carpet with axes and run borders, below the frame-to-frame change of the same TRs. noun: of its rows."""
+def carpet_chart(picture: Picture, title: str, borders: Sequence[int], change_T: Series, tr_s: float, rows: str) -> str:
+    """Draw a carpet with axes and run borders, below the change from TR to TR. rows: label, such as voxels."""
     width, margin, top, height = 620, 52, 92, 200
     n_trs = picture.shape[1]
 
@@ -123,7 +123,7 @@ def carpet_chart(picture: Picture, title: str, borders: Sequence[int], change_T:
         f'<image class="pixels" href="{png_uri(picture)}" x="{margin}" y="{top}" width="{width}" height="{height}" '
         'preserveAspectRatio="none"/>',
         f'<text class="faint" x="14" y="{top + height / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {top + height / 2})">{noun}</text>',
+        f'transform="rotate(-90 14 {top + height / 2})">{rows}</text>',
         *(
             f'<line class="border" x1="{across(tr):.1f}" x2="{across(tr):.1f}" y1="14" y2="{top + height}" '
             f'style="stroke:{css(CATEGORIES[0])};stroke-width:2"/>'

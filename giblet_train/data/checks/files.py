@@ -70,7 +70,7 @@ def check_files(
         except DataError as error:
             findings.append(_from_error(getattr(error, "finding", "unreadable_file"), subject, error))
     headers = _with_the_common_tr(_on_the_common_grid(headers, findings), findings)
-    data_mask = _used(mask, headers, findings)
+    data_mask = _read_data_mask(mask, headers, findings)
     facts: dict[str, FileFacts] = {}
     for n, (subject, volumes) in enumerate(headers.items()):
         progress(f"reading {subject}", n / len(headers))
@@ -87,7 +87,9 @@ def check_files(
     return usable, facts, findings
 
 
-def _used(mask: Path | None, headers: Mapping[str, Volumes], findings: list[Finding]) -> NDArray[np.bool_] | None:
+def _read_data_mask(
+    mask: Path | None, headers: Mapping[str, Volumes], findings: list[Finding]
+) -> NDArray[np.bool_] | None:
     """Read the mask on the grid that the files share; None, with a finding, if it cannot be used."""
     if mask is None or not headers:
         return None

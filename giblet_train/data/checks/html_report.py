@@ -29,6 +29,7 @@ from giblet_train.pages.charts import WIDE, Line, line_chart
 from giblet_train.pages.colours import SEQUENTIAL
 from giblet_train.pages.page import figure, html_page, paragraph, table, write_page
 from giblet_train.pages.png import png_uri
+from giblet_train.pages.scores import decimal
 
 MOST_CONFOUNDS = 6
 
@@ -190,6 +191,6 @@ def _light(study: Study) -> str:
     lines = [Line("luminance, through Glover's response", x, light_T.tolist(), 0, 0)]
     lines.append(Line(f"the {many} that follow it", x, brain_T.tolist(), 0, 5))
     chart = line_chart(f"Film luminance and the {many} that follow it", lines, "TR", "z", borders=borders, width=WIDE)
-    caption = f"{many.capitalize()} were chosen in the first half; in the second they follow with r = {r:.2f}."
+    caption = f"{many.capitalize()} were chosen in the first half; in the second they follow with r = {decimal(r)}."
     wide = f'<div class="scroll" tabindex="0"><div class="wide">{chart}</div></div>'
     return figure(wide, escape(caption))

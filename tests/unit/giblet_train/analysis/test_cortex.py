@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from base64 import b64decode
+from importlib.machinery import ModuleSpec
 from io import BytesIO
 
 import av
@@ -70,3 +71,15 @@ def test_what_cannot_be_placed_is_not_drawn(monkeypatch):
     monkeypatch.setattr(cortex, "find_spec", lambda name: None)
     assert Cortex.of(GRID, canvas) is None, "without nilearn"
     cortex.fsaverage5.cache_clear()
+
+
+def test_a_nilearn_without_a_file_of_the_mesh_draws_no_cortex(monkeypatch, tmp_path):
+    for name in ("pial", "white"):
+        (tmp_path / "datasets" / "data" / "fsaverage5").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "datasets" / "data" / "fsaverage5" / f"{name}_left.gii.gz").write_bytes(b"no mesh")
+    package = ModuleSpec("nilearn", None, is_package=True)
+    package.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(cortex, "find_spec", lambda name: package)
+    assert cortex.fsaverage5.__wrapped__() is None
+    (tmp_path / "datasets" / "data" / "fsaverage5" / "pial_left.gii.gz").unlink()
+    assert cortex.fsaverage5.__wrapped__() is None

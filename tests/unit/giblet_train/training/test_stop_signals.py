@@ -1,0 +1,33 @@
+"""Stop requests during work that may end anywhere."""
+
+import sys
+import time
+
+import pytest
+
+from giblet_train.schema.run_dir import RunDir
+from giblet_train.training import stop_signals
+from giblet_train.training.stop_signals import StopRequested, StopSignals
+from tests.engine_study import ALONE
+
+
+class SlowFinaliser:
+    """Takes long to be deleted, so that a tick falls into it and Python drops the exception."""
+
+    def __del__(self):
+        deadline = time.monotonic() + 30.0
+        while time.monotonic() < deadline:
+            time.sleep(0.001)
+
+
+def test_a_request_that_a_finaliser_swallows_is_raised_again(tmp_path, monkeypatch):
+    dropped = []
+    monkeypatch.setattr(stop_signals, "POLL_S", 0.02)
+    monkeypatch.setattr(sys, "unraisablehook", lambda event: dropped.append(event.exc_type))
+    run_dir, deadline = RunDir(tmp_path), time.monotonic() + 30.0
+    with pytest.raises(StopRequested), StopSignals(run_dir, ALONE) as signals, signals.obeyed_at_once():
+        run_dir.stop.touch()
+        SlowFinaliser()
+        while time.monotonic() < deadline:
+            time.sleep(0.001)
+    assert dropped == [StopRequested]
