@@ -145,8 +145,9 @@ def test_a_new_head_beats_the_average_subject_on_held_out_rows(opened, pair, mod
     film = giblet.Film(pair.first, pair.first.with_suffix(".csv"))
     image = nibabel.load(pair.folder / "bold" / "sub-02.nii.gz")
     bold_TV = np.asarray(image.dataobj)[model.mask].T[:FIRST_TRS].astype(np.float32)
-    fitted = opened.fit_subject(bold_TV, film, "07")
+    fitted = opened.fit_subject(np.concatenate([bold_TV, bold_TV[:20]]), film, "07")
     result = fitted.result
+    assert "of both are used" in fitted.notes[-1]
     assert result.head.r >= result.r_average - 0.01 and result.head.r > result.r_ridge and result.r_ridge > 0
     assert fitted.model.subjects == (*opened.subjects, "sub-07") and "sub-07" not in opened.subjects
     head, own, average = (fitted.model.file.head(s).ravel() for s in ("07", "2", "average"))
