@@ -139,7 +139,7 @@ def query_gpus() -> dict[str, Any]:
 
     {gpus: [... with processes: [{pid, memory_gib}]],
      gpu_note: why there are none,
-     gpu_error: the same, if nvidia-smi is installed but cannot be read,
+     gpu_error: the same, if nvidia-smi cannot be read, or is missing although there is a device of a GPU,
      gpu_warning: what nvidia-smi complains of although its answer is usable}
     """
     global _is_suspect
@@ -205,10 +205,16 @@ _is_suspect = True
 
 
 def _hung_query() -> int | None:
-    """Return the process of a query, of any user, that hangs: each further one would hang too."""
+    """Return the process of a query that hangs: each further one would hang too.
+
+    It is one of root or of this user: anybody can give a process of theirs the name of nvidia-smi.
+    """
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
         words = proc.command_line(pid)
-        if words and os.path.basename(words[0]) == PROGRAM and any(word.startswith("--query-") for word in words):
+        is_query = (
+            words and os.path.basename(words[0]) == PROGRAM and any(word.startswith("--query-") for word in words)
+        )
+        if is_query and proc.owner(pid) in (0, os.getuid()):
             is_old = (proc.age_s(pid) or 0.0) > LIMIT_S
             if is_old and not _LOOPS.intersection(words) and proc.hangs_in_kernel(pid):
                 return pid

@@ -38,7 +38,7 @@ def parse_xids(log: str) -> dict[str, int]:
 
 
 def phrase(number: int) -> str:
-    """Return an Xid for people."""
+    """Return an Xid as a phrase."""
     return "Xid %d (%s) in the kernel log since the machine started" % (number, HARDWARE_XIDS[number])
 
 

@@ -65,6 +65,14 @@ def command_line(pid: int) -> list[str]:
         return []
 
 
+def owner(pid: int) -> int | None:
+    """Return the user id of a process, or None if it is gone."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+
+
 def age_s(pid: int) -> float | None:
     """Return for how long a process has run, in seconds; None if it is gone."""
     ticks = start_ticks(pid)

@@ -146,7 +146,9 @@ def _find_unchecked(workdir: str, run_id: str) -> LocalRun:
         if living := sorted(marks(path.parent).get(run_id, ())):
             pids = " ".join(map(str, living))
             raise AgentRefusal(
-                f"The directory of {run_id} was removed, but processes of it live: {pids}.", f"End them: kill {pids}", 4
+                f"The directory of {run_id} was removed, but its processes are still running: {pids}.",
+                f"End them: kill {pids}",
+                4,
             ) from None
         raise AgentRefusal(
             f"There is no run {run_id} in {path.parent} on this node.", "`giblet ps -a` lists them.", 2

@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable
 
 from giblet_tui.agent.run_command import answer
-from giblet_tui.agent.session_backend import LIMIT_S, SessionBackend, UserSession, output_of, start_server
+from giblet_tui.agent.session_backend import LIMIT_S, NO_ANSWER, SessionBackend, UserSession, output_of, start_server
 
 PROGRAM = "screen"
 # A command that ends at once is never listed, so the wait has an end.
 _APPEARS_LIMIT_S = 2.0
+_COUNTS_SOCKETS = re.compile(r"\bSockets? (found )?in |^There (is|are) ", re.MULTILINE)
 _SESSION_LINE = re.compile(r"^\s+(?P<address>\d+\.(?P<name>\S+))\s.*\((?P<state>[^()]*)\)\s*$")
 
 
@@ -80,11 +81,11 @@ def list_argv() -> list[str]:
 
 
 def parse_problem(listing: subprocess.CompletedProcess[str] | None) -> str:
-    """Return why screen cannot work at all, from its answer to `list_argv`, which mentions sockets if it can."""
+    """Return why screen cannot work at all, from its answer to `list_argv`, which counts sockets if it can."""
     if listing is None:
-        return f"no answer within {LIMIT_S:.0f} s"
+        return NO_ANSWER
     message = (listing.stdout + listing.stderr).strip()
-    return "" if "ocket" in message else message or f"it ended with code {listing.returncode}"
+    return "" if _COUNTS_SOCKETS.search(message) else message or f"it ended with code {listing.returncode}"
 
 
 def parse_list(output: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from giblet_tui.agent.main import AgentRefusal
 from giblet_tui.agent.run_command import answer
 
 LIMIT_S = 10.0
+NO_ANSWER = f"it cannot be run, or gives no answer within {LIMIT_S:.0f} s"
 # A server remembers its first client's environment, which must not look like part of a run or of another session.
 _NOT_INHERITED = (layout.MARK_VARIABLE, "TMUX", "TMUX_PANE", "STY", "WINDOW")
 
@@ -93,9 +94,9 @@ def start_server(kind: str, argv: list[str]) -> None:
     """Run a multiplexer's command that opens a session. Raises AgentRefusal with its own message."""
     result = answer(argv, LIMIT_S, session_environment())
     if result is None or result.returncode != 0:
-        message = (result.stdout + result.stderr).strip() if result else f"no answer within {LIMIT_S:.0f} s"
+        message = (result.stdout + result.stderr).strip() if result else NO_ANSWER
         reason = message or "no reason given"
-        raise AgentRefusal(f"{kind} opens no session: {reason}.", "Try --session process.", 5)
+        raise AgentRefusal(f"{kind} cannot open a session: {reason}.", "Try --session process.", 5)
 
 
 def session_environment() -> dict[str, str]:

@@ -36,7 +36,7 @@ def check_installed(kind: str) -> None:
         raise AgentRefusal(f"{kind} is not installed on this node.", "Use --session auto, or have it installed.", 5)
     if problem := backend_of(kind).problem():
         raise AgentRefusal(
-            f"{kind} opens no session here: {problem.rstrip('.')}.", "Use --session auto, or have it repaired.", 5
+            f"{kind} cannot open a session here: {problem.rstrip('.')}.", "Use --session auto, or have it repaired.", 5
         )
 
 

@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Callable
 
 from giblet_tui.agent.run_command import answer
-from giblet_tui.agent.session_backend import LIMIT_S, SessionBackend, UserSession, output_of, start_server
+from giblet_tui.agent.session_backend import LIMIT_S, NO_ANSWER, SessionBackend, UserSession, output_of, start_server
 
 PROGRAM = "tmux"
 _TMUX = [PROGRAM, "-L", "giblet", "-f", "/dev/null"]
@@ -80,7 +80,7 @@ def list_argv() -> list[str]:
 def parse_problem(listing: subprocess.CompletedProcess[str] | None) -> str:
     """Return why tmux cannot work at all, from its answer to `list_argv`; a server that does not run yet is none."""
     if listing is None:
-        return f"no answer within {LIMIT_S:.0f} s"
+        return NO_ANSWER
     message = listing.stderr.strip()
     is_usable = listing.returncode == 0 or _NO_SERVER.search(message)
     return "" if is_usable else message or f"it ended with code {listing.returncode}"

@@ -68,7 +68,7 @@ def find_program(program: str, cwd: str, path: str) -> str:
         raise AgentRefusal(f"There is no program {program} on this node.", "Check the path; nothing was started.", 5)
     if os.statvfs(full).f_flag & os.ST_NOEXEC:
         raise AgentRefusal(
-            f"{program} is on a file system that executes nothing (noexec).",
+            f"{program} is on a file system mounted noexec.",
             "Name its interpreter first (sh, python3), or move it elsewhere.",
             5,
         )

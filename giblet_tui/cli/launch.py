@@ -43,7 +43,7 @@ from giblet_tui.monitor import find_run
 from giblet_tui.reporting.json_output import SCHEMA
 from giblet_tui.reporting.progress_lines import ProgressPrinter
 
-TIME_LIMIT = r"(\d+-)?\d+(:\d+){0,2}"
+TIME_LIMIT = r"(\d+-)?\d+(:\d+){0,2}|(?i:unlimited|infinite)"
 """Pattern of a time limit of Slurm."""
 
 

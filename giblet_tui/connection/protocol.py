@@ -137,7 +137,7 @@ class NodeProbe(Answer, frozen=True, kw_only=True):
     gpu_note: str = ""
     """Why there are no GPUs."""
     gpu_error: str = ""
-    """Why nvidia-smi, which is installed, cannot be read."""
+    """Why nvidia-smi cannot be read, or that it is missing although there is a device of a GPU."""
     gpu_warning: str = ""
     """What nvidia-smi complains of although its answer is usable."""
 

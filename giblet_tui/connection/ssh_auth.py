@@ -17,7 +17,7 @@ import paramiko
 
 from giblet_tui.connection import host_keys, login_prompts
 from giblet_tui.connection.host_keys import HostKey
-from giblet_tui.connection.ssh_config import BY_OPENSSH, HostConfig
+from giblet_tui.connection.ssh_config import BY_OPENSSH, HostConfig, is_file
 from giblet_tui.errors import KeysRefused, LoginRefused, NotLetIn, Unreachable
 from giblet_tui.inventory.nodes import Node
 
@@ -188,7 +188,7 @@ def _keys(config: HostConfig, agent: paramiko.agent.AgentSSH, rest: _KeyFiles) -
     Args:
         rest: receives the files that cannot be offered.
     """
-    files = [path for path in config.identity_files if path.is_file()]
+    files = [path for path in config.identity_files if is_file(path)]
     file_blobs = {blob for path in config.identity_files for blob in [_public_blob(path)] if blob}
     agent_keys = sorted(agent.get_keys(), key=lambda key: key.asbytes() not in file_blobs)
     for agent_key in agent_keys:

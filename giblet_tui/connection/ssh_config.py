@@ -250,11 +250,19 @@ def _path(value: str, tokens: Mapping[str, str]) -> Path:
     return Path(_expand(with_variables, tokens)).expanduser()
 
 
+def is_file(path: Path) -> bool:
+    """Return True if there is such a file; False also where this user may not look, as for ssh."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _split_paths(value: str, tokens: Mapping[str, str]) -> list[str]:
     """Split the paths that `ssh -G` prints in one line, spaces of a path unquoted: files that exist decide."""
     words, paths = value.split(" "), list[str]()
     while words:
-        n_words = next((n for n in range(len(words), 1, -1) if _path(" ".join(words[:n]), tokens).is_file()), 1)
+        n_words = next((n for n in range(len(words), 1, -1) if is_file(_path(" ".join(words[:n]), tokens))), 1)
         paths.append(" ".join(words[:n_words]))
         words = words[n_words:]
     return [path for path in paths if path]

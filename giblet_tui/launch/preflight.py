@@ -217,16 +217,19 @@ def _sessions(node: Node, probe: NodeProbe) -> Finding:
     multiplexer = node.multiplexer
     if multiplexer == "slurm" and multiplexer in probe.session_kinds:
         return Finding(name="sessions", well=True, sentence="jobs of Slurm")
-    problems = [f"{kind} opens none: {problem.rstrip('.')}" for kind, problem in probe.session_problems.items()]
+    if multiplexer != "auto" and multiplexer not in [*probe.session_kinds, *probe.session_problems]:
+        remedy = f"Have {multiplexer} installed there, or set `multiplexer: auto` for the node."
+        return Finding(name="sessions", well=False, sentence=f"{multiplexer} is missing", remedy=remedy, needed=True)
+    problems = [
+        f"{kind} cannot open a session: {problem.rstrip('.')}" for kind, problem in probe.session_problems.items()
+    ]
     if problems:
         usable = next(kind for kind in probe.session_kinds if BACKENDS[kind].is_automatic)
-        sentence = "; ".join([*problems, f"runs use {BACKENDS[usable].phrase}"])
+        form = f"in {usable} sessions" if BACKENDS[usable].has_terminal else "plain processes"
+        sentence = "; ".join([*problems, f"runs will be {form}"])
         needed = multiplexer in probe.session_problems
         remedy = "Have it repaired; sockets of tmux are in $TMUX_TMPDIR or /tmp, those of screen in $SCREENDIR."
         return Finding(name="sessions", well=False, sentence=sentence, remedy=remedy, needed=needed)
-    if multiplexer != "auto" and multiplexer not in probe.session_kinds:
-        remedy = f"Have {multiplexer} installed there, or set `multiplexer: auto` for the node."
-        return Finding(name="sessions", well=False, sentence=f"{multiplexer} is missing", remedy=remedy, needed=True)
     if present:
         return Finding(name="sessions", well=True, sentence=" and ".join(present))
     remedy = "Have tmux or screen installed to be able to attach."
@@ -300,7 +303,7 @@ def _disk(node: Node, probe: NodeProbe) -> Finding:
         return Finding(
             name="disk",
             well=False,
-            sentence=f"{node.workdir} is on a file system that executes nothing (noexec)",
+            sentence=f"{node.workdir} is on a file system mounted noexec",
             remedy="Name a workdir elsewhere, or as `python:` one with giblet that is elsewhere.",
         )
     return Finding(

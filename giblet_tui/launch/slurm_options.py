@@ -51,9 +51,9 @@ def sbatch_options(request: LaunchRequest) -> list[str]:
     n_named = gpus_per_node(own_options, n_nodes)
     if request.command is None and uses_gpus and n_named not in (None, n_processes):
         raise ConfigError(
-            f"The Slurm options ask for {n_named} GPUs on each node, and the run starts {n_processes} process"
-            f"{'es' if n_processes > 1 else ''} there.",
-            f"Give both the same number: --gpus {n_named}",
+            f"The Slurm options ask for {n_named} GPU{'' if n_named == 1 else 's'} on each node, and the run starts"
+            f" {n_processes} process{'es' if n_processes > 1 else ''} there.",
+            f"Give both the same number: --gpus {n_named}" if n_named else "Train on the CPU: --set device=cpu",
         )
     options = [f"nodes={n_nodes}", f"ntasks={n_nodes}"] + ["ntasks-per-node=1"] * (n_nodes > 1)
     options += [f"cpus-per-task={n_processes * (CPUS_PER_GPU if uses_gpus else 1)}"]

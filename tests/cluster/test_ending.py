@@ -283,6 +283,9 @@ def test_a_run_stopped_on_a_full_disk_reads_stopped_once_there_is_room(ground):
     try:
         run_id = ground.start(SLEEPS, "process")
         up(ground, run_id)
+        # A record that is being replaced when the disk becomes full would leave room.
+        processes = ground.workdir / "runs" / run_id / "processes.json"
+        trees.until(lambda: json.loads(processes.read_bytes())["processes"], what="the last record")
         filler = ground.workdir / "filler"
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
             while file.write(b"x" * 4096):
@@ -554,7 +557,7 @@ def test_a_run_whose_directory_was_removed_by_hand_is_named_with_its_processes(g
     processes = sorted(ground.run(run_id).processes())
     (ground.workdir / "runs" / run_id).rename(ground.workdir / "removed")
     try:
-        with pytest.raises(AgentRefusal, match="was removed, but processes of it live") as refusal:
+        with pytest.raises(AgentRefusal, match="was removed, but its processes are still running") as refusal:
             ground.stop(run_id)
         assert refusal.value.remedy == f"End them: kill {' '.join(map(str, processes))}"
     finally:

@@ -150,7 +150,7 @@ def test_a_multiplexer_that_is_not_there_is_refused(ground, monkeypatch, tmp_pat
 def test_a_multiplexer_that_cannot_work_is_refused(ground, monkeypatch):
     require("tmux")
     monkeypatch.setenv("TMUX_TMPDIR", "/proc")
-    with pytest.raises(AgentRefusal, match=r"tmux opens no session here: .*/proc/tmux-"):
+    with pytest.raises(AgentRefusal, match=r"tmux cannot open a session here: .*/proc/tmux-"):
         ground.start(SLEEPS, "tmux")
     assert ground.runs() == []
 

@@ -315,6 +315,8 @@ def test_beside_a_query_that_hangs_in_the_kernel_no_other_is_started(
         monkeypatch.setattr(gpu, "_is_suspect", True)
         assert f"hangs in the kernel (pid {query.pid})" in gpu.query_gpus()["gpu_error"]
         assert not (tmp_path / "asked").exists()
+        monkeypatch.setattr(proc, "owner", lambda pid: 65534 if os.getuid() == 0 else os.getuid() + 1)
+        assert gpu._hung_query() is None, "another user's process of that name is not believed"
     finally:
         with fifo.open("rb"):
             query.wait(10.0)

@@ -48,6 +48,7 @@ def test_attaching_shares_the_session():
     [
         ("No Sockets found in /run/screen/S-ada.\n", True),
         ("There is a screen on:\n\t7.gib-x\t(Detached)\n1 Socket in /run/screen/S-ada.\n", True),
+        ("Cannot access /scratch/sockets: Permission denied\n", False),
         ("Directory /scratch/screen must have mode 700.\n", False),
         ("Cannot make directory '/run/screen': Permission denied\n", False),
     ],

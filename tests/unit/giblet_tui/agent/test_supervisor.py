@@ -271,12 +271,22 @@ def test_a_terminal_that_takes_nothing_does_not_hold_up_the_run(supervised):
     os.close(ours), os.close(theirs)
 
 
+FILLS = """
+import os, sys, time
+while f'"{os.getpid()}"' not in open(sys.argv[1]).read():  # a record that is being replaced would leave room
+    time.sleep(0.01)
+open('fill', 'wb', buffering=0).write(b'x' * 500_000)
+raise SystemExit(3)
+"""
+
+
 def test_an_end_on_a_full_disk_is_recorded_once_there_is_room(supervised, tmp_path):
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", str(tmp_path)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("needs a small file system of its own, which only root may mount")
     try:
-        run = supervised("open('fill', 'wb', buffering=0).write(b'x' * 500_000); raise SystemExit(3)").start()
+        processes = tmp_path / "runs" / RUN_ID / "processes.json"
+        run = supervised([sys.executable, "-c", FILLS, str(processes)]).start()
         until(lambda: (tmp_path / "fill").exists() and not proc.descendants([run.process.pid]))
         with pytest.raises(subprocess.TimeoutExpired):
             run.process.wait(1.0)

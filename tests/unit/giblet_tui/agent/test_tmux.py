@@ -61,4 +61,4 @@ def test_attaching_only_reads_unless_asked():
 def test_a_tmux_that_cannot_work_is_told_from_one_without_sessions(code, message, is_usable):
     problem = tmux.parse_problem(subprocess.CompletedProcess([], code, "", message))
     assert problem == ("" if is_usable else message or f"it ended with code {code}")
-    assert tmux.parse_problem(None) == "no answer within 10 s"
+    assert tmux.parse_problem(None) == "it cannot be run, or gives no answer within 10 s"

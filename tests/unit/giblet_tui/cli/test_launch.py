@@ -23,3 +23,8 @@ def test_the_configuration_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
     words = ["launch", "local", "demo", "--dry-run", "--set", "num_epochs=30"]
     assert CliRunner().invoke(program, words).exit_code == 0
     assert [arguments[2] for arguments in calls] == [["num_epochs=30"]]
+
+
+@pytest.mark.parametrize("time", ["30", "24:00:00", "2-12", "UNLIMITED", "infinite"])
+def test_time_limits_are_those_of_slurm(time: str) -> None:
+    assert launch._sbatch_options(None, time, ()) == (f"time={time}",)

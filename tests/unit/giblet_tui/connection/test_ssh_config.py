@@ -63,6 +63,12 @@ def test_tokens_and_variables_are_expanded(tmp_path: Path, monkeypatch: pytest.M
     assert host.proxy_command == "nc -x proxy gpu1.example 2200 %"
 
 
+def test_a_file_that_may_not_be_looked_at_counts_as_missing(tmp_path: Path) -> None:
+    """A name that is too long fails like one in a folder that may not be searched, for root too."""
+    long = "/" + "a" * 300
+    assert resolved(tmp_path, f"UserKnownHostsFile {long} /b\n").known_hosts[:2] == (Path(long), Path("/b"))
+
+
 def test_jumps(tmp_path: Path) -> None:
     text = (
         "Host gpu1\n  ProxyJump first,bob@second:2202\n"

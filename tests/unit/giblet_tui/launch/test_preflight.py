@@ -69,6 +69,7 @@ def test_a_sound_node_has_no_remedies() -> None:
         ({"session_kinds": ["process"]}, "auto", "sessions", False),
         ({"session_kinds": ["process"], "session_problems": {"tmux": "x"}}, "tmux", "sessions", True),
         ({"session_kinds": ["process"], "session_problems": {"tmux": "x"}}, "auto", "sessions", False),
+        ({"session_kinds": ["process"], "session_problems": {"tmux": "x"}}, "screen", "sessions", True),
         ({"disk_free_gib": 3.0}, "auto", "disk", False),
         ({"writable": False}, "auto", "disk", True),
         ({"noexec": True}, "auto", "disk", False),

@@ -49,6 +49,15 @@ def test_gpus_of_another_number_than_processes_are_refused(option: str) -> None:
     assert option in sbatch_options(for_node(replace(REQUEST, gpus=4, sbatch=(option,)), CLUSTER))
 
 
+@pytest.mark.parametrize(
+    ("n_named", "phrase", "remedy"), [(0, "0 GPUs", "--set device=cpu"), (1, "1 GPU on", "--gpus 1")]
+)
+def test_the_number_of_gpus_that_slurm_is_asked_for_reads_well(n_named: int, phrase: str, remedy: str) -> None:
+    with pytest.raises(ConfigError, match=f"ask for {phrase}") as refusal:
+        sbatch_options(for_node(replace(REQUEST, gpus=4, sbatch=(f"gpus-per-node={n_named}",)), CLUSTER))
+    assert refusal.value.remedy.endswith(remedy)
+
+
 def test_gpus_of_a_whole_job_on_several_nodes_are_refused() -> None:
     options = ("nodes=2", "gpus=a100:4")
     with pytest.raises(ConfigError, match="counts for all 2 nodes together") as refusal:
