@@ -233,7 +233,7 @@ _STATE = rf"(?:exit \d+|done|getötet|abgebrochen|beendet|{_SIGNALLED})"
 HELPER = re.compile(
     rf"^(?:\[\d+\]\s*[+-]?\s|\S+: (?:line|Zeile) \d+:).{{0,30}}?\b{_STATE}\b(?: \(core dumped\))?\s+"
     r"(?:(?:nohup|sudo|exec|env|stdbuf -\S+)\s+)*(?:\S*/)?(?:nvidia-smi|nvtop|gpustat|dcgmi|rocm-smi|jupyter\S*"
-    r"|tensorboard|ssh|autossh|sshfs|rsync|scp|rclone|tail|sleep|watch|h?top|vmstat|iostat|dstat|mpstat|pidstat|sar|free|ping|Xvfb|mlflow"
+    r"|tensorboard|ssh(?!.*(?:\bpython|\btorchrun|\.py\b|\.sh\b))|autossh|sshfs|rsync|scp|rclone|tail|sleep|watch|h?top|vmstat|iostat|dstat|mpstat|pidstat|sar|free|ping|Xvfb|mlflow"
     r"|python\S* -m (?:http\.server|jupyter\S*|tensorboard\S*))(?=\s|$)",
     re.IGNORECASE,
 )

@@ -35,9 +35,10 @@ _TIME = re.compile(
 )
 _COUNTER = re.compile(r"(?:step|iter\w*|epoch|batch|sample)s?\W{0,3}\d+|\d+\s?/\s?\d+", re.IGNORECASE)
 _DIGITS = re.compile(r"\d+")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:\s?(?:%|[KMGT]i?B\b|°?C\b|W\b))?")
+"""A number, with its unit if that is one of a load, as of a GPU: such a number must grow to count work."""
 _DURATION = re.compile(
-    r"\d{4}-\d{2}-\d{2}|\d+:\d{2}(?::\d{2})?(?:[.,]\d+)?"
+    r"\d{4}-\d{2}-\d{2}|\b1\d{9}(?:\.\d+)?\b|\d+:\d{2}(?::\d{2})?(?:[.,]\d+)?"
     r"|\d+(?:\.\d+)?\s?(?:ms|[Ss]ec(?:ond)?s?|[Mm]in(?:ute)?s?|[Hh](?:ou)?rs?|[Hh]ours?|[Dd]ays?|[smhd])\b"
     r"|(?i:\b\w*(?:time|elapsed|waited|uptime|idle|age|duration|since|timestamp|ts)\W{0,3}\d+(?:\.\d+)?)"
 )
@@ -138,13 +139,19 @@ class _Number:
         self._n_moves, self._returns = 0, False
 
     def has_moved(self, value: str) -> bool:
-        """Return True if the number has another value than before, and never returned to one, as a load does."""
+        """Return True if the number has another value than before, and never came back, as a load does."""
         if self._values and value == self._values[-1]:
             return False
-        self._returns = self._returns or value in self._values
+        has_fallen = not value[-1].isdigit() and bool(self._values) and _size(value) < _size(self._values[-1])
+        self._returns = self._returns or has_fallen or value in self._values
         self._n_moves += bool(self._values)
         self._values.append(value)
         return self._n_moves >= FEWEST_MOVES and not self._returns
+
+
+def _size(value: str) -> float:
+    """Return a number without its unit."""
+    return float(value.rstrip(" %°KMGTiBCW"))
 
 
 def _kind(text: str) -> str:

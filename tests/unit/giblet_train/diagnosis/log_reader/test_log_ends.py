@@ -210,6 +210,7 @@ def test_equal_lines_for_hours_after_the_last_progress_are_a_stall() -> None:
         ("process 17 exited with status -9", "oom_host"),
         ("[1]+  Terminated              python train.py --epochs 50", "crashed"),
         ("Job failed: exit code 3", "crashed"),
+        ("./run.sh: line 3: 4711 Terminated              ssh node07 python train.py", "crashed"),
         ("[1]+  Terminated              nvidia-smi dmon > gpu.txt", ""),
         ("[1]+  Exit 1                  jupyter notebook", ""),
         ("./job.sh: line 12: 40123 Terminated              /usr/bin/nvidia-smi dmon", ""),
@@ -256,6 +257,8 @@ NO_WORK = {
     "minutes": lambda k: f"no message from rank 3 for {k} min",
     "seconds": lambda k: f"no message from rank 3, elapsed={60 * k}.5",
     "heartbeat": lambda k: f"heartbeat {k}",
+    "clock": lambda k: f"status ok {1772705400 + 60 * k}",
+    "memory": lambda k: f"memory {40000 + 7919 * k % 997} MiB of GPU 0",
     "load": lambda k: f"gpu_util={97 + k * k % 4}% temperature {60 + k * k % 3}",
 }
 
