@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -40,13 +41,11 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
-        self._previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._on_timer)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -69,15 +68,23 @@ class StopSignals:
         """Raise StopRequested in the block as soon as there is a request: for long work that may end anywhere.
 
         Each rank looks for itself, so the block must not be followed by a collective that a rank may miss.
+        A timer of the caller's waits during the block, and runs out right after it if its time has passed.
         """
-        self._raises = True
+        began = time.monotonic()
+        delay_s, interval_s = signal.setitimer(signal.ITIMER_REAL, 0.0)
+        handler = signal.signal(signal.SIGALRM, self._on_timer)
         try:
+            self._raises = True
             self._raise_request()
             signal.setitimer(signal.ITIMER_REAL, POLL_S, POLL_S)
             yield
         finally:
             self._raises = False
             signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, handler)
+            if delay_s:
+                remaining_s = max(1e-3, delay_s - (time.monotonic() - began))
+                signal.setitimer(signal.ITIMER_REAL, remaining_s, interval_s)
 
     def _raise_request(self) -> None:
         """Raise StopRequested if there is a request; again with each tick, as Python drops what a finaliser raises."""
