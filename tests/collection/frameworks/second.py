@@ -1109,7 +1109,7 @@ def tribe_encoder(rng: Random) -> Lines:
     return [*lines, "`Trainer.fit` stopped: `max_epochs=15` reached."]
 
 
-@case(UNKNOWN)
+@case(HEALTHY)
 def cleanrl_episodes(rng: Random) -> Lines:
     return [
         line
