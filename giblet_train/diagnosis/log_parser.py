@@ -163,6 +163,8 @@ def _reading_notes(log: TrainingLog) -> list[str]:
     if log.is_nameless and log.rows:
         second = " and the second for the validation loss" if log.rows[0].validation is not None else ""
         notes.append(f"Its numbers have no names: the first of each epoch is taken for the training loss{second}.")
+    if log.cut_row:
+        notes.append(f"Its last row is cut off, and is not read: {log.cut_row}")
     if log.validation_only:
         notes.append("It prints only validation losses: they are judged as training losses.")
     is_divided = not log.is_blocks and not log.is_adversarial

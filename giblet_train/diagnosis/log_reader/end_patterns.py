@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Dict, Optional, Tuple
 
+from giblet_train.diagnosis.log_reader.exit_status import exit_status_of
+
 _CAUSES: Dict[str, Tuple[str, ...]] = {
     "too_many_files": (
         r"too many open files",
@@ -402,12 +404,24 @@ _REPORT = re.compile(
 def is_message_of_program(text: str) -> bool:
     """Return True for an exception, or a message in the form of a program, a kernel or a scheduler; False for prose."""
     forms = (PLAIN_ERROR, PROGRAM_ERROR, ABORTED, KILLED, EXITED, _REPORT)
-    return EXCEPTION.match(text) is not None or any(form.search(text) for form in forms)
+    is_message = EXCEPTION.match(text) is not None or any(form.search(text) for form in forms)
+    return is_message or _states_failure(text)
 
 
 def is_exit_only(text: str) -> bool:
     """Return True for a line that reports that a program ended badly, but not why."""
-    return EXITED.search(text) is not None or _ENDED_ONLY.search(text) is not None
+    return EXITED.search(text) is not None or _ENDED_ONLY.search(text) is not None or _states_failure(text)
+
+
+def is_end_by_scheduler(text: str) -> bool:
+    """Return True for a line that states that a scheduler ended the job: cancelled, preempted, or out of time."""
+    status = exit_status_of(text)
+    return CANCELLED.search(text) is not None or (status is not None and status.by_scheduler)
+
+
+def _states_failure(text: str) -> bool:
+    status = exit_status_of(text)
+    return status is not None and status.is_failure
 
 
 def statement_of(text: str) -> str:

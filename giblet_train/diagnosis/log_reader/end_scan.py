@@ -10,6 +10,7 @@ from typing import Deque, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from giblet_train.diagnosis.log_reader import end_patterns as patterns
 from giblet_train.diagnosis.log_reader.checkpoint_mismatch import LOADING, CheckpointMismatch
+from giblet_train.diagnosis.log_reader.exit_status import SIGKILL, ExitStatus, exit_status_of
 from giblet_train.diagnosis.log_reader.line_prefix import LogLine, rank_in
 
 FIRST_ERRORS = 40
@@ -298,9 +299,19 @@ class EndScan:
         return True
 
     def _read_statement(self, text: str) -> None:
-        state = patterns.statement_of(text.strip())
+        status = exit_status_of(text) if patterns.may_be_error(text) else None
+        state = "" if status is not None and status.is_failure else patterns.statement_of(text.strip())
         if state and not (self._statement and state == "complete"):
             self._statement, self._statement_line = state, text.strip()
+        elif status is not None:
+            self._note_exit_status(status, text.strip())
+
+    def _note_exit_status(self, status: ExitStatus, text: str) -> None:
+        """Take a job that ended well for the end, unless a step of the same job failed."""
+        if status.is_failure and self._statement and exit_status_of(self._statement_line) is not None:
+            self._statement, self._statement_line = "", ""
+        elif not status.is_failure and not self._statement and not self.has_errors:
+            self._statement, self._statement_line = "complete", text
 
     def _read_error(self, line: LogLine) -> None:
         text, rank = line.text, rank_in(line)
@@ -338,6 +349,9 @@ class EndScan:
             return
         if patterns.KILLED.search(text) and not self._killed:
             self._killed = text[:400]
+        status = exit_status_of(text) or ExitStatus(False)
+        if status.signal == SIGKILL and not self._killed:
+            self._killed = text[:400]
         if exception and exception[1] in patterns.WRAPPERS:
             self._echoes = [*self._echoes, error][:FIRST_ERRORS]
             return
@@ -346,7 +360,7 @@ class EndScan:
             self._causes.setdefault(cause, error)
             self._note_timeout(text, rank)
         statements_of_end = (patterns.PLAIN_ERROR, patterns.ABORTED, patterns.CANCELLED, patterns.EXITED)
-        is_named = any(pattern.search(text) for pattern in statements_of_end)
+        is_named = status.is_failure or any(pattern.search(text) for pattern in statements_of_end)
         is_marked = line.level in ("CRITICAL", "FATAL") or text.startswith("giblet: ")
         is_error = bool(cause or exception or ends_traceback or is_named or is_marked)
         if line.level == "ERROR" and not is_error and self._complaint is None:

@@ -105,6 +105,8 @@ class TrainingLog(NamedTuple):
     """First lines whose loss cannot be read."""
     n_unread: int = 0
     n_lines: int = 0
+    cut_row: str = ""
+    """Last row of a table that is cut off; empty if all are whole."""
     span: Optional[Tuple[float, float]] = None
     """First and last epoch; in a log without epochs its steps, None without them."""
     n_logs: int = 1
@@ -148,6 +150,7 @@ class LogReader:
         self._n_unread, self._n_lines = 0, 0
         self._unnamed: Optional[UnreadLine] = None
         self._bar, self._bar_title, self._n_bars = "", "", 0
+        self._cut_row = ""
 
     def feed(self, text: str) -> None:
         """Read a line, which may hold several separated by carriage returns."""
@@ -188,7 +191,14 @@ class LogReader:
         observation = self._parser.record(record)
         if observation is not None:
             self._note_zero_rate(", ".join(f"{name} {item}" for name, item in record.items()))
-            self._add(observation)
+            epoch_before = self.table.epoch
+            if self._add(observation):
+                self._scan.progress(is_new_epoch=self.table.epoch != epoch_before)
+
+    def note_cut_row(self, text: str) -> None:
+        """Take note of a last row of a table that is not whole: its numbers may lack digits."""
+        self._n_lines += 1
+        self._cut_row = text.strip()[:300]
 
     def learn_comma(self, text: str) -> None:
         """Take note of decimal commas or points in a sample of the log."""
@@ -228,6 +238,7 @@ class LogReader:
             unread=tuple(unread),
             n_unread=max(self._n_unread, len(unread)),
             n_lines=self._n_lines,
+            cut_row=self._cut_row,
             span=self.table.span,
             last_epoch=self.table.epoch,
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
+from giblet_train.diagnosis.log_reader.end_patterns import is_message_of_program
 from giblet_train.diagnosis.log_reader.key_names import quantity_of, words_of
-from giblet_train.diagnosis.log_reader.number_format import uses_decimal_comma
+from giblet_train.diagnosis.log_reader.number_format import parse_number, uses_decimal_comma
 from giblet_train.diagnosis.log_reader.reader import LogReader
 from giblet_train.diagnosis.log_reader.screen_table import is_no_name, names_losses
 
@@ -31,12 +32,26 @@ def read_table(lines: Iterable[str], reader: LogReader) -> None:
     separator = separator_of(header)
     names = [name.strip().strip("\"'") for name in next(csv.reader([header], delimiter=separator))]
     decimal_comma_possible = separator != ","
-    for cells in csv.reader(rows, delimiter=separator):
+    n_before, short_row = 0, ""
+    for line in rows:
+        cells = next(csv.reader([line], delimiter=separator), [])
+        if not _is_row(line, cells, names):
+            reader.feed(line)
+            continue
+        if short_row:
+            n_before = 0  # rows differ in length: none is known to be cut off
+        is_short, short_row = len(cells) < n_before, ""
+        if is_short:
+            short_row = line
+            continue
+        n_before = len(cells)
         record = {name: cell.strip() for name, cell in zip(names, cells) if cell.strip() and cell.strip() != name}
         if decimal_comma_possible and uses_decimal_comma(record.values()):
             reader.learn_comma(" ".join(record.values()))
         if record:
             reader.feed_record(_with_whole_epoch(record))
+    if short_row:
+        reader.note_cut_row(short_row)
 
 
 def read_json_history(document: Any, reader: LogReader) -> bool:
@@ -83,6 +98,16 @@ def _with_whole_epoch(record: Dict[str, str]) -> Dict[str, str]:
         if words_of(name)[-1:] == ("epoch",) and cell.endswith(".0"):
             rows.append((name, cell[:-2]))
     return {**record, **dict(rows)}
+
+
+def _is_row(line: str, cells: Sequence[str], names: Sequence[str]) -> bool:
+    """Return False for a line that another program printed between or below the rows of a table."""
+    numbers = [parse_number(cell.strip()) is not None for cell in cells]
+    if not numbers or len(cells) > len(names):
+        return False
+    is_whole = len(cells) == len(names) and (any(numbers) or list(map(str.strip, cells)) == list(names))
+    begins = numbers[0] or (not cells[0].strip() and any(numbers))
+    return (is_whole and not is_message_of_program(line)) or (begins and len(cells) > 1)
 
 
 def _is_name(name: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from giblet_train.diagnosis.log_reader.checkpoint_mismatch import remedy_of
-from giblet_train.diagnosis.log_reader.end_patterns import CANCELLED, SIGNALS, cause_of, is_exit_only
+from giblet_train.diagnosis.log_reader.end_patterns import SIGNALS, cause_of, is_end_by_scheduler, is_exit_only
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.log_evidence import (
     describe,
@@ -47,7 +47,11 @@ _SPECIFIC_ACTIONS = (
         r"illegal memory access|unspecified launch failure",
         "Run it with CUDA_LAUNCH_BLOCKING=1 to find the operation",
     ),
-    (r"TIME LIMIT|time limit|walltime|RUNLIMIT", "Ask the scheduler for more time"),
+    (
+        r"TIME LIMIT|time limit|wall ?(?:time|clock)|RUNLIMIT|h_rt|(?i:state|status)\W{1,16}TIMEOUT|DeadlineExceeded"
+        r"|\sTIMEOUT\s",
+        "Ask the scheduler for more time",
+    ),
     (r"PREEMPT|preempted|spot interruption", "Submit it again: a job of higher priority took its place"),
     (r"NODE[_ ]FAIL", "Start it on another node, and report this one to its administrator"),
     (r"CANCELLED", "Ask who cancelled the job: `scancel`, or a limit of the cluster"),
@@ -215,7 +219,7 @@ def _stalled_in_log(case: RunHistory) -> Finding | None:
     """Return the finding for a log whose lines go on, with later times, long after its last progress."""
     log = case.log
     root = log.end.root_error if log is not None else None
-    has_reason = root is not None and not is_exit_only(root.text) and not CANCELLED.search(root.text)
+    has_reason = root is not None and not is_exit_only(root.text) and not is_end_by_scheduler(root.text)
     if log is None or log.stall is None or has_reason or log.completed or is_over(case):
         return None
     stall = log.stall
@@ -256,7 +260,7 @@ def _is_silent(case: RunHistory, error: str) -> bool:
 def _is_cancelled(case: RunHistory, error: str) -> bool:
     """Return True if a scheduler ended the run, by its log or as the scheduler itself states."""
     is_stated = case.health is not None and case.health.reason == BY_SCHEDULER
-    return is_stated or CANCELLED.search(error) is not None
+    return is_stated or is_end_by_scheduler(error)
 
 
 def _complaint(case: RunHistory) -> Finding | None:
