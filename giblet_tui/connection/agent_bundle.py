@@ -53,6 +53,7 @@ LOG_READER_MODULES = tuple(
         "epoch_table",
         "collapse",
         "data_wait",
+        "exit_status",
         "end_patterns",
         "stall",
         "checkpoint_mismatch",
