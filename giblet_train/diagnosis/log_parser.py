@@ -14,6 +14,7 @@ from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
 from giblet_train.diagnosis.log_reader.log_files import read_file, read_folder
 from giblet_train.diagnosis.log_reader.reader import TrainingLog, read_lines
 from giblet_train.diagnosis.rules.adversarial import reward_change
+from giblet_train.diagnosis.rules.metric_course import judged_courses
 from giblet_train.diagnosis.run_start import format_loss
 from giblet_train.schema import yaml_io
 from giblet_train.schema.config import COMPONENTS, Config
@@ -63,7 +64,8 @@ class ParsedLog(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_course(self) -> bool:
         """Return True if it shows whether the training learns: losses of epochs, or a reward that rises."""
-        return bool(self.metrics) or reward_change(self.log.balanced_rows) is not None
+        is_shown = bool(self.metrics) or bool(judged_courses(self.log))
+        return is_shown or reward_change(self.log.balanced_rows) is not None
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -101,7 +103,8 @@ def parse(lines: Iterable[str]) -> ParsedLog:
 def as_records(log: TrainingLog) -> ParsedLog:
     """Convert a log to records. An epoch that is repeated after a restart counts as written last."""
     metrics = tuple(_metric(row) for row in log.rows)
-    missing = [] if log.is_adversarial and not metrics else unavailable_from_log(metrics, log)
+    courses = judged_courses(log)
+    missing = [] if courses or (log.is_adversarial and not metrics) else unavailable_from_log(metrics, log)
     return ParsedLog(metrics=metrics, log=log, notes=(*_reading_notes(log), *missing))
 
 
@@ -160,6 +163,10 @@ def _reading_notes(log: TrainingLog) -> list[str]:
         risen = f" Its reward rose from {format_loss(change[0])} to {format_loss(change[1])}." if change else ""
         has_reward = any(row.reward is not None for row in log.balanced_rows)
         notes.append(f"{REWARDED if has_reward else BALANCED}{risen}")
+    courses = judged_courses(log)
+    if courses:
+        names = ", ".join(course.name for course in courses[:4])
+        notes.append(f"It prints no loss: only {names} can be judged.")
     if log.is_nameless and log.rows:
         second = " and the second for the validation loss" if log.rows[0].validation is not None else ""
         notes.append(f"Its numbers have no names: the first of each epoch is taken for the training loss{second}.")

@@ -53,6 +53,7 @@ LOG_READER_MODULES = tuple(
         "epoch_table",
         "collapse",
         "data_wait",
+        "metric_watch",
         "exit_status",
         "end_patterns",
         "stall",

@@ -13,6 +13,7 @@ from giblet_train.diagnosis.log_reader.end_scan import EndScan, LogEnd
 from giblet_train.diagnosis.log_reader.epoch_table import NAMELESS, EpochRow, EpochTable
 from giblet_train.diagnosis.log_reader.line_parser import LineParser, Observation
 from giblet_train.diagnosis.log_reader.line_prefix import clean, split_prefix
+from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse, MetricWatch
 from giblet_train.diagnosis.log_reader.stall import Stall, StallWatch
 
 UNREAD_SHOWN = 3
@@ -80,6 +81,8 @@ class TrainingLog(NamedTuple):
     """Time without progress in which the log ends; None without one, or without printed times."""
     data_wait: Optional[DataWait] = None
     """How long recent steps waited for data; None if the log does not print it."""
+    metric_courses: Tuple[MetricCourse, ...] = ()
+    """Metrics of known direction, such as accuracies."""
     restarted: bool = False
     folds: Tuple["Tuple[str, TrainingLog]", ...] = ()
     """(heading, training) of each earlier fold, subject or repetition that the same log holds."""
@@ -143,6 +146,7 @@ class LogReader:
         self._scan = EndScan()
         self._collapse = CollapseWatch()
         self._data_wait = DataWaitWatch()
+        self._metrics = MetricWatch()
         self._stall = StallWatch()
         self._rounded_rate, self._zero_rate = "", ""
         self._bars_after_error: Dict[str, Set[Tuple[Optional[float], int]]] = {}
@@ -189,6 +193,7 @@ class LogReader:
         """Read a row of a table, or a JSON object."""
         self._n_lines += 1
         observation = self._parser.record(record)
+        self._metrics.add(", ".join(f"{name}: {item}" for name, item in record.items()), observation)
         if observation is not None:
             self._note_zero_rate(", ".join(f"{name} {item}" for name, item in record.items()))
             epoch_before = self.table.epoch
@@ -226,6 +231,7 @@ class LogReader:
             collapse=self._collapse.result(),
             stall=self._stall.result(),
             data_wait=self._data_wait.result(),
+            metric_courses=self._metrics.result(),
             restarted=self.table.restarted,
             is_blocks=self.table.is_blocks,
             rounded_rate=self._rounded_rate,
@@ -250,6 +256,8 @@ class LogReader:
         observation = self._parser.parse(line.text) if has_number else None
         if not has_number:
             self._parser.note_heading(line.text)
+        else:
+            self._metrics.add(line.text, observation)
         if self._separates_folds and (observation is None or not observation.values):
             self._note_fold(line.text)
         if observation is not None:
@@ -316,7 +324,7 @@ class LogReader:
         is_new = not self._known_headings.issuperset(headings)
         if before is not None and before.rows and not is_later:
             self._folds.append((self._fold, before))
-            self.table, self._collapse = EpochTable(), CollapseWatch()
+            self.table, self._collapse, self._metrics = EpochTable(), CollapseWatch(), MetricWatch()
             self._fold = headings[-1]
             # Inner headings come back below each outer one, as the folds of a repetition.
             self._known_headings = self._known_headings if len(headings) == 1 else set()

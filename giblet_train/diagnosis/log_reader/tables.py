@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tupl
 
 from giblet_train.diagnosis.log_reader.end_patterns import is_message_of_program
 from giblet_train.diagnosis.log_reader.key_names import quantity_of, words_of
+from giblet_train.diagnosis.log_reader.metric_watch import is_metric
 from giblet_train.diagnosis.log_reader.number_format import parse_number, uses_decimal_comma
 from giblet_train.diagnosis.log_reader.reader import LogReader
 from giblet_train.diagnosis.log_reader.screen_table import is_no_name, names_losses
@@ -20,7 +21,11 @@ def separator_of(header: str) -> str:
     """Return the separator of a table of metrics, judged by its header; empty if the line is not such a header."""
     for separator in SEPARATORS:
         names = [name.strip().strip("\"'") for name in header.strip().split(separator)]
-        if 2 <= len(names) <= MAX_CELLS and all(map(_is_name, names)) and names_losses(names):
+        if (
+            2 <= len(names) <= MAX_CELLS
+            and all(map(_is_name, names))
+            and (names_losses(names) or _names_metrics(names))
+        ):
             return separator
     return ""
 
@@ -113,6 +118,11 @@ def _is_row(line: str, cells: Sequence[str], names: Sequence[str]) -> bool:
 def _is_name(name: str) -> bool:
     is_short = any(map(str.isalpha, name)) and len(name) < 100
     return is_short and not any(mark in name for mark in "=:|{}") and not is_no_name(name)
+
+
+def _names_metrics(names: Sequence[str]) -> bool:
+    """Return True for columns of a counter and of metrics, such as `epoch,train_acc,val_acc`."""
+    return words_of(names[0])[-1:] in (("epoch",), ("step",)) and any(map(is_metric, names))
 
 
 def _is_loss(name: str) -> bool:

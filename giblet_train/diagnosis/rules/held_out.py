@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median, stdev
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
+from giblet_train.diagnosis.rules.metric_course import metric_overfits
 from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
 from giblet_train.diagnosis.rules.registry import SHORT_WARMUP, UNREGULARISED, WARN_ONLY, fault, rule
 from giblet_train.diagnosis.run_start import format_loss
@@ -77,7 +78,7 @@ def overfit(case: RunHistory) -> Finding | None:
     values = [v for _, v in case.validation_totals]
     train = dict(case.train_totals)
     if len(values) < FEWEST_OVERFIT:
-        return None
+        return metric_overfits(case)
     width = WINDOW if len(values) >= 2 * WINDOW else 1
     levels = smoothed(values, width)
     best_index = min(range(len(levels)), key=levels.__getitem__)

@@ -11,6 +11,7 @@ from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_non
 from giblet_train.diagnosis.rules.curve_fit import ExponentialFit, Points, best_bent, from_steepest, smooth_error
 from giblet_train.diagnosis.rules.held_out import R_DOUBT, SIGNED_SCALE
 from giblet_train.diagnosis.rules.log_evidence import collapse_finding
+from giblet_train.diagnosis.rules.metric_course import metric_is_flat, metric_is_nan
 from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, printed_places, smoothed
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, SHORT_WARMUP, WARN_ONLY, fault, rule
 from giblet_train.diagnosis.run_start import ELSEWHERE, LEARNT_BEYOND, format_loss, format_losses, initial_total
@@ -106,7 +107,11 @@ def nan(case: RunHistory) -> Finding | None:
         if bad or step.total is None or (measured and step.gradient_norm is None):
             return _not_finite(", ".join(bad) if 0 < len(bad) < len(step.loss) else _whole(bad), step.step, None)
     bad_epoch = next((e for e in case.epochs if e.train.total is None), None)
-    return _not_finite("the training loss", None, bad_epoch.epoch) if bad_epoch else collapse_finding(case)
+    return (
+        _not_finite("the training loss", None, bad_epoch.epoch)
+        if bad_epoch
+        else (collapse_finding(case) or metric_is_nan(case))
+    )
 
 
 def _whole(bad: Sequence[str]) -> str:
@@ -336,7 +341,7 @@ def _is_dead(share: float | None) -> bool:
 def flat(case: RunHistory) -> Finding | None:
     """Report a loss that is where it began, after enough steps at a real learning rate."""
     if case.start_total is None or not case.steps:
-        return _flat_epochs(case)
+        return _flat_epochs(case) or metric_is_flat(case)
     base = case.plan.learning_rate if case.plan else max(s.lr for s in case.steps)
     worth = sum(s.lr for s in case.steps) / base if base else 0.0
     validations = [v for _, v in case.validation_totals]

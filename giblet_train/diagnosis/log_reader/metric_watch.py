@@ -1,0 +1,121 @@
+"""Follow metrics of known direction, such as accuracies and error rates, beside the losses of a log or without them."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+from giblet_train.diagnosis.log_reader.key_names import single_split, split_of
+from giblet_train.diagnosis.log_reader.line_parser import Observation
+from giblet_train.diagnosis.log_reader.number_format import NUMBER, parse_number
+
+MOST_ROWS = 20_000
+_RISING = (
+    r"acc(?:uracy)?(?:[@_]?(?:top)?[_-]?1)?|balanced[_ ]acc(?:uracy)?|top[@_-]?1(?:[_ ]acc(?:uracy)?)?|prec@1|acc@1"
+    r"|au(?:ro|pr)?c|roc[_-]auc|pr[_-]auc|average[_ ]precision|dice(?:[_ ]score)?|m?iou|mean[_ ]iou|jaccard"
+    r"|f1(?:[_-](?:score|macro|micro|weighted))?|macro[_-]f1|micro[_-]f1|m?ap(?:@?\d\d(?:[:-]\d\d)?)?"
+    r"|r2(?:[_ ]score)?|kappa|mcc|psnr|ssim|bleu(?:-?4)?|ndcg(?:@\d{1,3})?|recall@\d{1,3}|hits?@\d{1,3}|mrr"
+    r"|knn(?:@\d{1,3})?(?:[_ -]?acc(?:uracy)?)?|linear[_ -]probe|probe[_ -]acc(?:uracy)?|exact[_ ]match|pck"
+)
+_FALLING = (
+    r"[wcp]er|eer|fid|kid|[rs]?mse|mae|mape|log[_-]?loss|perplexity|ppl|error(?:[_ ]rate)?|err|top1[_-]err(?:or)?"
+    r"|misclass\w{0,12}"
+)
+_PAIR = re.compile(
+    rf"(?<![\w@])(?P<name>(?P<before>(?:[A-Za-z]+[_/ .-]){{0,3}})(?:(?P<rising>{_RISING})|(?P<falling>{_FALLING}))"
+    rf"(?P<after>[_/ ](?:train|val|valid|test|eval))?)['\"]?(?![\w@])\s{{0,3}}(?:[:=]|is\b)?\s{{0,8}}['\"\[(]{{0,2}}"
+    rf"(?P<number>(?:{NUMBER})|[-+]?\d+(?:\.\d+)?(?=\s?%))",
+    re.IGNORECASE,
+)
+_QUICK = re.compile(_RISING + "|" + _FALLING, re.IGNORECASE)
+_COUNTER = re.compile(r"\b(?:epoch|step|iteration|iter|round)['\"]?\s{0,3}[:=]\s{0,3}(\d{1,12})\b", re.IGNORECASE)
+"""Counter of a record without a loss."""
+_OTHER = re.compile(
+    r"\b(?:best|max|min|target|std|prev\w*|class|improved|from|chance|baseline|threshold)\b", re.IGNORECASE
+)
+"""Words of a number that is no point of the course."""
+
+
+def is_metric(name: str) -> bool:
+    """Return True for the name of a metric, such as `val_acc`."""
+    match = _PAIR.fullmatch(f"{name} 0")
+    return match is not None and not _OTHER.search(name)
+
+
+class MetricPoint(NamedTuple):
+    """A metric at one epoch or step."""
+
+    position: float
+    """Epoch, step, or number of the line."""
+    value: float
+
+
+class MetricCourse(NamedTuple):
+    """Course of one metric on one split."""
+
+    name: str
+    """As printed, such as `valid auc`."""
+    metric: str
+    """Without its split, in lower case."""
+    split: str
+    """`train`, `validation`, or empty if the name states none; a test set counts as validation."""
+    rises: bool
+    """True if more is better."""
+    points: Tuple[MetricPoint, ...]
+
+    @property
+    def values(self) -> List[float]:
+        """Return the values that are numbers."""
+        return [point.value for point in self.points if math.isfinite(point.value)]
+
+
+class MetricWatch:
+    """Collects the metrics of the lines of a log."""
+
+    def __init__(self) -> None:
+        self._courses: Dict[Tuple[str, str], List[MetricPoint]] = {}
+        self._names: Dict[Tuple[str, str], Tuple[str, bool]] = {}
+        self._epoch: Optional[float] = None
+        self._step: Optional[float] = None
+        self._n_lines = 0
+
+    def add(self, text: str, observation: Optional[Observation]) -> None:
+        """Read the metrics of a line, at its own epoch or step or at that of the last line with one."""
+        if observation is not None and not observation.final:
+            self._epoch = observation.epoch if observation.epoch is not None else self._epoch
+            self._step = observation.step if observation.step is not None else self._step
+        counter = _COUNTER.search(text) if observation is None else None
+        if counter:
+            self._epoch = float(counter[1])
+        if len(text) > 2000 or not _QUICK.search(text) or _OTHER.search(text):
+            return
+        self._n_lines += 1
+        if observation is not None and observation.kind in ("bar", "keras") and observation.epoch is None:
+            return
+        position = self._epoch if self._epoch is not None else self._step if self._step is not None else self._n_lines
+        split_before = ""
+        for match in _PAIR.finditer(text):
+            number = parse_number(match["number"])
+            if number is None:
+                continue
+            own = split_of(f"{match['before']} {match['after'] or ''}") or split_of(text[: match.start()])
+            if own is None and single_split(match["before"].strip("_/ .-")) is None:
+                own = split_before or None
+            split = "validation" if own in ("validation", "test") else own or ""
+            split_before = split
+            metric = (match["rising"] or match["falling"]).lower()
+            key = (metric, split)
+            points = self._courses.setdefault(key, [])
+            self._names.setdefault(key, (f"{own or ''} {metric}".strip(), match["rising"] is not None))
+            if points and points[-1].position == position:
+                points[-1] = MetricPoint(position, number)
+            elif len(points) < MOST_ROWS and (not points or position > points[-1].position):
+                points.append(MetricPoint(position, number))
+
+    def result(self) -> Tuple[MetricCourse, ...]:
+        """Return the courses, in the order in which their metrics appear."""
+        return tuple(
+            MetricCourse(name, metric, split, rises, tuple(self._courses[metric, split]))
+            for (metric, split), (name, rises) in self._names.items()
+        )
