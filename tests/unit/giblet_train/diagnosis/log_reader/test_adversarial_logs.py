@@ -53,9 +53,9 @@ BALANCED: dict[str, Line] = {
 
 def judged(line: Line) -> tuple[Finding, ...]:
     rng = random.Random(3)
-    parsed = parse([line(epoch, rng) for epoch in range(24)])
-    assert parsed.log.is_adversarial
-    return diagnose(None, parsed.metrics, log=parsed.log).causes
+    log = parse([line(epoch, rng) for epoch in range(24)])
+    assert log.log.is_adversarial
+    return diagnose(None, log.metrics, log=log.log).causes
 
 
 @pytest.mark.parametrize("kind", WINS)
@@ -88,12 +88,12 @@ def test_a_reward_that_collapses_is_named_and_one_that_rises_shows_learning(
     rewards: list[float], causes: list[str]
 ) -> None:
     rng = random.Random(5)
-    parsed = parse(
+    log = parse(
         f"Episode {10 * k} | mean reward {reward + rng.gauss(0, 8):.1f} | policy_loss 0.01 | value_loss 20.3"
         for k, reward in enumerate(rewards)
     )
-    assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes] == causes
-    assert parsed.has_course == (rewards[-1] > 0)
+    assert [c.cause for c in diagnose(None, log.metrics, log=log.log).causes] == causes
+    assert log.has_course == (rewards[-1] > 0)
 
 
 REWARDED: dict[str, Callable[[int, float], str]] = {
@@ -115,25 +115,25 @@ def test_the_reward_is_judged_and_not_the_losses_under_every_name(kind: str, col
     rng = random.Random(1)
     rewards = [9.0 if collapses and k > 60 else 200 - 190 * math.exp(-k / 20) for k in range(100)]
     lines = [REWARDED[kind](k, reward + rng.gauss(0, 3)) for k, reward in enumerate(rewards, 1)]
-    parsed = parse("\n".join(lines).split("\n"))
-    causes = [cause.cause for cause in diagnose(None, parsed.metrics, log=parsed.log).causes]
+    log = parse("\n".join(lines).split("\n"))
+    causes = [cause.cause for cause in diagnose(None, log.metrics, log=log.log).causes]
     assert causes == (["reward_collapsed"] if collapses else [])
-    assert collapses or parsed.has_course
+    assert collapses or log.has_course
 
 
 def test_a_score_next_to_the_loss_of_other_trainings_is_no_reward() -> None:
-    parsed = parse(f"epoch {k} loss {0.9**k:.3f} val_loss {0.9**k:.3f} score {0.01 * k:.2f}" for k in range(20))
-    assert len(parsed.metrics) == 20 and not parsed.log.is_adversarial
+    log = parse(f"epoch {k} loss {0.9**k:.3f} val_loss {0.9**k:.3f} score {0.01 * k:.2f}" for k in range(20))
+    assert len(log.metrics) == 20 and not log.log.is_adversarial
 
 
 @pytest.mark.parametrize(("length", "confidence"), [(1, 0.5), (20, 0.7)], ids=["at once", "gradually"])
 def test_a_reward_that_falls_at_once_may_be_that_of_a_new_task(length: int, confidence: float) -> None:
     rng = random.Random(5)
     rewards = [100 - 70 * math.exp(-k / 8) - 70 * min(1.0, max(0.0, (k - 40) / length)) for k in range(80)]
-    parsed = parse(
+    log = parse(
         f"Episode {k} | mean reward {reward + rng.gauss(0, 2):.1f} | policy_loss 0.01 | value_loss 20.3"
         for k, reward in enumerate(rewards)
     )
-    (cause,) = diagnose(None, parsed.metrics, log=parsed.log).causes
+    (cause,) = diagnose(None, log.metrics, log=log.log).causes
     assert (cause.cause, cause.confidence) == ("reward_collapsed", confidence)
     assert ("new task" in cause.sentence) == (length == 1)

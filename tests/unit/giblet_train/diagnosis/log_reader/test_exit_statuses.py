@@ -15,8 +15,8 @@ COURSE = [f"epoch {k} loss {0.3 + 2 * 0.9**k:.4f} val_loss {0.4 + 2 * 0.9**k:.4f
 TABLE = ["epoch;train_loss;val_loss;lr", *(f"{k:03d};{2 * 0.9**k:.5f};{2.1 * 0.9**k:.5f};3.0e-4" for k in range(30))]
 
 
-def causes(parsed: ParsedLog) -> tuple[Finding, ...]:
-    return diagnose(None, parsed.metrics, log=parsed.log).causes
+def causes(log: ParsedLog) -> tuple[Finding, ...]:
+    return diagnose(None, log.metrics, log=log.log).causes
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_an_exit_status_is_an_end(line: str, cause: str, words: str) -> None:
     ],
 )
 def test_an_exit_status_of_0_is_a_normal_end(line: str) -> None:
-    parsed = parse([*COURSE, line])
-    assert causes(parsed) == () and parsed.log.end.statement == "complete"
+    log = parse([*COURSE, line])
+    assert causes(log) == () and log.log.end.statement == "complete"
 
 
 def test_a_step_that_fails_outweighs_one_that_ends_well() -> None:
@@ -85,13 +85,13 @@ def test_text_below_a_table_is_scanned_for_its_end(
 ) -> None:
     path = tmp_path / "run.log"
     path.write_text("\n".join([*TABLE, "030;0.4", *below]).replace(";", separator) + "\n")
-    parsed = read_log(path)
-    assert [finding.cause for finding in causes(parsed)][:1] == ([cause] if cause else [])
-    assert len(parsed.metrics) == 30 and "Its last row is cut off" in parsed.notes[0]
+    log = read_log(path)
+    assert [finding.cause for finding in causes(log)][:1] == ([cause] if cause else [])
+    assert len(log.metrics) == 30 and "Its last row is cut off" in log.notes[0]
 
 
 def test_an_error_between_rows_is_survived(tmp_path: Path) -> None:
     path = tmp_path / "run.csv"
     path.write_text("\n".join([*TABLE[:20], "RuntimeError: CUDA out of memory", TABLE[0], *TABLE[20:]]))
-    parsed = read_log(path)
-    assert causes(parsed) == () and len(parsed.metrics) == 30
+    log = read_log(path)
+    assert causes(log) == () and len(log.metrics) == 30

@@ -49,13 +49,13 @@ LINES: dict[str, Callable[[int, float, float], str]] = {
 }
 
 
-def causes(parsed: ParsedLog) -> list[str]:
-    diagnosis = diagnose(None, parsed.metrics, log=parsed.log)
+def causes(log: ParsedLog) -> list[str]:
+    diagnosis = diagnose(None, log.metrics, log=log.log)
     assert not diagnosis.unevaluated and all(cause.confidence <= 0.9 for cause in diagnosis.causes)
     return [cause.cause for cause in diagnosis.causes]
 
 
-def parsed_lines(lines: list[str]) -> ParsedLog:
+def log_of(lines: list[str]) -> ParsedLog:
     return parse("\n".join(lines).split("\n"))
 
 
@@ -72,17 +72,17 @@ def parsed_lines(lines: list[str]) -> ParsedLog:
     ],
 )
 def test_a_log_of_metrics_only_is_read_as_a_course(kind: str, train: Course, val: Course, expected: list[str]) -> None:
-    parsed = parsed_lines([LINES[kind](k, train(k), val(k)) for k in range(40)])
-    assert parsed.has_course and "It prints no loss" in "".join(parsed.notes)
-    assert causes(parsed) == expected
+    log = log_of([LINES[kind](k, train(k), val(k)) for k in range(40)])
+    assert log.has_course and "It prints no loss" in "".join(log.notes)
+    assert causes(log) == expected
 
 
 def test_a_table_of_metrics_only_is_read(tmp_path: Path) -> None:
     rows = (f"{k},{learns(k):.4f},{learns(k):.4f}" for k in range(30))
     path = tmp_path / "metrics.csv"
     path.write_text("\n".join(["epoch,train_acc,val_acc", *rows]))
-    parsed = read_log(path)
-    assert parsed.has_course and causes(parsed) == []
+    log = read_log(path)
+    assert log.has_course and causes(log) == []
 
 
 SELF_SUPERVISED: dict[str, Callable[[int, float, float], str]] = {
@@ -98,9 +98,9 @@ SELF_SUPERVISED: dict[str, Callable[[int, float, float], str]] = {
 @pytest.mark.parametrize("course", [constant, learns, learns_at_once, high])
 def test_a_loss_of_0_beside_a_metric_that_stays_low_is_no_learning(kind: str, course: Course) -> None:
     lines = [SELF_SUPERVISED[kind](k, 2 * math.exp(-k) + 2e-6, course(k)) for k in range(60)]
-    assert causes(parsed_lines(lines)) == (["loss_without_learning"] if course is constant else [])
+    assert causes(log_of(lines)) == (["loss_without_learning"] if course is constant else [])
 
 
 def test_a_loss_that_is_only_low_is_not_doubted() -> None:
     lines = [SELF_SUPERVISED["knn"](k, 2 * math.exp(-k) + 0.01, constant(k)) for k in range(60)]
-    assert "loss_without_learning" not in causes(parsed_lines(lines))
+    assert "loss_without_learning" not in causes(log_of(lines))
