@@ -49,6 +49,7 @@ LOG_READER_MODULES = tuple(
         "line_prefix",
         "screen_table",
         "box_table",
+        "leading_counter",
         "line_parser",
         "epoch_table",
         "collapse",

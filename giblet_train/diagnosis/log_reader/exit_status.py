@@ -84,6 +84,6 @@ def _of_code(match: "re.Match[str]") -> ExitStatus:
 
 
 def _signal(code: int) -> Optional[int]:
-    """Return the signal that an exit code stands for; None if the program ended by itself."""
+    """Return the signal that an exit code means; None if the program ended by itself."""
     number = -code if code < 0 else code - _OF_PBS if code > _OF_PBS else code - _OF_SHELL
     return number if 0 < number < 65 else None

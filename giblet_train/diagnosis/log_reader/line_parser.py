@@ -128,6 +128,11 @@ _L_NAME = re.compile(
     re.IGNORECASE,
 )
 """A loss whose name begins with an L, such as `L_tot 0.5`. Others may be lengths or norms, such as `L_inf`."""
+_ALONE = re.compile(r"(?<![a-z0-9])(?:ce|l1|huber|focal|ctc|bp[cb]|kl|elbo)\s?[:=]?\s{0,3}[-\d.n]", re.IGNORECASE)
+"""A loss under the name of its function, in a line that need not call it a loss."""
+_RISING_BOUND = frozenset({"kl", "elbo"})
+"""Functions whose value may rise, so that only a fall shows that it is the loss."""
+_FUNCTIONS = _RISING_BOUND | frozenset(("ce", "l1", "smooth_l1", "huber", "focal", "ctc", "bpc", "bpb"))
 _LETTERS = re.compile(rf"(?<!\w)L\s?[=:]\s?({NUMBER}).*(?<!\w)V\s?[=:]\s?({NUMBER})", re.IGNORECASE)
 """Losses of training and validation that are called L and V."""
 _LETTER = re.compile(r"(?<!\w)([A-Z])\s?[=:]\s?[-\d.n]")
@@ -383,6 +388,7 @@ class LineParser:
             values.append(_in_nats(Value(quantity, number, average)))
         if any(value.quantity.kind == "bare" for value in values) and _WITH_METRIC.search(text):
             values = [_as_loss(value) for value in values]
+        values += _functions(values, others) if position.epoch is not None or position.step is not None else []
         return tuple(_with_others(values, others)), not n_losses and bool(_UNREADABLE.search(text))
 
     def _note_section(self, position: Observation, values: Tuple[Value, ...]) -> None:
@@ -465,7 +471,8 @@ def _may_have_values(text: str, position: Observation) -> bool:
         any(word in lowercase for word in _KEYWORDS)
         or _R.search(text) is not None
         or position.kind == "round"
-        or (position.step is not None and "train" in lowercase and "val" in lowercase)
+        or (position.step is not None and "train" in lowercase and ("val" in lowercase or "test" in lowercase))
+        or ((position.epoch is not None or position.step is not None) and _ALONE.search(text) is not None)
         or (position.epoch is not None and position.kind == "line")
         or (position.step is not None and (names_networks(text) or _L_NAME.search(text) is not None))
         or (position.kind == "bar" and "total:" in lowercase)
@@ -498,6 +505,22 @@ def _position(text: str) -> Observation:
         return Observation((), epoch, n_epochs)
     steps = int(counter[2]) if counter.re is not _ESPNET_STEP and counter[2] else None
     return Observation((), epoch, n_epochs, int(counter[1]), steps, "step")
+
+
+def _functions(values: List[Value], others: List[Value]) -> List[Value]:
+    """Return the only loss of each split that a line names by its function, as `ce 1.2`; none if it prints others."""
+    if any(value.quantity.kind in ("loss", "error", "bare", "reward") for value in values):
+        return []
+    functions = [value for value in others if value.quantity.part in _FUNCTIONS]
+    splits = [value.quantity.split for value in functions]
+    if len(set(splits)) < len(splits):
+        return []
+    return [
+        value._replace(
+            quantity=Quantity("bare" if value.quantity.part in _RISING_BOUND else "error", value.quantity.split)
+        )
+        for value in functions
+    ]
 
 
 def _with_others(values: List[Value], others: List[Value]) -> List[Value]:

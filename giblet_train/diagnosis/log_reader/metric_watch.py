@@ -1,4 +1,4 @@
-"""Follow metrics of known direction, such as accuracies and error rates, beside the losses of a log or without them."""
+"""Follow metrics of known direction, such as accuracies and error rates, next to losses or without them."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from giblet_train.diagnosis.log_reader.collapse import Collapse, CollapseWatch
 from giblet_train.diagnosis.log_reader.data_wait import DataWait, DataWaitWatch
 from giblet_train.diagnosis.log_reader.end_scan import EndScan, LogEnd
 from giblet_train.diagnosis.log_reader.epoch_table import NAMELESS, EpochRow, EpochTable
+from giblet_train.diagnosis.log_reader.leading_counter import LeadingCounter
 from giblet_train.diagnosis.log_reader.line_parser import LineParser, Observation
 from giblet_train.diagnosis.log_reader.line_prefix import clean, split_prefix
 from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse, MetricWatch
@@ -142,6 +143,7 @@ class LogReader:
         self._known_headings: Set[str] = set()
         self._before_heading: Optional[TrainingLog] = None
         self.table = EpochTable()
+        self._counter = LeadingCounter()
         self._parser = LineParser()
         self._scan = EndScan()
         self._collapse = CollapseWatch()
@@ -168,12 +170,18 @@ class LogReader:
             if "%|" in clean_line:
                 self._feed_bar(clean_line)
             elif clean_line:
-                self.flush()
+                self._flush_bar()
                 for part in _GLUED.split(clean_line):
-                    self._feed_line(part)
+                    for line in self._counter.read(part):
+                        self._feed_line(line)
 
     def flush(self) -> None:
-        """Read the progress bar that was held back."""
+        """Read the lines that are kept back."""
+        for line in self._counter.flush():
+            self._feed_line(line)
+        self._flush_bar()
+
+    def _flush_bar(self) -> None:
         if self._bar:
             bar, self._bar = self._bar, ""
             self._feed_line(bar)
@@ -185,7 +193,7 @@ class LogReader:
         is_epoch = title.lower().rstrip(": ").endswith(("epoch", "epochs")) or _BAR_OF_EPOCH.search(text) is not None
         is_read = is_epoch or self._scan.has_errors
         if is_read or title != self._bar_title or self._n_bars >= BARS_PER_READING:
-            self.flush()
+            self._flush_bar()
             self._bar_title, self._n_bars = title, 0
         self._bar = text
 

@@ -1,4 +1,4 @@
-"""Rules about printed metrics of known direction: beside a loss that says nothing, or instead of losses. Pure."""
+"""Rules about printed metrics of known direction: next to a loss that says nothing, or instead of losses. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LAST_POINTS = 3
 
 @rule(group="curve", explains=("plateau", "flat"), level="warning")
 def loss_without_learning(case: RunHistory) -> Finding | None:
-    """Report a loss that is practically 0 while every metric beside it stays where it was, far from perfect."""
+    """Report a loss that is practically 0 while every metric next to it stays where it was, far from perfect."""
     losses = [total for _, total in case.train_totals]
     if case.log is None or case.steps or len(losses) < FEWEST_POINTS:
         return None
