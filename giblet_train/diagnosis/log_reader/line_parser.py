@@ -513,7 +513,8 @@ def _functions(values: List[Value], others: List[Value]) -> List[Value]:
         return []
     functions = [value for value in others if value.quantity.part in _FUNCTIONS]
     splits = [value.quantity.split for value in functions]
-    if len(set(splits)) < len(splits):
+    has_terms = bool(terms_of({value.quantity.part or "": value.number for value in others}))
+    if has_terms or len(set(splits)) < len(splits):
         return []
     return [
         value._replace(
