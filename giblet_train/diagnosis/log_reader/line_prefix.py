@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import List, NamedTuple, Optional
 
@@ -50,6 +51,35 @@ def clean(text: str) -> str:
     if not text.isprintable():
         text = _CONTROL.sub("", _ESCAPE.sub("", text))
     return text[:MAX_LINE].rstrip()
+
+
+_MESSAGE_NAMES = ("message", "msg", "log", "textPayload")
+_LEVEL_NAMES = ("severity", "level", "levelname")
+_TIME_NAMES = ("time", "timestamp", "@timestamp", "asctime")
+
+
+def message_of(text: str) -> str:
+    """Return the message of a logger or container that writes JSON, with its time and level; any other line as it is.
+
+    A record of numbers stays a record: its message has no digit, or other fields are fractions.
+    """
+    if not text.startswith("{") or not any(f'"{name}"' in text for name in _MESSAGE_NAMES):
+        return text
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    message = _first_text(record, _MESSAGE_NAMES)
+    has_numbers = any(isinstance(item, float) for item in record.values())
+    if has_numbers or not any(map(str.isalnum, message)) or message.lstrip().startswith("{"):
+        return text
+    is_label = not any(map(str.isdigit, message)) and any(isinstance(item, int) for item in record.values())
+    prefix = f"{_first_text(record, _TIME_NAMES)} {_first_text(record, _LEVEL_NAMES).upper()}".strip()
+    return text if is_label else f"{prefix} {message}".strip()
+
+
+def _first_text(record: "dict[str, object]", names: "tuple[str, ...]") -> str:
+    return next((str(record[name]) for name in names if isinstance(record.get(name), str)), "")
 
 
 def split_prefix(text: str) -> LogLine:

@@ -13,7 +13,7 @@ from giblet_train.diagnosis.log_reader.end_scan import EndScan, LogEnd
 from giblet_train.diagnosis.log_reader.epoch_table import NAMELESS, EpochRow, EpochTable
 from giblet_train.diagnosis.log_reader.leading_counter import LeadingCounter
 from giblet_train.diagnosis.log_reader.line_parser import LineParser, Observation
-from giblet_train.diagnosis.log_reader.line_prefix import clean, split_prefix
+from giblet_train.diagnosis.log_reader.line_prefix import clean, message_of, split_prefix
 from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse, MetricWatch
 from giblet_train.diagnosis.log_reader.stall import Stall, StallWatch
 
@@ -162,7 +162,7 @@ class LogReader:
         """Read a line, which may hold several separated by carriage returns."""
         self._n_lines += 1
         for piece in _BREAK.split(text) if "\r" in text or "\n" in text else (text,):
-            clean_line = clean(piece)
+            clean_line = clean(message_of(piece))
             bar = _BAR_BEFORE_TEXT.match(clean_line) if "%|" in clean_line else None
             if bar:
                 self._feed_bar(bar[1])

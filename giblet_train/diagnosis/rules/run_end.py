@@ -47,6 +47,36 @@ _SPECIFIC_ACTIONS = (
         r"illegal memory access|unspecified launch failure",
         "Run it with CUDA_LAUNCH_BLOCKING=1 to find the operation",
     ),
+    (r"ModuleNotFoundError|ImportError", "Install the missing module in the environment of the training"),
+    (r"FileNotFoundError|No such file", "Check that path on the node"),
+    (
+        r"PermissionError|Permission denied",
+        "Give the user of the training the right to use that path, or choose another",
+    ),
+    (
+        r"truncated file|[Ff]ile is truncated|failed finding central directory|BadZipFile|Bad magic number|bad magic"
+        r"|PytorchStreamReader failed|Ran out of input|UnpicklingError: (?:pickle data|invalid load)|CRC check failed"
+        r"|HeaderTooSmall|MetadataIncompleteBuffer|not a gzip|unexpected end of (?:data|file)",
+        "A file is cut off or damaged: compare its size and checksum with the original, and copy or write it again",
+    ),
+    (
+        r"Weights only load failed|weights_only",
+        "The file was written for another default of torch.load: pass weights_only=False if you trust its source",
+    ),
+    (
+        r"\b40[13] Client Error|\b40[13] (?:Unauthorized|Forbidden)|GatedRepoError|gated repo|Invalid (?:user )?token",
+        "Log in with an account that has access (`huggingface-cli login`, HF_TOKEN), or ask for access to it",
+    ),
+    (
+        r"Stale file handle|\[Errno (?:5|116|121)\]|Input/output error|Transport endpoint is not connected",
+        "The file system failed: see on the node that it is mounted and answers, and ask its administrator",
+    ),
+    (
+        r"ncclSystemError|[Cc]onnection refused|No route to host|Network is unreachable|ncclInternalError.*socket",
+        "Check the network between the nodes: address and port of rank 0, interface (NCCL_SOCKET_IFNAME), firewall",
+    ),
+)
+_ACTIONS_AFTER_ENDS = (
     (
         r"TIME LIMIT|time limit|wall ?(?:time|clock)|RUNLIMIT|h_rt|(?i:state|status)\W{1,16}TIMEOUT|DeadlineExceeded"
         r"|\sTIMEOUT\s",
@@ -59,13 +89,8 @@ _SPECIFIC_ACTIONS = (
         r"got signal: 15|signal 15\b|SIGTERM|(?m:^Terminated\s*$)",
         "Find out who ended it: a scheduler's limit, `kill`, or a shutdown of the node",
     ),
-    (r"ModuleNotFoundError|ImportError", "Install the missing module in the environment of the training"),
-    (r"FileNotFoundError|No such file", "Check that path on the node"),
-    (
-        r"PermissionError|Permission denied",
-        "Give the user of the training the right to use that path, or choose another",
-    ),
 )
+"""Actions after an end that came from outside; next to an error of the program they only report its consequence."""
 
 
 @rule(
@@ -283,7 +308,12 @@ def _crash_action(case: RunHistory, error: str) -> str:
     texts = "\n".join([error, health, *(line.text for line in end.errors), *end.tail[-20:]])
     if end.remedy:
         return end.remedy
-    specific = next((action for pattern, action in _SPECIFIC_ACTIONS if re.search(pattern, texts)), None)
+    has_reason = bool(error) and not is_exit_only(error) and not _is_cancelled(case, error)
+    specific = (
+        _first_action(_SPECIFIC_ACTIONS, error)
+        or _first_action(_ACTIONS_AFTER_ENDS, f"{error}\n{health}" if has_reason else texts)
+        or _first_action(_SPECIFIC_ACTIONS, texts)
+    )
     then = "Then " + resume(case) + "."
     if specific:
         return f"{specific}. {then}"
@@ -293,6 +323,10 @@ def _crash_action(case: RunHistory, error: str) -> str:
             f"(`sacct -j JOB`). {then}"
         )
     return f"Read the first error in {log_place(case)}; later errors follow from it. {then}"
+
+
+def _first_action(actions: tuple[tuple[str, str], ...], text: str) -> str | None:
+    return next((action for pattern, action in actions if re.search(pattern, text)), None)
 
 
 def _log_error(case: RunHistory) -> str:

@@ -95,3 +95,37 @@ def test_an_error_between_rows_is_survived(tmp_path: Path) -> None:
     path.write_text("\n".join([*TABLE[:20], "RuntimeError: CUDA out of memory", TABLE[0], *TABLE[20:]]))
     log = read_log(path)
     assert causes(log) == () and len(log.metrics) == 30
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["OSError: Unable to open file (truncated file: eof = 96, stored_eof = 2048)"], "copy or write it again"),
+        (["RuntimeError: PytorchStreamReader failed reading zip archive: failed finding central directory"], "damaged"),
+        (["_pickle.UnpicklingError: Weights only load failed. This file can still be loaded"], "weights_only=False"),
+        (["requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: https://h.co/x"], "Log in"),
+        (["OSError: [Errno 116] Stale file handle: '/nfs/u/ckpt/last.pt'"], "The file system failed"),
+        (["RuntimeError: connect() to 10.0.0.1: Connection refused"], "NCCL_SOCKET_IFNAME"),
+        (["[rank2]: IndexError: list index out of range", "Received signal: 15 SIGTERM"], "Read the first error"),
+        (["Received SIGTERM, got signal: 15"], "Find out who ended it"),
+        (["slurmstepd: error: *** JOB 5 CANCELLED AT 2025-01-01T00:00:00 DUE TO TIME LIMIT ***"], "more time"),
+    ],
+)
+def test_the_action_belongs_to_the_error_that_is_quoted(lines: list[str], words: str) -> None:
+    first, *_ = causes(parse([*COURSE, *lines]))
+    assert words in first.action
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{{"severity": "INFO", "message": "{}"}}',
+        '{{"log": "{}\\n", "stream": "stdout", "time": "2025-01-01T10:00:00.5Z"}}',
+        '{{"asctime": "2025-01-01 10:00:00,123", "levelname": "INFO", "lineno": 12, "msg": "{}"}}',
+    ],
+)
+def test_messages_of_loggers_that_write_json_are_read(line: str) -> None:
+    pod = ["    State:          Terminated", "      Reason:       OOMKilled", "      Exit Code:    137"]
+    log = parse([*(line.format(text) for text in COURSE), *pod])
+    first, *_ = causes(log)
+    assert len(log.metrics) == 30 and first.cause == "oom_host" and first.confidence > 0.9
