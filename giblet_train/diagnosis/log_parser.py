@@ -14,7 +14,7 @@ from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
 from giblet_train.diagnosis.log_reader.log_files import read_file, read_folder
 from giblet_train.diagnosis.log_reader.reader import TrainingLog, read_lines
 from giblet_train.diagnosis.rules.adversarial import reward_change
-from giblet_train.diagnosis.rules.metric_course import judged_courses
+from giblet_train.diagnosis.rules.metric_course import has_improved, judged_courses
 from giblet_train.diagnosis.run_start import format_loss
 from giblet_train.schema import yaml_io
 from giblet_train.schema.config import COMPONENTS, Config
@@ -64,7 +64,7 @@ class ParsedLog(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_course(self) -> bool:
         """Return True if it shows whether the training learns: losses of epochs, or a reward that rises."""
-        is_shown = bool(self.metrics) or bool(judged_courses(self.log))
+        is_shown = bool(self.metrics) or bool(judged_courses(self.log)) or has_improved(self.log)
         return is_shown or reward_change(self.log.balanced_rows) is not None
 
     @property

@@ -64,6 +64,8 @@ _OF_REWARDS = _REWARD | frozenset(
 _NETWORK = re.compile(r"(?:net)?[DG](?:_[A-Za-z]\w*)?\Z")
 _OF_NETWORKS = re.compile(r"(?:cycle|idt|rec|kl|z)_[A-Z]\w*\Z")
 _NETWORK_PAIR = re.compile(r"(?<![\w.])(?:net)?([DG])(?:_[A-Za-z]\w*)?\s?[:=]\s?[-\d.ni]")
+_PLAYERS = frozenset(("critic", "disc", "discriminator", "gen", "generator"))
+_PLAYER_PAIR = re.compile(r"(?<![\w.])(?:(critic|disc(?:riminator)?)|gen(?:erator)?)\s?[:=]\s?[-\d.ni]", re.IGNORECASE)
 FAKE_SCORE = "fake_score"
 _FAKE_SCORE_WORDS = frozenset({"d", "fake", "score"})
 OTHER = "other"
@@ -200,13 +202,13 @@ def component_of(name: str) -> Optional[str]:
 
 
 def names_networks(text: str) -> bool:
-    """Return True if a line prints numbers of a discriminator and a generator as `D_A: 0.2 G_A: 0.3`."""
-    return len(set(_NETWORK_PAIR.findall(text))) == 2
+    """Return True if a line prints numbers of two networks, as `D_A: 0.2 G_A: 0.3` or `critic: -3.1 gen: 0.2`."""
+    return len(set(_NETWORK_PAIR.findall(text))) == 2 or len(set(_PLAYER_PAIR.findall(text))) == 2
 
 
 def network_part(name: str) -> Optional[str]:
     """Return the part of the loss that a name means in a line of two networks; None if it is no such name."""
-    return name.lower() if _NETWORK.match(name) or _OF_NETWORKS.match(name) else None
+    return name.lower() if name.lower() in _PLAYERS or _NETWORK.match(name) or _OF_NETWORKS.match(name) else None
 
 
 def split_of(text: str) -> Optional[str]:

@@ -34,6 +34,8 @@ LOST_SHARE, ALL_LOST = 0.6, 0.8
 """Share of a rise of the reward whose loss is reported, and from which it is likely."""
 STEP_MARGIN, STEP_ROWS = 0.2, 1
 """Share of a fall of the reward at each of its ends, and rows between these: no more in a fall at once."""
+ENTROPY_LOST = 0.02
+"""Share of its first entropy below which a policy no longer explores."""
 NEVER_REAL = 0.02
 """Mean verdict of the discriminator on generated samples below which it takes none of them for real."""
 
@@ -89,12 +91,14 @@ def reward_collapsed(case: RunHistory) -> Finding | None:
         return None
     # A policy may collapse within a row too, but so does the reward of a curriculum whose next task is harder.
     between = (last + STEP_MARGIN * fall, best - STEP_MARGIN * fall)
-    is_step = sum(between[0] < level < between[1] for level in levels[best_index:]) <= STEP_ROWS
+    policy_is_gone = _has_lost_entropy(case.log.balanced_rows if case.log is not None else ())
+    is_step = not policy_is_gone and sum(between[0] < level < between[1] for level in levels[best_index:]) <= STEP_ROWS
     return Finding(
         confidence=0.7 if fall >= rise * ALL_LOST and not is_step else TENTATIVE,
         sentence=(
             f"The reward had risen from {format_loss(start)} to {format_loss(best)}, and has fallen to "
             f"{format_loss(last)}: {min(1.0, fall / rise):.0%} of the rise is lost."
+            f"{' The entropy of the policy is practically 0.' if policy_is_gone else ''}"
             f"{' It fell at once, as it also does with a new task or environment.' if is_step else ''}"
         ),
         evidence={"start": start, "best": best, "last": last},
@@ -103,6 +107,14 @@ def reward_collapsed(case: RunHistory) -> Finding | None:
             "range, target KL, fewer epochs per batch)."
         ),
     )
+
+
+def _has_lost_entropy(rows: Sequence[EpochRow]) -> bool:
+    """Return True if the policy has become deterministic: its entropy is a small part of what it was at first."""
+    values = [abs({**row.others, **row.train_parts}.get("entropy", math.nan)) for row in rows]
+    values = [value for value in values if math.isfinite(value)]
+    fifth = len(values) // 5
+    return fifth > 0 and median(values[-fifth:]) < ENTROPY_LOST * median(values[:fifth])
 
 
 def reward_change(rows: Sequence[EpochRow]) -> tuple[float, float] | None:

@@ -68,6 +68,11 @@ def judged_courses(log: TrainingLog | None) -> tuple[MetricCourse, ...]:
     return tuple(course for course in log.metric_courses if len(course.points) >= LAST_POINTS)
 
 
+def has_improved(log: TrainingLog) -> bool:
+    """Return True if a metric of a log shows learning, whatever its losses do."""
+    return any(_gain(course) > 0 for course in log.metric_courses if len(course.values) >= FEWEST_POINTS)
+
+
 def metric_is_nan(case: RunHistory) -> Finding | None:
     """Return the finding for a log without losses whose metric ends as nan."""
     course = next((c for c in judged_courses(case.log) if _ends_as_nan(c)), None)

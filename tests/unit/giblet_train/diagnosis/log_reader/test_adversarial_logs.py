@@ -137,3 +137,26 @@ def test_a_reward_that_falls_at_once_may_be_that_of_a_new_task(length: int, conf
     (cause,) = diagnose(None, log.metrics, log=log.log).causes
     assert (cause.cause, cause.confidence) == ("reward_collapsed", confidence)
     assert ("new task" in cause.sentence) == (length == 1)
+
+
+def test_a_reward_that_falls_at_once_with_the_entropy_of_its_policy_has_collapsed() -> None:
+    rng = random.Random(1)
+    log = parse(
+        f"iter {k} | ret_mean {(480 - 460 * math.exp(-k / 20) if k < 60 else 9) + rng.gauss(0, 3):.2f} | pi_loss -0.01 "
+        f"| vf_loss 30.1 | entropy {0.55 if k < 60 else 0.0003:.4f} | kl 0.01"
+        for k in range(100)
+    )
+    (cause,) = diagnose(None, log.metrics, log=log.log).causes
+    assert cause.cause == "reward_collapsed" and cause.confidence > 0.5 and "entropy" in cause.sentence
+
+
+def test_a_critic_and_a_generator_are_read_and_a_falling_fid_shows_learning() -> None:
+    lines = [
+        f"[Epoch {k}/40] [Batch {b}/800] [critic: {-40 * 0.9**k:.4f}] [gen: {6 + b / 100:.4f}] [gp: 0.31]"
+        for k in range(1, 41)
+        for b in (0, 400)
+    ]
+    log = parse(lines)
+    assert log.log.is_adversarial and not log.has_course and diagnose(None, log.metrics, log=log.log).causes == ()
+    log = parse(text for i, line in enumerate(lines) for text in (line, f"  -> FID {84 * 0.98**i + 10:.2f}"))
+    assert log.has_course and diagnose(None, log.metrics, log=log.log).causes == ()
