@@ -170,6 +170,12 @@ def _reading_notes(log: TrainingLog) -> list[str]:
     if log.is_nameless and log.rows:
         second = " and the second for the validation loss" if log.rows[0].validation is not None else ""
         notes.append(f"Its numbers have no names: the first of each epoch is taken for the training loss{second}.")
+    if log.slowdown is not None:
+        slow = log.slowdown
+        notes.append(
+            f"It became {slow.factor:.1f} times slower at {slow.where} (before: {slow.before}, since: {slow.after}): "
+            f"look for a clock that heat has lowered (nvidia-smi -q -d PERFORMANCE), another job, or slow storage."
+        )
     if log.cut_row:
         notes.append(f"Its last row is cut off, and is not read: {log.cut_row}")
     if log.validation_only:

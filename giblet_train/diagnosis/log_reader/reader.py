@@ -15,6 +15,7 @@ from giblet_train.diagnosis.log_reader.leading_counter import LeadingCounter
 from giblet_train.diagnosis.log_reader.line_parser import LineParser, Observation
 from giblet_train.diagnosis.log_reader.line_prefix import clean, message_of, split_prefix
 from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse, MetricWatch
+from giblet_train.diagnosis.log_reader.speed_watch import Slowdown, SpeedWatch
 from giblet_train.diagnosis.log_reader.stall import Stall, StallWatch
 
 UNREAD_SHOWN = 3
@@ -82,6 +83,8 @@ class TrainingLog(NamedTuple):
     """Time without progress in which the log ends; None without one, or without printed times."""
     data_wait: Optional[DataWait] = None
     """How long recent steps waited for data; None if the log does not print it."""
+    slowdown: Optional[Slowdown] = None
+    """Lasting loss of speed in which the log ends; None without one, or without printed speeds."""
     metric_courses: Tuple[MetricCourse, ...] = ()
     """Metrics of known direction, such as accuracies."""
     restarted: bool = False
@@ -149,6 +152,7 @@ class LogReader:
         self._collapse = CollapseWatch()
         self._data_wait = DataWaitWatch()
         self._metrics = MetricWatch()
+        self._speed = SpeedWatch()
         self._stall = StallWatch()
         self._rounded_rate, self._zero_rate = "", ""
         self._bars_after_error: Dict[str, Set[Tuple[Optional[float], int]]] = {}
@@ -239,6 +243,7 @@ class LogReader:
             collapse=self._collapse.result(),
             stall=self._stall.result(),
             data_wait=self._data_wait.result(),
+            slowdown=self._speed.result(),
             metric_courses=self._metrics.result(),
             restarted=self.table.restarted,
             is_blocks=self.table.is_blocks,
@@ -274,6 +279,8 @@ class LogReader:
             self._note_zero_rate(line.text)
         epoch_before = self.table.epoch
         is_progress = observation is not None and not self._is_detail(observation) and self._add(observation)
+        if is_progress:
+            self._speed.add(line.text, self.table.epoch, self.table.step, self._n_lines)
         if observation is not None and observation.unreadable:
             self._note_unread(raw)
         elif observation is not None and observation.epoch is not None and not _has_names(observation):
