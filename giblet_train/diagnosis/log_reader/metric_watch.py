@@ -31,6 +31,8 @@ _PAIR = re.compile(
 _QUICK = re.compile(_RISING + "|" + _FALLING, re.IGNORECASE)
 _COUNTER = re.compile(r"\b(?:epoch|step|iteration|iter|round)['\"]?\s{0,3}[:=]\s{0,3}(\d{1,12})\b", re.IGNORECASE)
 """Counter of a record without a loss."""
+_EVALUATION = re.compile(r"\s*(?:test|val|valid|validation|eval|evaluation)\b\W{0,4}\d{1,9}\s?/\s?\d", re.IGNORECASE)
+"""Progress within one evaluation, which is no course of a training."""
 _OTHER = re.compile(
     r"\b(?:best|max|min|target|std|prev\w*|class|improved|from|chance|baseline|threshold)\b", re.IGNORECASE
 )
@@ -88,7 +90,7 @@ class MetricWatch:
         counter = _COUNTER.search(text) if observation is None else None
         if counter:
             self._epoch = float(counter[1])
-        if len(text) > 2000 or not _QUICK.search(text) or _OTHER.search(text):
+        if len(text) > 2000 or not _QUICK.search(text) or _OTHER.search(text) or _EVALUATION.match(text):
             return
         self._n_lines += 1
         if observation is not None and observation.kind in ("bar", "keras") and observation.epoch is None:

@@ -104,3 +104,7 @@ def test_a_loss_of_0_beside_a_metric_that_stays_low_is_no_learning(kind: str, co
 def test_a_loss_that_is_only_low_is_not_doubted() -> None:
     lines = [SELF_SUPERVISED["knn"](k, 2 * math.exp(-k) + 0.01, constant(k)) for k in range(60)]
     assert "loss_without_learning" not in causes(log_of(lines))
+
+
+def test_the_progress_of_one_evaluation_is_no_course() -> None:
+    assert not log_of([f"Test: [{10 * k}/391]  Time 0.02  Acc@1 {learns(k):.2f}" for k in range(39)]).has_course
