@@ -19,7 +19,6 @@ from giblet_train.diagnosis.rules import (  # noqa: F401 - importing a module re
     learning_rate,
     log_parts,
     loss_scale,
-    metric_course,
     run_end,
     step_time,
     training_curve,

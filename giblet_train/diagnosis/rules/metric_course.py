@@ -1,4 +1,4 @@
-"""Rules about printed metrics of known direction: next to a loss that says nothing, or instead of losses. Pure."""
+"""Findings about printed metrics of known direction: next to a loss that says nothing, or instead of losses. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse
 from giblet_train.diagnosis.log_reader.reader import TrainingLog
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
-from giblet_train.diagnosis.rules.registry import rule
 from giblet_train.diagnosis.run_start import format_loss
 
 FEWEST_POINTS = 8
@@ -33,9 +32,8 @@ LIKELY_TURN = 0.3
 LAST_POINTS = 3
 
 
-@rule(group="curve", explains=("plateau", "flat"), level="warning")
-def loss_without_learning(case: RunHistory) -> Finding | None:
-    """Report a loss that is practically 0 while every metric next to it stays where it was, far from perfect."""
+def metrics_contradict_loss(case: RunHistory) -> Finding | None:
+    """Return the finding for a loss that is practically 0 while every metric next to it stays where it was, far from perfect."""
     losses = [total for _, total in case.train_totals]
     if case.log is None or case.steps or len(losses) < FEWEST_POINTS:
         return None

@@ -11,7 +11,7 @@ from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_non
 from giblet_train.diagnosis.rules.curve_fit import ExponentialFit, Points, best_bent, from_steepest, smooth_error
 from giblet_train.diagnosis.rules.held_out import R_DOUBT, SIGNED_SCALE
 from giblet_train.diagnosis.rules.log_evidence import collapse_finding
-from giblet_train.diagnosis.rules.metric_course import metric_is_flat, metric_is_nan
+from giblet_train.diagnosis.rules.metric_course import metric_is_flat, metric_is_nan, metrics_contradict_loss
 from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, printed_places, smoothed
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, SHORT_WARMUP, WARN_ONLY, fault, rule
 from giblet_train.diagnosis.run_start import ELSEWHERE, LEARNT_BEYOND, format_loss, format_losses, initial_total
@@ -656,3 +656,9 @@ def rounding(case: RunHistory) -> Finding | None:
         evidence={"validation": validations[-1], "epochs": SAME_EPOCHS, "lr": moving[-1].lr},
         action="Keep float32 master weights: updates this small vanish in half precision.",
     )
+
+
+@rule(group="curve", explains=("plateau", "flat"), level="warning")
+def loss_without_learning(case: RunHistory) -> Finding | None:
+    """Report a loss that is practically 0 while every metric next to it stays where it was, far from perfect."""
+    return metrics_contradict_loss(case)
