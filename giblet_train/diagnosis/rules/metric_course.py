@@ -33,7 +33,7 @@ LAST_POINTS = 3
 
 
 def metrics_contradict_loss(case: RunHistory) -> Finding | None:
-    """Return the finding for a loss that is practically 0 while every metric next to it stays where it was, far from perfect."""
+    """Return the finding for a loss that is practically 0 while every metric next to it stays low."""
     losses = [total for _, total in case.train_totals]
     if case.log is None or case.steps or len(losses) < FEWEST_POINTS:
         return None
