@@ -182,9 +182,9 @@ def test_what_cannot_run_is_refused_before_anything_is_sent(
 
 def test_a_program_that_vanished_after_the_plan_leaves_nothing(lab: OldLab) -> None:
     with connected([lab.target]) as targets, pytest.raises(GibletError, match="There is no program") as refusal:
-        request = lab.request(["python3", "x.py"])
+        request = lab.request(["python3", "-c", "pass"])
         plans = plan_launch(targets, request)
-        plans = [replace(plan, run=replace(plan.run, argv=("gone", "x.py"))) for plan in plans]
+        plans = [replace(plan, run=replace(plan.run, argv=("gone", "-c", "pass"))) for plan in plans]
         start(targets, plans, lambda line: None)
     assert refusal.value.exit_code == 5 and not list((lab.workdir / "runs").iterdir())
 

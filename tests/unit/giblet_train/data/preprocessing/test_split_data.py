@@ -131,7 +131,7 @@ def test_video_gains_components_of_frames_that_give_pictures_back():
 
 
 def test_apply_hrf_convolves_inputs_scan_by_scan_and_leaves_targets():
-    plain, blurred = prepared(), prepared(data={"apply_hrf": True})
+    plain, blurred = prepared(), prepared(data={"apply_hrf": True}, model={"fir_trs": 13})
     assert all(plain.inputs[m] is plain.targets[m] for m in plain.inputs)
     raw = STUDY.features["audio"].astype(np.float64)
     kernel = glover(STUDY.tr_s, 13 * STUDY.tr_s)
