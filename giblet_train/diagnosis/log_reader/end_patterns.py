@@ -209,8 +209,25 @@ _WITH_CODE = (
 )
 """How a wrapper reports an exit code, up to the code."""
 _CODE = r"\b(?:exit|return) ?code[ :=]+"
+_BYTE = r"-?(?:[1-9]\d?|1\d\d|2[0-4]\d|25[0-5])\b(?![.,]\d)"
+"""An exit code other than 0, which fits into a byte unlike the statuses of HTTP."""
+_PROGRAM = (
+    r"(?:\S+\.(?:py|sh|exe)|python[\d.]*|bash|sh|srun|mpirun|mpiexec|torchrun|accelerate|deepspeed|docker|singularity"
+    r"|apptainer|main|train|trainer|training|process|command|job|task|program|script|run)"
+)
+_SCRIPT = r"(?:(?:\S+\.(?:sh|py|bat|ps1|slurm|sbatch)|wrapper|launcher): )?"
+_NOT_UNEXPECTED = (
+    r"if|in case|when|may|might|could|previous|last|prior|earlier|connection|stream|session|upload|download|worker"
+    r"|tunnel|monitor|thread|sync|server|socket|request|file"
+)
+"""Words next to `ended unexpectedly` where this is no end of the training."""
 EXITED = re.compile(
     rf"{_WITH_CODE}-?[1-9]\d{{0,2}}\b"
+    rf"|^{_SCRIPT}(?:(?:the )?{_PROGRAM} )?returned {_BYTE}[\s.!]*$"
+    rf"|^{_SCRIPT}(?:(?:the )?{_PROGRAM} )?(?:has )?(?:finished|ended|failed|returned|terminated|stopped)"
+    rf" with (?:an? )?(?:exit |return )?(?:code|status|rc)\s?[:=]?\s?{_BYTE}"
+    rf"|^(?!.*\b(?:{_NOT_UNEXPECTED})\b)"
+    r".{0,80}\b(?:ended|terminated|died|aborted|stopped|crashed) unexpectedly\b"
     r"|\bnon-?zero (?:exit |return )?(?:code|status)"
     r"|\*\*\* \[.*\] (?:Error|Fehler) \d"
     r"|^\W*(?:exit|exit ?code|rc|ret|retval|return code)\W{1,3}(?!0\b)\d{1,3}\W*$"
@@ -220,7 +237,8 @@ EXITED = re.compile(
     r"|^(?:the )?(?:kernel|session|runtime) (?:appears to have )?(?:died|crashed|disconnected)\b"
     r"|\bsystem (?:is going down|will (?:power off|reboot))|\bworker process has died\b"
     r"|^container killed\b"
-    r"|^(?:[\w -]{0,30}\s)?(?:job|run|training|experiment|task|command|script) (?:has |was )?failed\b(?! to\b)"
+    rf"|^{_SCRIPT}(?:[\w -]{{0,30}}\s)?"
+    r"(?:job|run|training|experiment|task|command|script) (?:has |was )?failed\b(?! to\b)"
     r"(?!\W{1,3}\d+\s*(?:$|[,;/|]))",
     re.IGNORECASE,
 )
@@ -231,6 +249,12 @@ SOURCE = re.compile(
     r"|(?:if|elif|while|for|with|except|def|class)\b.*:\s*(?:#.*)?$|from [\w.]+ import\b)"
 )
 """A line of a program, as tracebacks and dumps quote them: what it names has not happened."""
+POWERSHELL = re.compile(
+    r"^(?:At|In|Au|En|Na|Op)\s(?:.{0,200}\.ps1|line|Zeile|caractère Ligne|línea|linha|riga|regel)\s?:\s?\d+\s?"
+    r"[\w:]{0,12}\s?:?\s?\d+\s*$"
+)
+"""Place in a script with which PowerShell begins its remark about a program that prints to standard error."""
+POWERSHELL_END = re.compile(r"^\s*\+ FullyQualifiedErrorId\b")
 _STATE = rf"(?:exit \d+|done|getötet|abgebrochen|beendet|{_SIGNALLED})"
 HELPER = re.compile(
     rf"^(?:\[\d+\]\s*[+-]?\s|\S+: (?:line|Zeile) \d+:).{{0,30}}?\b{_STATE}\b(?: \(core dumped\))?\s+"
@@ -254,8 +278,10 @@ CLOSING = re.compile(
     r"sending process \d+ closing signal|received signal.*sigterm|sigterm.*(?:closing|torchelastic)", re.I
 )
 """torchrun ends the other ranks: an echo."""
-PROGRAM_ERROR = re.compile(r"\b(?:slurmstepd|srun): error|\bCANCELLED AT\b|^[A-Za-z][\w./-]*: error: [a-z]|: \*\*\* \[")
-"""A message of Slurm, make or a command line. Its `STEP 123.0` or `--learning_rate 0.1` is no progress."""
+PROGRAM_ERROR = re.compile(
+    r"\b(?:slurmstepd|srun): error|\bCANCELLED AT\b|^[A-Za-z][\w./-]*: error: [a-z]|: \*\*\* \[|^\+ ret=[1-9]\d{0,2}$"
+)
+"""A message of Slurm, make, a shell or a command line. Its `STEP 123.0` or `--learning_rate 0.1` is no progress."""
 CANCELLED = re.compile(
     r"\bCANCELLED AT\b|\bjob (?:was |has been )?killed\b"
     r"|(?:reached|exceeded) .*(?:run ?time|walltime|time) limit|TERM_RUNLIMIT"
@@ -368,6 +394,8 @@ _ERROR_WORDS = (
         "non-zero",
         "nonzero",
         "died",
+        "unexpectedly",
+        "with status",
         *_OTHER_ERROR_WORDS,
     ),
 )

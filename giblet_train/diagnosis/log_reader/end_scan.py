@@ -19,6 +19,8 @@ LAST_LINES = 200
 MAX_RANKS = 4096
 EPOCHS_AFTER_CANCEL = 1
 """Epochs that may begin between a scheduler's message and the end of the job."""
+POWERSHELL_LINES = 12
+"""Most lines of a remark of PowerShell, of which a narrow console breaks some."""
 _THROWN, _WHAT = "terminate called after throwing", "what():"
 """Lines about a C++ exception; the second one has its message."""
 _CAUGHT = re.compile(r": Caught \w+ in .*\b(?:worker|thread|replica|process)\b")
@@ -115,6 +117,7 @@ class EndScan:
         self._tail: Deque[str] = deque(maxlen=LAST_LINES)
         self._cancelled: Optional[ErrorLine] = None
         self._n_epochs_since = 0
+        self._at = ""
         self._reset()
 
     def _reset(self) -> None:
@@ -127,6 +130,7 @@ class EndScan:
         self._fields: Optional[Dict[str, str]] = None
         self._in_traceback: Dict[Optional[int], bool] = {}
         self._ignored = self._in_thread = False
+        self._powershell_lines = 0
         self._statement, self._statement_line = "", ""
         self._killed, self._remedy = "", ""
         self._complaint: Optional[ErrorLine] = None
@@ -138,11 +142,12 @@ class EndScan:
         """Return True if an error was printed after the last progress."""
         return bool(self._errors or self._causes)
 
-    def progress(self, is_new_epoch: bool) -> None:
-        """Note progress of the training: the errors before it were not its end.
+    def progress(self, is_new_epoch: bool, at: str = "") -> None:
+        """Note progress of the training, at the time that its line prints: the errors before it were not its end.
 
         What the log states about the end counts until another epoch begins: figures of a test may follow it.
         """
+        self._at = at or self._at
         statement = ("", "") if is_new_epoch else (self._statement, self._statement_line)
         self._n_epochs_since += is_new_epoch
         if self._n_epochs_since > EPOCHS_AFTER_CANCEL:
@@ -162,6 +167,9 @@ class EndScan:
             self._remedy_expected = False
             return
         self._tail.append(raw)
+        if self._is_of_powershell(line.text):
+            return
+        self._at = line.at or self._at
         self._note_ranks(line)
         if patterns.SOURCE.match(line.text) or patterns.HELPER.match(line.text):
             return
@@ -216,6 +224,18 @@ class EndScan:
         if not any(self._in_traceback.values()) or self._ignored or self._statement == "complete" or not self._tail:
             return []
         return [ErrorLine(f"the log ends inside a traceback: {self._tail[-1].strip()}"[:400], rank)]
+
+    def _is_of_powershell(self, text: str) -> bool:
+        """Return True for a line of PowerShell's remark about the program, within the program's own messages."""
+        if patterns.POWERSHELL.match(text):
+            self._powershell_lines = POWERSHELL_LINES
+            return True
+        exception = patterns.EXCEPTION.match(text)
+        if not self._powershell_lines or (exception and exception[2]):
+            self._powershell_lines = 0
+            return False
+        self._powershell_lines = 0 if patterns.POWERSHELL_END.match(text) else self._powershell_lines - 1
+        return True
 
     def _note_cancel(self, line: LogLine) -> None:
         """Remember that a scheduler ends the job: the training may print progress until the signal reaches it."""
@@ -344,7 +364,10 @@ class EndScan:
     ) -> None:
         text = line.text.strip()
         message = text[len(_WHAT) :].strip() if text.startswith(_WHAT) else text
-        error = ErrorLine(message[:400], rank, line.at)
+        cause = patterns.cause_of(text)
+        # A traceback prints no time of its own. A timeout is much later than the line before it.
+        at = line.at or (self._at if exception and cause != "collective_timeout" else "")
+        error = ErrorLine(message[:400], rank, at)
         if exception and exception[1] == "KeyboardInterrupt":
             return
         if patterns.KILLED.search(text) and not self._killed:
@@ -355,7 +378,6 @@ class EndScan:
         if exception and exception[1] in patterns.WRAPPERS:
             self._echoes = [*self._echoes, error][:FIRST_ERRORS]
             return
-        cause = patterns.cause_of(text)
         if cause and (exception or ends_traceback or not patterns.ADVICE.search(text)):
             self._causes.setdefault(cause, error)
             self._note_timeout(text, rank)

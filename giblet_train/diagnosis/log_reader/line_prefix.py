@@ -53,16 +53,24 @@ def clean(text: str) -> str:
     return text[:MAX_LINE].rstrip()
 
 
+_CONTAINER = re.compile(rf"({_DATE}T{_CLOCK}) std(?:out|err) [FP](?: |$)")
+"""What the container runtimes of Kubernetes put in front of a line."""
 _MESSAGE_NAMES = ("message", "msg", "log", "textPayload")
 _LEVEL_NAMES = ("severity", "level", "levelname")
 _TIME_NAMES = ("time", "timestamp", "@timestamp", "asctime")
 
 
 def message_of(text: str) -> str:
-    """Return the message of a logger or container that writes JSON, with its time and level; any other line as it is.
+    """Return the message of a logger or container, with its time and level; any other line as it is.
 
-    A record of numbers stays a record: its message has no digit, or other fields are fractions.
+    They write JSON, or as Kubernetes does the time and the stream in front of each line. A record of numbers stays a
+    record: its message has no digit, or other fields are fractions.
     """
+    of_container = _CONTAINER.match(text)
+    if of_container:
+        message = message_of(text[of_container.end() :])
+        has_time = not message.strip() or _TIME.match(message) is not None
+        return message if has_time else f"{of_container[1]} {message}"
     if not text.startswith("{") or not any(f'"{name}"' in text for name in _MESSAGE_NAMES):
         return text
     try:

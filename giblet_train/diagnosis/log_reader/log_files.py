@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple, cast
 
-from giblet_train.diagnosis.log_reader import tables, tensorboard
+from giblet_train.diagnosis.log_reader import end_patterns, tables, tensorboard
 from giblet_train.diagnosis.log_reader.end_scan import ErrorLine
 from giblet_train.diagnosis.log_reader.reader import LogReader, TrainingLog
 
@@ -135,12 +135,19 @@ def merge(logs: List[Tuple[Optional[int], TrainingLog]]) -> TrainingLog:
         for rank, end in ends
         for error in end.errors
     ]
-    errors.sort(key=lambda error: (not error.at, error.at))
+    timed_out = sorted({rank for _, end in ends for rank in end.timed_out_ranks})
+    # A rank that raised an exception, and reported no timeout, cannot have joined the operation that timed out.
+    errors.sort(
+        key=lambda error: (
+            bool(error.at or not timed_out or not _is_own_exception(error, timed_out)),
+            not error.at,
+            error.at,
+        )
+    )
     causes: Dict[str, ErrorLine] = {}
     for rank, end in sorted(ends, key=lambda item: min((e.at for e in item[1].errors if e.at), default="~")):
         for cause, line in end.causes.items():
             causes.setdefault(cause, line._replace(rank=line.rank if line.rank is not None else rank))
-    timed_out = sorted({rank for _, end in ends for rank in end.timed_out_ranks})
     missing = set(range(max(timed_out) + 1 if timed_out else 0)) | {r for r, _ in ends if r is not None and timed_out}
     missing -= set(timed_out)
     end = main.end._replace(
@@ -157,6 +164,12 @@ def merge(logs: List[Tuple[Optional[int], TrainingLog]]) -> TrainingLog:
     )
     collapse = main.collapse or next((log.collapse for _, log in logs if log.collapse), None)
     return main._replace(end=end, collapse=collapse, n_lines=sum(log.n_lines for _, log in logs))
+
+
+def _is_own_exception(error: ErrorLine, timed_out: List[int]) -> bool:
+    """Return True for an exception of a rank that reported no timeout of a collective operation."""
+    is_exception = end_patterns.EXCEPTION.match(error.text) is not None
+    return is_exception and error.rank not in timed_out and end_patterns.cause_of(error.text) != "collective_timeout"
 
 
 def decoded_lines(file: io.BufferedReader) -> Iterator[str]:

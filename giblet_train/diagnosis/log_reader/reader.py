@@ -292,7 +292,7 @@ class LogReader:
         self._stall.add(line, is_progress)
         if is_progress:
             self._bars_after_error.clear()
-            self._scan.progress(is_new_epoch=self.table.epoch != epoch_before)
+            self._scan.progress(self.table.epoch != epoch_before, line.at)
             return
         is_quiet = observation is not None and (observation.values or observation.kind in ("bar", "keras"))
         if is_quiet and end_patterns.cause_of(line.text) in (None, "nan") and not is_statement:

@@ -47,6 +47,11 @@ _SPECIFIC_ACTIONS = (
         r"illegal memory access|unspecified launch failure",
         "Run it with CUDA_LAUNCH_BLOCKING=1 to find the operation",
     ),
+    (
+        r"Numpy is not available|compiled using NumPy 1\.x|_ARRAY_API not found|numpy\.dtype size changed",
+        "The version of NumPy does not fit a library that was compiled for another one: install `numpy<2`, or a newer "
+        "build of that library",
+    ),
     (r"ModuleNotFoundError|ImportError", "Install the missing module in the environment of the training"),
     (r"FileNotFoundError|No such file", "Check that path on the node"),
     (
