@@ -14,7 +14,7 @@ from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
 from giblet_train.diagnosis.log_reader.log_files import read_file, read_folder
 from giblet_train.diagnosis.log_reader.reader import TrainingLog, read_lines
 from giblet_train.diagnosis.rules.adversarial import reward_change
-from giblet_train.diagnosis.rules.metric_course import has_improved, judged_courses
+from giblet_train.diagnosis.rules.metric_course import has_improved, improved_names, judged_courses
 from giblet_train.diagnosis.run_start import format_loss
 from giblet_train.schema import yaml_io
 from giblet_train.schema.config import COMPONENTS, Config
@@ -164,6 +164,8 @@ def _reading_notes(log: TrainingLog) -> list[str]:
         has_reward = any(row.reward is not None for row in log.balanced_rows)
         notes.append(f"{REWARDED if has_reward else BALANCED}{risen}")
     courses = judged_courses(log)
+    if log.is_adversarial and has_improved(log):
+        notes.append(f"Its progress is judged by {', '.join(improved_names(log)[:4])}.")
     if courses:
         names = ", ".join(course.name for course in courses[:4])
         notes.append(f"It prints no loss: only {names} can be judged.")

@@ -12,6 +12,13 @@ ESCAPE = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
 _ESCAPE = re.compile(ESCAPE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
+_ADDRESS = re.compile(
+    r"\b(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (?:/|https?://)\S*(?: HTTP/[\d.]+)?\"?"
+    r"(?: \d{3}(?: (?:\d+|-)(?!\S))?(?!\S))?"
+    r"|(?<!\w)[a-z][a-z0-9+.-]{1,15}://[^\s,;|\"'<>]*"
+    r"|(?<![^\s\"'(=:])~?/[\w.@+-]+/[^\s,;:|\"'<>]*"
+)
+"""Requests of web servers with their answer, URLs, and absolute paths."""
 _RANK = re.compile(
     r"\s*(?:\[rank\s?(\d+)\]:?|\[default(\d+)\]:|\[\d+,(\d+)\]<std(?:out|err)>:|\(?rank[ =](\d+)\)?\s?[:|-]"
     r"|(\d{1,4}):(?=\s|$)(?!\s*(?:learn:|[-\w.]+, [-\w.]+ avg\b)))\s?",
@@ -104,6 +111,11 @@ def split_prefix(text: str) -> LogLine:
         at, level = groups[1] or at, groups[2] or level
         text = text[length:]
     return LogLine(text, rank, at, level)
+
+
+def without_addresses(text: str) -> str:
+    """Remove requests, URLs and absolute paths, whose words and numbers are no quantities."""
+    return _ADDRESS.sub(" ", text) if "/" in text else text
 
 
 def rank_in(line: LogLine) -> Optional[int]:

@@ -17,10 +17,11 @@ _RISING = (
     r"|f1(?:[_-](?:score|macro|micro|weighted))?|macro[_-]f1|micro[_-]f1|m?ap(?:@?\d\d(?:[:-]\d\d)?)?"
     r"|r2(?:[_ ]score)?|kappa|mcc|psnr|ssim|bleu(?:-?4)?|ndcg(?:@\d{1,3})?|recall@\d{1,3}|hits?@\d{1,3}|mrr"
     r"|knn(?:@\d{1,3})?(?:[_ -]?acc(?:uracy)?)?|linear[_ -]probe|probe[_ -]acc(?:uracy)?|exact[_ ]match|pck"
+    r"|inception[_ ]score|(?-i:IS)(?=\s?[:=])"
 )
 _FALLING = (
-    r"[wcp]er|eer|fid|kid|[rs]?mse|mae|mape|log[_-]?loss|perplexity|ppl|error(?:[_ ]rate)?|err|top1[_-]err(?:or)?"
-    r"|misclass\w{0,12}"
+    r"[wcp]er|eer|[fk]id(?:@\d{1,3}k)?|[rs]?mse|mae|mape|log[_-]?loss|perplexity|ppl|error(?:[_ ]rate)?|err"
+    r"|top1[_-]err(?:or)?|misclass\w{0,12}"
 )
 _PAIR = re.compile(
     rf"(?<![\w@])(?P<name>(?P<before>(?:[A-Za-z]+[_/ .-]){{0,3}})(?:(?P<rising>{_RISING})|(?P<falling>{_FALLING}))"

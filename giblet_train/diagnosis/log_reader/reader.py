@@ -13,7 +13,7 @@ from giblet_train.diagnosis.log_reader.end_scan import EndScan, LogEnd
 from giblet_train.diagnosis.log_reader.epoch_table import NAMELESS, EpochRow, EpochTable
 from giblet_train.diagnosis.log_reader.leading_counter import LeadingCounter
 from giblet_train.diagnosis.log_reader.line_parser import LineParser, Observation
-from giblet_train.diagnosis.log_reader.line_prefix import clean, message_of, split_prefix
+from giblet_train.diagnosis.log_reader.line_prefix import clean, message_of, split_prefix, without_addresses
 from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse, MetricWatch
 from giblet_train.diagnosis.log_reader.speed_watch import Slowdown, SpeedWatch
 from giblet_train.diagnosis.log_reader.stall import Stall, StallWatch
@@ -264,13 +264,14 @@ class LogReader:
 
     def _feed_line(self, raw: str) -> None:
         line = split_prefix(raw)
+        text = without_addresses(line.text)
         is_statement = _is_statement(line.text) or _RATE_TEST.search(line.text) is not None
         has_number = not is_statement and (self._parser.in_box or _HAS_NUMBER.search(line.text) is not None)
-        observation = self._parser.parse(line.text) if has_number else None
+        observation = self._parser.parse(text) if has_number else None
         if not has_number:
             self._parser.note_heading(line.text)
         else:
-            self._metrics.add(line.text, observation)
+            self._metrics.add(text, observation)
         if self._separates_folds and (observation is None or not observation.values):
             self._note_fold(line.text)
         if observation is not None:

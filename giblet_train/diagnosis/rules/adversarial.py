@@ -34,6 +34,10 @@ LOST_SHARE, ALL_LOST = 0.6, 0.8
 """Share of a rise of the reward whose loss is reported, and from which it is likely."""
 STEP_MARGIN, STEP_ROWS = 0.2, 1
 """Share of a fall of the reward at each of its ends, and rows between these: no more in a fall at once."""
+VALUE_WORDS = frozenset({"td", "q", "qf", "vf", "value", "values", "bellman", "critic"})
+DIVERGED = 1e6
+"""Growth of an estimated value, or of its loss, that no reward explains."""
+LAST_ROWS = 3
 ENTROPY_LOST = 0.02
 """Share of its first entropy below which a policy no longer explores."""
 NEVER_REAL = 0.02
@@ -107,6 +111,32 @@ def reward_collapsed(case: RunHistory) -> Finding | None:
             "range, target KL, fewer epochs per batch)."
         ),
     )
+
+
+def value_divergence(case: RunHistory) -> Finding | None:
+    """Return the finding for values, or their loss, that grow without bound while the reward does not rise."""
+    rows = case.log.balanced_rows if case.log is not None else ()
+    names = dict.fromkeys(name for row in rows for name in row.train_parts if VALUE_WORDS & set(name.split("_")))
+    for name in names:
+        values = [abs(row.train_parts[name]) for row in rows if name in row.train_parts]
+        if len(values) < FEWEST_ROWS or not all(map(math.isfinite, values)):
+            continue
+        first, last = median(values[:LAST_ROWS]), min(values[-LAST_ROWS:])
+        # From near 0, as without any reward yet, a loss grows by any factor.
+        if last > DIVERGED * max(first, 1.0) and reward_change(rows) is None:
+            return Finding(
+                confidence=0.9,
+                sentence=(
+                    f"The estimated values diverge: {name} grew from {format_loss(first)} to {last:.2g}, while "
+                    "no reward rises."
+                ),
+                evidence={"component": name, "first": first, "last": last},
+                action=(
+                    "Check the bootstrapped target (terminal states, discount, target network); lower the learning "
+                    "rate, and clip rewards and gradients."
+                ),
+            )
+    return None
 
 
 def _has_lost_entropy(rows: Sequence[EpochRow]) -> bool:

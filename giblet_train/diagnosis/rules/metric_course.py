@@ -17,6 +17,8 @@ ERRORS = 5.0
 """Standard errors of a median that a change must exceed."""
 LEAST_CHANGE = 0.01
 """Change of a metric, relative to its range, that is none."""
+CLEAR_CHANGE = 0.1
+"""Change of a metric, relative to its range, that shows learning whatever the loss does."""
 VANISHED = 1e-3
 """Loss, relative to its start, that is practically 0."""
 LOW, VERY_LOW = 0.6, 0.3
@@ -25,7 +27,7 @@ GOOD = 0.9
 """Share of a perfect metric from which a constant one is good."""
 OF_FRACTIONS = 1.5
 """Highest value of a metric that is a fraction, and no percentage."""
-UNBOUNDED = ("psnr",)
+UNBOUNDED = ("psnr", "is", "inception score", "inception_score")
 TURN = 0.1
 """Share of what a validation metric has gained whose loss is reported."""
 LIKELY_TURN = 0.3
@@ -68,7 +70,23 @@ def judged_courses(log: TrainingLog | None) -> tuple[MetricCourse, ...]:
 
 def has_improved(log: TrainingLog) -> bool:
     """Return True if a metric of a log shows learning, whatever its losses do."""
-    return any(_gain(course) > 0 for course in log.metric_courses if len(course.values) >= FEWEST_POINTS)
+    return bool(improved_names(log))
+
+
+def improved_names(log: TrainingLog) -> tuple[str, ...]:
+    """Return the names of the metrics that show learning, whatever the losses do."""
+    courses = (course for course in log.metric_courses if len(course.values) >= FEWEST_POINTS)
+    return tuple(course.name for course in courses if _gain(course) > 0)
+
+
+def has_learnt(log: TrainingLog | None, since: float = -math.inf) -> bool:
+    """Return True if a metric clearly improves from an epoch on, so that a loss that hardly falls is no fault."""
+    for course in log.metric_courses if log is not None else ():
+        points = tuple(point for point in course.points if point.position >= since)
+        late = course._replace(points=points)
+        if len(late.values) >= FEWEST_POINTS and _gain(late) > CLEAR_CHANGE * _range(course):
+            return True
+    return False
 
 
 def metric_is_nan(case: RunHistory) -> Finding | None:

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from itertools import groupby, pairwise, takewhile
 from statistics import fmean, linear_regression, median, stdev
 
+from giblet_train.diagnosis.rules.adversarial import value_divergence
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
 from giblet_train.diagnosis.rules.curve_fit import ExponentialFit, Points, best_bent, from_steepest, smooth_error
 from giblet_train.diagnosis.rules.held_out import R_DOUBT, SIGNED_SCALE
 from giblet_train.diagnosis.rules.log_evidence import collapse_finding
-from giblet_train.diagnosis.rules.metric_course import metric_is_flat, metric_is_nan, metrics_contradict_loss
+from giblet_train.diagnosis.rules.metric_course import (
+    has_learnt,
+    metric_is_flat,
+    metric_is_nan,
+    metrics_contradict_loss,
+)
 from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, printed_places, smoothed
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, SHORT_WARMUP, WARN_ONLY, fault, rule
 from giblet_train.diagnosis.run_start import ELSEWHERE, LEARNT_BEYOND, format_loss, format_losses, initial_total
@@ -143,7 +149,7 @@ def diverging(case: RunHistory) -> Finding | None:
     if len(blocks) < 3:
         blocks, unit = ([] if case.steps else case.course), case.course_unit
     if len(blocks) < 3:
-        return None
+        return value_divergence(case)
     values = [value for _, value in blocks]
     best_index = min(range(len(values) - 1), key=values.__getitem__)
     (since, best), start = blocks[best_index], values[0]
@@ -341,7 +347,7 @@ def _is_dead(share: float | None) -> bool:
 def flat(case: RunHistory) -> Finding | None:
     """Report a loss that is where it began, after enough steps at a real learning rate."""
     if case.start_total is None or not case.steps:
-        return _flat_epochs(case) or metric_is_flat(case)
+        return metric_is_flat(case) if has_learnt(case.log) else _flat_epochs(case) or metric_is_flat(case)
     base = case.plan.learning_rate if case.plan else max(s.lr for s in case.steps)
     worth = sum(s.lr for s in case.steps) / base if base else 0.0
     validations = [v for _, v in case.validation_totals]
@@ -529,6 +535,8 @@ def _stopped_short(case: RunHistory, source: Sequence[tuple[int, float]]) -> Fin
     ):
         return None
     if not _rate_held(case, knee_fit.knee) or _improves_again(source, knee_fit.knee):
+        return None
+    if case.log is not None and not case.log.is_blocks and has_learnt(case.log, knee_fit.knee):
         return None
     training = [(float(e), v) for e, v in case.train_totals]
     if max(_fall_after(points, knee_fit.knee), _fall_after(training, knee_fit.knee)) >= STILL_FALLS * missing:

@@ -108,3 +108,45 @@ def test_a_loss_that_is_only_low_is_not_doubted() -> None:
 
 def test_the_progress_of_one_evaluation_is_no_course() -> None:
     assert not log_of([f"Test: [{10 * k}/391]  Time 0.02  Acc@1 {learns(k):.2f}" for k in range(39)]).has_course
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '10.2.1.9 - - [12/Oct/2024:06:26:{k:02d} +0000] "GET /api/v1/loss HTTP/1.1" 500 61{k:03d} "-" "Mozilla/5.0"',
+        'INFO: 127.0.0.1:55{k:03d} - "POST /train/loss/{k} HTTP/1.1" 200 OK',
+        "fetching http://host:6006/loss/{k} 0.{k:02d} s",
+    ],
+)
+def test_numbers_of_requests_and_addresses_are_no_losses(line: str) -> None:
+    log = log_of([line.format(k=k) for k in range(60)])
+    assert not log.has_course and not log.metrics
+
+
+@pytest.mark.parametrize(("course", "expected"), [(learns, []), (constant, ["flat"])])
+def test_a_metric_that_rises_refutes_a_flat_loss(course: Course, expected: list[str]) -> None:
+    lines = [SELF_SUPERVISED["knn"](k, 5.4 + RNG.gauss(0, 0.01), course(k)) for k in range(60)]
+    assert causes(log_of(lines)) == expected
+
+
+@pytest.mark.parametrize(("last", "is_shown"), [(25, True), (130, False)])
+def test_an_adversarial_training_is_judged_by_its_fid(last: float, is_shown: bool) -> None:
+    lines = []
+    for k in range(40):
+        lines.append(f"[{k}/40][0/782] Loss_D: {RNG.gauss(0.7, 0.05):.4f} Loss_G: {RNG.gauss(2.3, 0.2):.4f}")
+        if k % 4 == 3:
+            fid = last + (130 - last) * math.exp(-k / 10) + RNG.gauss(0, 0.5)
+            lines.append(f"   >> FID@10k: {fid:.2f}")
+    log = log_of(lines)
+    assert log.has_course == is_shown and not causes(log) and ("fid@10k" in "".join(log.notes)) == is_shown
+
+
+@pytest.mark.parametrize(("growth", "expected"), [(0.4, ["diverging"]), (0.05, [])])
+def test_values_that_grow_without_bound_diverge(growth: float, expected: list[str]) -> None:
+    lines = []
+    for k in range(100):
+        lines += [f"global_step={20 * k + i}, episodic_return={RNG.gauss(20, 3):.1f}" for i in range(4)]
+        lines.append(
+            f"losses/td_loss={0.5 * math.exp(growth * k):.6g} losses/q_values={3.5 * math.exp(growth * k / 2):.6g}"
+        )
+    assert causes(log_of(lines)) == expected
