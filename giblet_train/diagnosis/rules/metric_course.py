@@ -80,11 +80,18 @@ def improved_names(log: TrainingLog) -> tuple[str, ...]:
 
 
 def has_learnt(log: TrainingLog | None, since: float = -math.inf) -> bool:
-    """Return True if a metric clearly improves from an epoch on, so that a loss that hardly falls is no fault."""
+    """Return True if a metric clearly improves from an epoch on, so that a loss that hardly falls is no fault.
+
+    Not by its first values alone, nor up to a level that a constant output reaches, such as an R2 of 0.
+    """
     for course in log.metric_courses if log is not None else ():
         points = tuple(point for point in course.points if point.position >= since)
         late = course._replace(points=points)
-        if len(late.values) >= FEWEST_POINTS and _gain(late) > CLEAR_CHANGE * _range(course):
+        if len(late.values) < FEWEST_POINTS:
+            continue
+        clear = max(CLEAR_CHANGE * _range(course), ERRORS * jitter(late.values))
+        change = _last(late) - _first(late)
+        if change > clear and _last(late) > clear if course.rises else -change > clear:
             return True
     return False
 

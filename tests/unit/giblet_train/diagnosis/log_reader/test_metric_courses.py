@@ -150,3 +150,10 @@ def test_values_that_grow_without_bound_diverge(growth: float, expected: list[st
             f"losses/td_loss={0.5 * math.exp(growth * k):.6g} losses/q_values={3.5 * math.exp(growth * k / 2):.6g}"
         )
     assert causes(log_of(lines)) == expected
+
+
+def test_a_metric_that_only_leaves_a_poor_start_does_not_refute_a_flat_loss() -> None:
+    line = "epoch {k} loss {loss:.4f} mae {mae:.4f} r2 {r2:.4f}"
+    courses = ((0.999 + RNG.gauss(0, 0.003) + 2.4 * math.exp(-k), k) for k in range(100))
+    lines = [line.format(k=k, loss=loss, mae=0.8 * math.sqrt(loss), r2=1 - loss) for loss, k in courses]
+    assert causes(log_of(lines)) == ["flat"]
