@@ -47,6 +47,7 @@ LOG_READER_MODULES = tuple(
         "loss_parts",
         "key_names",
         "line_prefix",
+        "metric_names",
         "screen_table",
         "box_table",
         "leading_counter",

@@ -207,6 +207,8 @@ class LineParser:
         self._decimal_comma = False
         self._section: Optional[str] = None
         self._table = ScreenTable()
+        self.row_text = ""
+        """Names and numbers of the last line if it was a row of a table; empty for any other."""
         self._box = BoxTable()
         self._summary_follows = False
         self._names_epochs = False
@@ -220,6 +222,7 @@ class LineParser:
 
     def parse(self, text: str) -> Optional[Observation]:
         """Return what a line without prefixes shows; None if it shows nothing of a training."""
+        self.row_text = ""
         record = _mapping(text)
         if record is not None:
             return self.record(record)
@@ -231,6 +234,7 @@ class LineParser:
             return self.record(dict(box))
         row = self._table.read_row(text)
         if row is not None:
+            self.row_text = str(row)
             return self._of_row(row)
         if self._table.read_header(text) or _DARKNET_LAYER.match(text):
             return None

@@ -8,42 +8,14 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from giblet_train.diagnosis.log_reader.key_names import single_split, split_of
 from giblet_train.diagnosis.log_reader.line_parser import Observation
-from giblet_train.diagnosis.log_reader.number_format import NUMBER, parse_number
+from giblet_train.diagnosis.log_reader.metric_names import METRIC, NO_POINT, PAIR
+from giblet_train.diagnosis.log_reader.number_format import parse_number
 
 MOST_ROWS = 20_000
-_RISING = (
-    r"acc(?:uracy)?(?:[@_]?(?:top)?[_-]?1)?|balanced[_ ]acc(?:uracy)?|top[@_-]?1(?:[_ ]acc(?:uracy)?)?|prec@1|acc@1"
-    r"|au(?:ro|pr)?c|roc[_-]auc|pr[_-]auc|average[_ ]precision|dice(?:[_ ]score)?|m?iou|mean[_ ]iou|jaccard"
-    r"|f1(?:[_-](?:score|macro|micro|weighted))?|macro[_-]f1|micro[_-]f1|m?ap(?:@?\d\d(?:[:-]\d\d)?)?"
-    r"|r2(?:[_ ]score)?|kappa|mcc|psnr|ssim|bleu(?:-?4)?|ndcg(?:@\d{1,3})?|recall@\d{1,3}|hits?@\d{1,3}|mrr"
-    r"|knn(?:@\d{1,3})?(?:[_ -]?acc(?:uracy)?)?|linear[_ -]probe|probe[_ -]acc(?:uracy)?|exact[_ ]match|pck"
-    r"|inception[_ ]score|(?-i:IS)(?=\s?[:=])"
-)
-_FALLING = (
-    r"[wcp]er|eer|[fk]id(?:@\d{1,3}k)?|[rs]?mse|mae|mape|log[_-]?loss|perplexity|ppl|error(?:[_ ]rate)?|err"
-    r"|top1[_-]err(?:or)?|misclass\w{0,12}"
-)
-_PAIR = re.compile(
-    rf"(?<![\w@])(?P<name>(?P<before>(?:[A-Za-z]+[_/ .-]){{0,3}})(?:(?P<rising>{_RISING})|(?P<falling>{_FALLING}))"
-    rf"(?P<after>[_/ ](?:train|val|valid|test|eval))?)['\"]?(?![\w@])\s{{0,3}}(?:[:=]|is\b)?\s{{0,8}}['\"\[(]{{0,2}}"
-    rf"(?P<number>(?:{NUMBER})|[-+]?\d+(?:\.\d+)?(?=\s?%))",
-    re.IGNORECASE,
-)
-_QUICK = re.compile(_RISING + "|" + _FALLING, re.IGNORECASE)
 _COUNTER = re.compile(r"\b(?:epoch|step|iteration|iter|round)['\"]?\s{0,3}[:=]\s{0,3}(\d{1,12})\b", re.IGNORECASE)
 """Counter of a record without a loss."""
 _EVALUATION = re.compile(r"\s*(?:test|val|valid|validation|eval|evaluation)\b\W{0,4}\d{1,9}\s?/\s?\d", re.IGNORECASE)
 """Progress within one evaluation, which is no course of a training."""
-_OTHER = re.compile(
-    r"\b(?:best|max|min|target|std|prev\w*|class|improved|from|chance|baseline|threshold)\b", re.IGNORECASE
-)
-"""Words of a number that is no point of the course."""
-
-
-def is_metric(name: str) -> bool:
-    """Return True for the name of a metric, such as `val_acc`."""
-    match = _PAIR.fullmatch(f"{name} 0")
-    return match is not None and not _OTHER.search(name)
 
 
 class MetricPoint(NamedTuple):
@@ -91,14 +63,14 @@ class MetricWatch:
         counter = _COUNTER.search(text) if observation is None else None
         if counter:
             self._epoch = float(counter[1])
-        if len(text) > 2000 or not _QUICK.search(text) or _OTHER.search(text) or _EVALUATION.match(text):
+        if len(text) > 2000 or not METRIC.search(text) or NO_POINT.search(text) or _EVALUATION.match(text):
             return
         self._n_lines += 1
         if observation is not None and observation.kind in ("bar", "keras") and observation.epoch is None:
             return
         position = self._epoch if self._epoch is not None else self._step if self._step is not None else self._n_lines
         split_before = ""
-        for match in _PAIR.finditer(text):
+        for match in PAIR.finditer(text):
             number = parse_number(match["number"])
             if number is None:
                 continue

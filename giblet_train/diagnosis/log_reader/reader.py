@@ -271,7 +271,7 @@ class LogReader:
         if not has_number:
             self._parser.note_heading(line.text)
         else:
-            self._metrics.add(text, observation)
+            self._metrics.add(self._parser.row_text or text, observation)
         if self._separates_folds and (observation is None or not observation.values):
             self._note_fold(line.text)
         if observation is not None:

@@ -6,6 +6,7 @@ import re
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from giblet_train.diagnosis.log_reader.key_names import names_a_loss, quantity_of, single_split, words_of
+from giblet_train.diagnosis.log_reader.metric_names import is_metric
 from giblet_train.diagnosis.log_reader.number_format import NUMBER
 
 MAX_COLUMNS = 64
@@ -35,6 +36,9 @@ class Row(NamedTuple):
     is_bar: bool
     """True if a progress bar follows the row, whose numbers are then averages of the epoch so far."""
 
+    def __str__(self) -> str:
+        return ", ".join(f"{name}: {cell}" for name, cell in self.record.items())
+
 
 class ScreenTable:
     """Remembers the newest header, and reads the rows below it."""
@@ -59,7 +63,8 @@ class ScreenTable:
         if "|" in text or _FRAME.search(text):
             cells = _joined(upper, cells)
             self._upper = cells
-        if not all(cells) or not _is_header(cells):
+        has_columns = bool("|" in text or separator or _GAP.search(text) or _FRAME.search(text))
+        if not all(cells) or not (_is_header(cells) or (has_columns and not self._columns and _names_metrics(cells))):
             return False
         self._columns, self._splits, self._separator = _named_losses(cells), (), separator
         return True
@@ -74,7 +79,7 @@ class ScreenTable:
         is_bar = len(body) < len(text) or bool(_BAR_AFTER_ROW.search(text))
         row = _BAR_AFTER_ROW.sub("", text)
         cells = [cell.rstrip(":") for cell in _cells(row, self._separator, is_row=True) if cell != "+"]
-        record = dict(zip(self._columns, cells))
+        record = {name: _without_percent(cell) for name, cell in zip(self._columns, cells)}
         if len(cells) > len(self._columns) or not _has_counter(record) or not _has_loss(record):
             return None
         return _row(record, is_bar)
@@ -136,8 +141,21 @@ def _has_counter(record: Dict[str, str]) -> bool:
     return any(_is_counter(name) and _COUNTER.fullmatch(cell) for name, cell in record.items())
 
 
+def _names_metrics(names: Sequence[str]) -> bool:
+    """Return True for columns of a counter and of metrics, in a table without losses."""
+    return any(map(_is_counter, names)) and any(map(is_metric, names))
+
+
+def _without_percent(cell: str) -> str:
+    number = cell.rstrip("% ")
+    return number if _CELL.fullmatch(number) else cell
+
+
 def _has_loss(record: Dict[str, str]) -> bool:
+    """Return True for a row whose losses are numbers; in a table of metrics without losses, these."""
     numbers = [name for name, cell in record.items() if _CELL.fullmatch(cell)]
+    if not names_losses(list(record)):
+        return any(map(is_metric, numbers))
     others = [name for name, cell in record.items() if name not in numbers and cell.lower() not in _EMPTY_CELLS]
     return names_losses(numbers) and not any(names_a_loss(name) for name in others)
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tupl
 
 from giblet_train.diagnosis.log_reader.end_patterns import is_message_of_program
 from giblet_train.diagnosis.log_reader.key_names import quantity_of, words_of
-from giblet_train.diagnosis.log_reader.metric_watch import is_metric
+from giblet_train.diagnosis.log_reader.metric_names import is_metric
 from giblet_train.diagnosis.log_reader.number_format import parse_number, uses_decimal_comma
 from giblet_train.diagnosis.log_reader.reader import LogReader
 from giblet_train.diagnosis.log_reader.screen_table import is_no_name, names_losses

@@ -157,3 +157,17 @@ def test_a_metric_that_only_leaves_a_poor_start_does_not_refute_a_flat_loss() ->
     courses = ((0.999 + RNG.gauss(0, 0.003) + 2.4 * math.exp(-k), k) for k in range(100))
     lines = [line.format(k=k, loss=loss, mae=0.8 * math.sqrt(loss), r2=1 - loss) for loss, k in courses]
     assert causes(log_of(lines)) == ["flat"]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("| Epoch | Train acc | Valid acc | Valid kappa|", "| {k:5d} | {a:9.2f} % | {b:9.2f} % | {c:10.3f} |"),
+        ("epoch   train_acc   val_acc   val_f1", "{k}   {a:.2f}   {b:.2f}   {c:.3f}"),
+    ],
+)
+@pytest.mark.parametrize(("val", "expected"), [(learns, []), (turns, ["overfit"])])
+def test_a_screen_table_of_metrics_only_is_read(header: str, row: str, val: Course, expected: list[str]) -> None:
+    rows = [row.format(k=k, a=100 * learns(k), b=100 * val(k), c=val(k)) for k in range(1, 41)]
+    log = log_of(["+-------+-----+", header, "+-------+-----+", *rows, "+-------+-----+"])
+    assert log.has_course and causes(log) == expected

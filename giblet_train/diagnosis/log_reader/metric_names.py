@@ -1,0 +1,37 @@
+"""Names of metrics of known direction, such as accuracies and error rates."""
+
+from __future__ import annotations
+
+import re
+
+from giblet_train.diagnosis.log_reader.number_format import NUMBER
+
+_RISING = (
+    r"acc(?:uracy)?(?:[@_]?(?:top)?[_-]?1)?|balanced[_ ]acc(?:uracy)?|top[@_-]?1(?:[_ ]acc(?:uracy)?)?|prec@1|acc@1"
+    r"|au(?:ro|pr)?c|roc[_-]auc|pr[_-]auc|average[_ ]precision|dice(?:[_ ]score)?|m?iou|mean[_ ]iou|jaccard"
+    r"|f1(?:[_-](?:score|macro|micro|weighted))?|macro[_-]f1|micro[_-]f1|m?ap(?:@?\d\d(?:[:-]\d\d)?)?"
+    r"|r2(?:[_ ]score)?|kappa|mcc|psnr|ssim|bleu(?:-?4)?|ndcg(?:@\d{1,3})?|recall@\d{1,3}|hits?@\d{1,3}|mrr"
+    r"|knn(?:@\d{1,3})?(?:[_ -]?acc(?:uracy)?)?|linear[_ -]probe|probe[_ -]acc(?:uracy)?|exact[_ ]match|pck"
+    r"|inception[_ ]score|(?-i:IS)(?=\s?[:=])"
+)
+_FALLING = (
+    r"[wcp]er|eer|[fk]id(?:@\d{1,3}k)?|[rs]?mse|mae|mape|log[_-]?loss|perplexity|ppl|error(?:[_ ]rate)?|err"
+    r"|top1[_-]err(?:or)?|misclass\w{0,12}"
+)
+PAIR = re.compile(
+    rf"(?<![\w@])(?P<name>(?P<before>(?:[A-Za-z]+[_/ .-]){{0,3}})(?:(?P<rising>{_RISING})|(?P<falling>{_FALLING}))"
+    rf"(?P<after>[_/ ](?:train|val|valid|test|eval))?)['\"]?(?![\w@])\s{{0,3}}(?:[:=]|is\b)?\s{{0,8}}['\"\[(]{{0,2}}"
+    rf"(?P<number>(?:{NUMBER})|[-+]?\d+(?:\.\d+)?(?=\s?%))",
+    re.IGNORECASE,
+)
+METRIC = re.compile(_RISING + "|" + _FALLING, re.IGNORECASE)
+NO_POINT = re.compile(
+    r"\b(?:best|max|min|target|std|prev\w*|class|improved|from|chance|baseline|threshold)\b", re.IGNORECASE
+)
+"""Words of a number that is no point of the course."""
+
+
+def is_metric(name: str) -> bool:
+    """Return True for the name of a metric, such as `val_acc`."""
+    match = PAIR.fullmatch(f"{name} 0")
+    return match is not None and not NO_POINT.search(name)
