@@ -238,6 +238,9 @@ trainings: {n_logs} cases, each with the numbers of {n_seeds} seeds.
 
 All cases were then used to improve the rules, so this table is not a blind test. At the first try, with one seed, 64 of
 70 (first batch) and 78 of 91 (second) were right. The third batch was first tried after that: 58 of 63 were right.
+Three further batches of 60 logs each, written without knowledge of the rules and not kept in the collection, gave
+at the first try 54, 53 and 51 right or acceptable answers (88 %); one of 61 healthy trainings was accused with over
+50 % confidence.
 """
 
 

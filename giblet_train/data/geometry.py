@@ -42,7 +42,7 @@ class Regions(NamedTuple):
 
 
 class Noun(NamedTuple):
-    """What the positions of a geometry are called."""
+    """Noun for the positions of a geometry."""
 
     one: str
     """One of them."""
@@ -54,7 +54,7 @@ class _Base(msgspec.Struct, frozen=True, kw_only=True, dict=True, tag_field="kin
     """What all geometries share."""
 
     noun: ClassVar[Noun]
-    """What its positions are called."""
+    """Noun for its positions."""
 
     @property
     @abstractmethod

@@ -65,7 +65,7 @@ def parse_and_run(words: Sequence[str]) -> int:
 
 
 class Completion(NamedTuple):
-    """What the shell shows for one command; the attributes are those that Typer's completion reads."""
+    """Name and help of a command in the shell; the attributes are those that Typer's completion reads."""
 
     value: str
     help: str

@@ -28,7 +28,7 @@ class Declaration(NamedTuple):
     type: Any
     """Its type, without the marker."""
     marker: Argument | Option | CommandBehindDashes
-    """What the command line knows about it."""
+    """Its declaration on the command line."""
     has_default: bool
     """It may be left out."""
     default: Any

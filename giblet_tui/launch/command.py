@@ -40,7 +40,7 @@ _CHANGES_FOLDER = re.compile(r"--ch.*|-[CD].*")
 
 
 class _Interpreter(NamedTuple):
-    """How a family of programs takes its script."""
+    """Options of a family of interpreters that decide which word is its script."""
 
     program: re.Pattern[str]
     without_script: re.Pattern[str]
