@@ -16,7 +16,6 @@ from giblet_train.schema.errors import ConfigError
 from giblet_tui.inventory import nodes
 
 LADDER = "ladder.yaml"
-SWAPPED = "The node comes first: NODE CONFIG."
 PACKAGED = Path(giblet_train.__file__).parent / "configs"
 
 
