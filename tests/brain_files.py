@@ -86,8 +86,8 @@ def write_h5(path: Path, values_TN: Array, tr_s: float = 1.5) -> Path:
 def write_tsv(path: Path, values_TN: Array, tr_s: float = 1.5, *, names: Sequence[str] | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(path.name + ".tsv")
-    with open(file, "w", newline="") as opened:
-        rows = csv.writer(opened, delimiter="\t")
+    with open(file, "w", newline="") as stream:
+        rows = csv.writer(stream, delimiter="\t")
         rows.writerow(names or [f"P{n}" for n in range(values_TN.shape[1])])
         rows.writerows(values_TN.tolist())
     return file

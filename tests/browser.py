@@ -157,10 +157,10 @@ def browser(folder: Path) -> Iterator[Browser]:
     os.close(to_browser)
     os.close(from_browser)
     with open(ours_out, "wb") as requests, open(ours_in, "rb") as responses:
-        started = Browser(requests, responses)
+        chromium = Browser(requests, responses)
         try:
-            yield started
+            yield chromium
         finally:
-            started.session = None
-            started.call("Browser.close")
+            chromium.session = None
+            chromium.call("Browser.close")
             process.wait(LIMIT_S)

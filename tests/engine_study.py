@@ -107,5 +107,5 @@ def load(config: Config, workdir: Path, progress: Callable[[str, float], None]) 
 
 
 def _scored(x_TF: NDArray[np.float64], train: NDArray[np.intp]) -> NDArray[np.float32]:
-    scored: NDArray[np.float32] = ((x_TF - x_TF[train].mean(axis=0)) / x_TF[train].std(axis=0)).astype(np.float32)
-    return scored
+    scores_TF: NDArray[np.float32] = ((x_TF - x_TF[train].mean(axis=0)) / x_TF[train].std(axis=0)).astype(np.float32)
+    return scores_TF

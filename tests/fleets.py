@@ -152,14 +152,14 @@ def warming_up() -> Fleet:
 def several() -> Fleet:
     """Return two live nodes and a lost one: running, flat at the lab's scale, NaN, stalled, finished, failed."""
     flat = run("flat", steps=300, flat=True, stuck_lr=1e-5, loss_scale=200_000.0, suffix="f1a7", alerts=(alert(),))
-    finished = run("pilot", steps=400, state="finished", sentence="finished all its steps", suffix="d0ne")
-    failed = run("broken", steps=90, nan_from=70, state="failed", sentence="audio is not finite", suffix="bad0")
-    stalled = run("deep", steps=150, state="stalled", sentence="no step for 14m", suffix="57a1", node="tensor02")
+    finished_run = run("pilot", steps=400, state="finished", sentence="finished all its steps", suffix="d0ne")
+    failed_run = run("broken", steps=90, nan_from=70, state="failed", sentence="audio is not finite", suffix="bad0")
+    stalled_run = run("deep", steps=150, state="stalled", sentence="no step for 14m", suffix="57a1", node="tensor02")
     far = run("far", steps=200, suffix="fa12", node="tensor03")
     return Fleet(
         nodes=(
-            node(runs=(run(), flat, finished, failed), gpus=8),
-            node("tensor02", (stalled,)),
+            node(runs=(run(), flat, finished_run, failed_run), gpus=8),
+            node("tensor02", (stalled_run,)),
             node(
                 "tensor03", (far,), link="lost", observed_at=NOW - 247, sentence="No answer for 3 s; connecting again."
             ),

@@ -172,8 +172,8 @@ def _answer_requests(main: Callable[[], object], codes: dict[int, int | None]) -
         request = json.loads(line)
         if "poll" in request:
             pid = request["poll"]
-            if codes[pid] is None and (ended := os.waitpid(pid, os.WNOHANG))[0]:
-                codes[pid] = os.waitstatus_to_exitcode(ended[1])
+            if codes[pid] is None and (status := os.waitpid(pid, os.WNOHANG))[0]:
+                codes[pid] = os.waitstatus_to_exitcode(status[1])
             answer = codes[pid]
         else:
             assert len(os.listdir("/proc/self/task")) == 1, "a fork of several threads may wait for ever"

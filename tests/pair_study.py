@@ -46,14 +46,14 @@ class PairStudy:
     def truth(self, subject: str) -> NDArray[np.float32]:
         """Return the noiseless response (T, X, Y, Z) of a subject to both films, 0 outside the regions."""
         truth = np.load(self.folder / "truth.npz")
-        described = json.loads((self.folder / "truth.json").read_text())
+        description = json.loads((self.folder / "truth.json").read_text())
         features = {n[9:-3]: truth[n].astype(float) for n in truth if n.startswith("features_")}
         lengths = (FIRST_TRS, SECOND_TRS)
         size = Size(COARSE, lengths, N_SUBJECTS, generated=True)
         cohort = draw_cohort(0, COARSE, *size.brain(), features, lengths, TR_S)
         prefix = f"{subject}_weights_"
         weights = {n[len(prefix) : -3]: truth[n] for n in truth if n.startswith(prefix)}
-        peak_s = described["subjects"][int(subject[-2:]) - 1]["hrf_peak_s"]
+        peak_s = description["subjects"][int(subject[-2:]) - 1]["hrf_peak_s"]
         response_TR = cohort.cortex.respond(features, weights, hrf.double_gamma(peak_s, TR_S), lengths)
         grid = np.zeros((len(response_TR), *truth["region_XYZ"].shape), np.float32)
         grid[:, truth["region_XYZ"] > 0] = response_TR
@@ -68,15 +68,15 @@ def make_pair_study(workdir: Path) -> PairStudy:
         film = generated_film(path, n_trs * TR_S, seed)
         write_shots(path.with_suffix(".csv"), film.shots, 0.0)
         shots += [(s.start_s + start_s, s.end_s + start_s, s.text) for s in film.shots]
-    joined = workdir / "both.mp4"
-    join_films((first, second), joined, FIRST_TRS * TR_S)
-    with joined.with_suffix(".csv").open("w", newline="") as file:
+    joint_film = workdir / "both.mp4"
+    join_films((first, second), joint_film, FIRST_TRS * TR_S)
+    with joint_film.with_suffix(".csv").open("w", newline="") as file:
         csv.writer(file).writerows([("start_s", "end_s", "detail"), *shots])
     folder = workdir / "study"
     with pytest.MonkeyPatch.context() as patch:
         size = Size(COARSE, (FIRST_TRS, SECOND_TRS), N_SUBJECTS, generated=True)
         patch.setattr(demo_study, "SIZES", {"tiny": size})
-        demo_study.simulate_study(folder, "tiny", film=joined)
+        demo_study.simulate_study(folder, "tiny", film=joint_film)
     run_dir = RunDir(workdir / "runs" / "pair-20261129-120000-0001")
     run_dir.path.mkdir(parents=True)
     run_dir.config.write_text(dump(configuration()))

@@ -108,10 +108,10 @@ def features(folder: Path) -> NDArray[np.float64]:
 
 def _volumes(drive_TF: NDArray[np.float64], subject: int) -> NDArray[np.int16]:
     """Return (X, Y, Z, T) in a scanner's units, 0 at the rim: the same half of the voxels follows the film."""
-    shared, own = np.random.default_rng(3), np.random.default_rng([4, subject])
+    shared_rng, own = np.random.default_rng(3), np.random.default_rng([4, subject])
     inner = tuple(n - 2 for n in GRID)
-    weights_FV = shared.standard_normal((drive_TF.shape[1], int(np.prod(inner))))
-    weights_FV[:, shared.random(weights_FV.shape[1]) < 0.5] = 0.0
+    weights_FV = shared_rng.standard_normal((drive_TF.shape[1], int(np.prod(inner))))
+    weights_FV[:, shared_rng.random(weights_FV.shape[1]) < 0.5] = 0.0
     parts = np.split(drive_TF @ weights_FV, [SCANS_TRS[0]])
     response_TV = np.concatenate([convolve_causal(part, glover(TR_S)) for part in parts])
     noise_TV = own.standard_normal(response_TV.shape) * response_TV.std() * 1.5

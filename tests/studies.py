@@ -57,7 +57,7 @@ def move_annotations(path: Path, seconds: float, scan_lengths_trs: Sequence[int]
     if path.suffix == ".xlsx":
         rows = read_rows(path)
         starts_s = scan_starts_s(LAB_TR_S, scan_lengths_trs)
-        moved = [
+        segments = [
             replace(
                 row.segment,
                 start_s=row.segment.start_s + starts_s[n] + seconds,
@@ -66,7 +66,7 @@ def move_annotations(path: Path, seconds: float, scan_lengths_trs: Sequence[int]
             for row, n in zip(rows, scans_of_rows(rows), strict=True)
         ]
         path.unlink()
-        write_annotations(path, moved, LAB_TR_S, scan_lengths_trs)
+        write_annotations(path, segments, LAB_TR_S, scan_lengths_trs)
         return
     text = path.read_text()
     path.unlink()
@@ -84,8 +84,8 @@ def move_annotations(path: Path, seconds: float, scan_lengths_trs: Sequence[int]
 
 def _clock(match: re.Match[str], seconds: float) -> str:
     hour, minute, second, millisecond = map(int, match.groups())
-    moved = round(1000 * (3600 * hour + 60 * minute + second + seconds)) + millisecond
-    minutes, milliseconds = divmod(moved, 60_000)
+    clock_ms = round(1000 * (3600 * hour + 60 * minute + second + seconds)) + millisecond
+    minutes, milliseconds = divmod(clock_ms, 60_000)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds // 1000:02d},{milliseconds % 1000:03d}"
 
 

@@ -121,8 +121,8 @@ def start_as(user: UserConnection, config_hash: str = "") -> StartedRun:
     return user.call("start", arguments, StartedRun, timeout_s=60.0)
 
 
-def gpus_of(started: StartedRun) -> list[str]:
+def gpus_of(run: StartedRun) -> list[str]:
     """Return the UUIDs of the GPUs that a run got."""
-    uuids = json.loads((Path(started.run_dir) / "run.json").read_text())["gpus"]
+    uuids = json.loads((Path(run.run_dir) / "run.json").read_text())["gpus"]
     assert isinstance(uuids, list)
     return uuids

@@ -243,12 +243,12 @@ class LoopbackNode:
             shutil.chown(self.directory / name, user)
 
     def _write_config(self, settings: tuple[str, ...]) -> None:
-        authorized = self.directory / "authorized_keys"
-        authorized.write_text(self.cluster.key.with_suffix(".pub").read_text())
+        keys_file = self.directory / "authorized_keys"
+        keys_file.write_text(self.cluster.key.with_suffix(".pub").read_text())
         lines = [
             f"ListenAddress {self.address}:{self.port}",
             f"HostKey {self.host_key}",
-            f"AuthorizedKeysFile {authorized}",
+            f"AuthorizedKeysFile {keys_file}",
             "StrictModes no",
             "PermitRootLogin prohibit-password",
             "UsePAM no",

@@ -63,8 +63,8 @@ class SlurmCluster:
 
     def output(self, *argv: str) -> str:
         """Run one of Slurm's client programs and return what it printed."""
-        completed = subprocess.run(argv, env={**os.environ, **self.environment}, capture_output=True, text=True)
-        return completed.stdout
+        process = subprocess.run(argv, env={**os.environ, **self.environment}, capture_output=True, text=True)
+        return process.stdout
 
     def close(self) -> None:
         """End the daemons, the last one started first."""

@@ -111,12 +111,12 @@ def _stalling(cluster: Cluster, node: LoopbackNode, stage: str) -> Iterator[Node
 @contextlib.contextmanager
 def _full_queue() -> Iterator[int]:
     """Yield a port whose queue of connections is full, so that the kernel answers no further one."""
-    with socket.socket() as listener, contextlib.ExitStack() as queued:
+    with socket.socket() as listener, contextlib.ExitStack() as clients:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         address = listener.getsockname()
         for _ in range(4):
-            waiting = queued.enter_context(socket.socket())
+            waiting = clients.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(address)
         yield address[1]

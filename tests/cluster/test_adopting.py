@@ -118,8 +118,8 @@ def test_a_session_is_seen_and_stopped_to_the_last_process(lab: Lab, multiplexer
     assert refusal.value.exit_code == 5
 
     before = len(lab.left())
-    stopped = lab.stop(adopted_run.run_id)
-    raise_if_survivors([stopped])
+    stop = lab.stop(adopted_run.run_id)
+    raise_if_survivors([stop])
     assert len(lab.sessions()) == 1 and "v30" in lab.sessions()[0]
     assert (lab.health(adopted_run.run_id).state, log.exists()) == ("stopped", True)
     assert (before, len(lab.left())) == (4, 2), "the other session's trainer and loader live"

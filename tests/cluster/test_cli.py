@@ -46,12 +46,12 @@ def test_the_walk(laptop: Laptop, tensor01: LoopbackNode, multiplexer: str) -> N
     assert ready.returncode == 0, ready.stderr
     assert sys.executable in ready.stdout
 
-    launched = laptop.giblet("launch", "tensor01", "./small.yaml", "--note", "a walk")
-    assert launched.returncode == 0, launched.stderr
-    run_id = launched.stdout.strip()
-    assert f"giblet logs {run_id} -f" in launched.stderr
+    launch = laptop.giblet("launch", "tensor01", "./small.yaml", "--note", "a walk")
+    assert launch.returncode == 0, launch.stderr
+    run_id = launch.stdout.strip()
+    assert f"giblet logs {run_id} -f" in launch.stderr
     # The first look finds steps of the first epoch, or an epoch that has ended already: so short is one here.
-    assert re.search(r"^(step \d+/2400 epoch \d+/400 \||epoch \d+ train) total \d", launched.stderr, re.M)
+    assert re.search(r"^(step \d+/2400 epoch \d+/400 \||epoch \d+ train) total \d", launch.stderr, re.M)
     run_dir = tensor01.home / "giblet" / "runs" / run_id
     assert (run_dir / "run.json").is_file()
     assert any(run_id in command for _, _, command in processes())
@@ -65,9 +65,9 @@ def test_the_walk(laptop: Laptop, tensor01: LoopbackNode, multiplexer: str) -> N
         follower = subprocess.Popen([GIBLET, "logs", "@last", "-f"], env=laptop.environment, stdout=out, stderr=err)
     wait_until(lambda: "Epoch 2/" in log.read_text(), 120.0, "a second epoch in the log")
 
-    stopped = laptop.giblet("stop", "@last")
-    assert stopped.returncode == 0, stopped.stderr
-    assert "no process, no session and no GPU memory of it is left on tensor01" in stopped.stdout
+    stop = laptop.giblet("stop", "@last")
+    assert stop.returncode == 0, stop.stderr
+    assert "no process, no session and no GPU memory of it is left on tensor01" in stop.stdout
     assert follower.wait(60) == 0
     assert f"{run_id} stopped" in talk.read_text()
     assert log.read_text().splitlines() == (run_dir / "train.log").read_text().splitlines()
@@ -76,10 +76,10 @@ def test_the_walk(laptop: Laptop, tensor01: LoopbackNode, multiplexer: str) -> N
     assert not [command for _, _, command in processes() if run_id in command]
     [again] = json.loads(laptop.giblet("stop", run_id, "--json").stdout)["runs"]
     assert (again["run_id"], again["already"], again["survivors"]) == (run_id, True, [])
-    waited = laptop.giblet("--quiet", "wait", run_id, "--json")
-    assert [run["state"] for run in json.loads(waited.stdout)["runs"]] == ["stopped"] and waited.stderr == ""
-    [copied] = json.loads(laptop.giblet("pull", run_id, "--logs", "--json", "--to", "copy").stdout)["paths"][:1]
-    assert (laptop.folder / copied).is_file()
+    wait = laptop.giblet("--quiet", "wait", run_id, "--json")
+    assert [run["state"] for run in json.loads(wait.stdout)["runs"]] == ["stopped"] and wait.stderr == ""
+    [copy_path] = json.loads(laptop.giblet("pull", run_id, "--logs", "--json", "--to", "copy").stdout)["paths"][:1]
+    assert (laptop.folder / copy_path).is_file()
     (laptop.folder / "full").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(laptop.folder / "full")]
     if os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0:
@@ -87,8 +87,8 @@ def test_the_walk(laptop: Laptop, tensor01: LoopbackNode, multiplexer: str) -> N
         subprocess.run(["umount", "-l", str(laptop.folder / "full")], check=True)
         assert full.returncode == 2 and "full cannot be written: No space left on device" in full.stderr
     assert "tensor01: connected by ssh" in laptop.giblet("--verbose", "ps", "tensor01").stderr
-    removed = json.loads(laptop.giblet("rm", run_id, "--yes", "--json").stdout)
-    assert list(removed["removed"]) == [run_id] and not run_dir.exists()
+    removal = json.loads(laptop.giblet("rm", run_id, "--yes", "--json").stdout)
+    assert list(removal["removed"]) == [run_id] and not run_dir.exists()
 
 
 def test_a_host_of_the_ssh_config_is_remembered_once_used(laptop: Laptop, tensor01: LoopbackNode) -> None:
@@ -103,8 +103,8 @@ def test_a_host_of_the_ssh_config_is_remembered_once_used(laptop: Laptop, tensor
     own.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     own.chmod(0o755)
     assert "tensor01, a host of" in laptop.giblet("setup", "tensor01").stderr
-    listed = json.loads(laptop.giblet("node", "ls", "--json").stdout)["nodes"]
-    assert [node["name"] for node in listed] == ["local", "tensor01"]
+    nodes = json.loads(laptop.giblet("node", "ls", "--json").stdout)["nodes"]
+    assert [node["name"] for node in nodes] == ["local", "tensor01"]
     assert "tensor01, a host of" not in laptop.giblet("setup", "tensor01").stderr
     shutil.rmtree(own.parent.parent)
 
@@ -193,6 +193,6 @@ def test_the_doctor_looks_a_node_over(laptop: Laptop, tensor01: LoopbackNode) ->
     script.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     script.chmod(0o755)
     laptop.name_nodes("")
-    added = laptop.giblet("node", "add", "tensor01", "--python", str(script))
-    assert added.stderr.rstrip().endswith("Next: giblet doctor tensor01")
+    addition = laptop.giblet("node", "add", "tensor01", "--python", str(script))
+    assert addition.stderr.rstrip().endswith("Next: giblet doctor tensor01")
     assert f", {script}" in laptop.giblet("doctor", "tensor01").stdout

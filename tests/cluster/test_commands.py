@@ -133,8 +133,8 @@ def test_the_lab_s_old_trainer_is_a_run_like_any_other(lab: OldLab) -> None:
         assert refusal.returncode == 2 and reason in refusal.stderr, verb
 
     assert len(lab.processes()) == 2
-    stopped = laptop.giblet("stop", run_id, "--grace", "1")
-    assert stopped.returncode == 0 and "Nothing of it is left" in stopped.stderr + stopped.stdout
+    stop = laptop.giblet("stop", run_id, "--grace", "1")
+    assert stop.returncode == 0 and "Nothing of it is left" in stop.stderr + stop.stdout
     assert lab.processes() == [] and laptop.run(run_id)["state"] == "stopped"
 
 
@@ -156,8 +156,8 @@ def test_its_losses_and_its_end_are_explained(lab: OldLab) -> None:
         findings = [finding.cause for finding in answer.diagnosis.causes]
         assert (snapshot.health.state, cause in findings) == (state, True), (how, findings)
         assert len(snapshot.epochs) == 12, how
-    pulled = lab.laptop.giblet("pull", run_ids["oom"])
-    assert pulled.returncode == 0 and "without" not in pulled.stderr, pulled.stderr
+    pull = lab.laptop.giblet("pull", run_ids["oom"])
+    assert pull.returncode == 0 and "without" not in pull.stderr, pull.stderr
     offline = lab.laptop.giblet("why", f"./{run_ids['oom']}")
     assert offline.returncode == 1 and offline.stdout.startswith("1. oom_gpu"), offline.stderr
 

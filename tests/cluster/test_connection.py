@@ -31,10 +31,10 @@ def test_bytes_arrive_whole(tensor01: LoopbackNode) -> None:
         assert b"".join(connection.get("~/some folder/päth")) == content
         assert b"".join(connection.get("~/some folder/päth", offset=7, limit=300_000)) == content[7:300_007]
         connection.put(b"#!/bin/sh\n", "~/some folder/päth", executable=True)
-    written = tensor01.home / "some folder" / "päth"
-    assert written.stat().st_mode & 0o777 == 0o700
-    assert written.read_bytes() == b"#!/bin/sh\n"
-    assert os.listdir(written.parent) == ["päth"], "nothing is left beside it"
+    path = tensor01.home / "some folder" / "päth"
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert path.read_bytes() == b"#!/bin/sh\n"
+    assert os.listdir(path.parent) == ["päth"], "nothing is left beside it"
 
 
 def test_the_node_s_refusal_is_the_error(tensor01: LoopbackNode) -> None:
@@ -93,8 +93,8 @@ def test_modern_algorithms_and_no_delay(tensor01: LoopbackNode) -> None:
     with ssh.SSHConnection(tensor01.node()) as connection:
         transport = connection._transport
         options = transport.get_security_options()
-        agreed = [transport.remote_cipher, transport.remote_mac, *options.ciphers, *options.digests, *options.kex]
-        assert not [name for name in agreed if any(old in name for old in ("cbc", "md5", "sha1", "arcfour", "group1-"))]
+        names = [transport.remote_cipher, transport.remote_mac, *options.ciphers, *options.digests, *options.kex]
+        assert not [name for name in names if any(old in name for old in ("cbc", "md5", "sha1", "arcfour", "group1-"))]
         assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert transport.agreed_on_strict_kex, "against truncated handshakes (Terrapin)"
 
@@ -225,13 +225,13 @@ def test_a_refused_key_is_tried_once(cluster: Cluster, tensor01: LoopbackNode) -
 
 
 def test_a_locked_key_is_named(cluster: Cluster, tensor01: LoopbackNode) -> None:
-    locked = cluster.root / "locked"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret words", "-f", str(locked)], check=True)
+    key_file = cluster.root / "locked"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret words", "-f", str(key_file)], check=True)
     cluster.add_host("locked-key", tensor01.address, tensor01.port)
-    replace_in_last_block(cluster, str(cluster.key), str(locked))
+    replace_in_last_block(cluster, str(cluster.key), str(key_file))
     with pytest.raises(NotLetIn, match="no key to offer") as refusal:
         connect(cluster.node("locked-key", tensor01.home))
-    assert refusal.value.remedy == f"Unlock a key first: ssh-add {locked}"
+    assert refusal.value.remedy == f"Unlock a key first: ssh-add {key_file}"
 
 
 def test_a_key_of_the_agent(cluster: Cluster, tensor01: LoopbackNode, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def run_words(line: str, run_id: str) -> list[str]:
 
 
 @pytest.fixture
-def finished(laptop: Laptop, tensor01: LoopbackNode) -> Iterator[str]:
+def finished_id(laptop: Laptop, tensor01: LoopbackNode) -> Iterator[str]:
     """Yield the id of a run that has finished, with success criteria; mine.yaml is its study."""
     laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
     text = SMALL_CONFIG.replace("criteria: {}\n", "").replace("num_epochs: 400", "num_epochs: 1")
@@ -159,16 +159,16 @@ def test_every_documented_command_is_run_here_or_by_a_named_test() -> None:
     assert {line: reasons(line) for line in lines if len(reasons(line)) > 1} == {}
     stale = [p for p in RUN_ELSEWHERE if not any(re.fullmatch(p, line) for line in [*lines, "giblet"])]
     assert stale == [], "no command of the docs is like this any more"
-    named = [(verb_of(line), RUN_ELSEWHERE[pattern][1]) for line in lines for pattern in reasons(line)]
-    assert [(verb, test) for verb, test in named if verb not in (ROOT / test).read_text()] == []
+    elsewhere = [(verb_of(line), RUN_ELSEWHERE[pattern][1]) for line in lines for pattern in reasons(line)]
+    assert [(verb, test) for verb, test in elsewhere if verb not in (ROOT / test).read_text()] == []
 
 
-def test_documented_commands_do_what_they_promise(finished: str, laptop: Laptop) -> None:
+def test_documented_commands_do_what_they_promise(finished_id: str, laptop: Laptop) -> None:
     lines = [line for line in documented() if not reasons(line)]
     assert len(lines) > 40
     faults, commands_run = {}, set()
     for line in sorted(lines, key=lambda line: next((n for n, verb in enumerate(LAST) if f" {verb} " in line), -1)):
-        words = run_words(line, finished)
+        words = run_words(line, finished_id)
         if tuple(words) in commands_run:  # only its placeholders differ from those of another page
             continue
         commands_run.add(tuple(words))

@@ -160,8 +160,8 @@ time.sleep(1.2)
     assert [step["step"] for step in result["steps"]] == ["asked", "proved"]
     waiting = [event for event in events if event["step"] == "waiting"]
     assert waiting and re.fullmatch(r"Waiting for its end, \d+ s: epoch 1, step 3\.", waiting[0]["sentence"])
-    ended = exit_record(ground, run_id)
-    assert ended.code == 0 and ended.stop_requested
+    end = exit_record(ground, run_id)
+    assert end.code == 0 and end.stop_requested
 
 
 HIDES = """
@@ -294,8 +294,8 @@ def test_a_run_stopped_on_a_full_disk_reads_stopped_once_there_is_room(ground):
         assert outcome["survivors"] == [] and "no exit record" in [step["step"] for step in outcome["steps"]]
         filler.unlink()
         assert ground.stop(run_id)["already"]
-        ended = exit_record(ground, run_id)
-        assert ended.stop_requested and (ended.code, ended.signal) == (None, None)
+        end = exit_record(ground, run_id)
+        assert end.stop_requested and (end.code, end.signal) == (None, None)
     finally:
         subprocess.run(["umount", "-l", str(ground.workdir)], check=True)
 
@@ -456,8 +456,8 @@ ctypes.CDLL(None).syscall(exit_of_a_thread, 0)
 
 def cards(tmp_path, monkeypatch, *pids):
     """Record an nvidia-smi that shows a GPU whose memory these processes hold."""
-    listed = "".join(f"echo GPU-1, {pid}, 512;" for pid in pids) or ":;"
-    answers = f"case $1 in *compute*) {listed}; *) echo 0, GPU-1, H200, 512, 143771, 0, 30;; esac"
+    rows = "".join(f"echo GPU-1, {pid}, 512;" for pid in pids) or ":;"
+    answers = f"case $1 in *compute*) {rows}; *) echo 0, GPU-1, H200, 512, 143771, 0, 30;; esac"
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{answers}\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -529,15 +529,15 @@ def test_what_nothing_ends_is_named_until_it_has_ended(ground, freezer, monkeypa
     monkeypatch.setattr(stop_run, "KILL_LIMIT_S", 0.3)
     run_id = ground.start(SLEEPS, "process")
     up(ground, run_id)
-    stuck = max(ground.run(run_id).processes())
-    (freezer / "cgroup.procs").write_text(str(stuck))
+    stuck_pid = max(ground.run(run_id).processes())
+    (freezer / "cgroup.procs").write_text(str(stuck_pid))
     (freezer / "freezer.state").write_text("FROZEN")
     for _ in range(2):
         result = ground.stop(run_id, grace_s=0.2)
-        assert [(s["pid"], s["gone"]) for s in result["survivors"]] == [(stuck, False)]
-        assert result["steps"][-1]["step"] != "proved" and exit_record(ground, run_id).survivors == (stuck,)
+        assert [(s["pid"], s["gone"]) for s in result["survivors"]] == [(stuck_pid, False)]
+        assert result["steps"][-1]["step"] != "proved" and exit_record(ground, run_id).survivors == (stuck_pid,)
     (freezer / "freezer.state").write_text("THAWED")
-    trees.until(lambda: proc.start_ticks(stuck) is None)
+    trees.until(lambda: proc.start_ticks(stuck_pid) is None)
     assert ground.stop(run_id)["survivors"] == [] and exit_record(ground, run_id).survivors == ()
 
 
@@ -581,18 +581,18 @@ def test_another_users_run_is_refused(ground):
 
 def test_remains_names_what_each_run_holds(ground):
     require("tmux")
-    ended = ground.start([sys.executable, "-c", "print('done')"], "process")
-    trees.until((ground.workdir / "runs" / ended / "exit.json").exists)
+    finished_run = ground.start([sys.executable, "-c", "print('done')"], "process")
+    trees.until((ground.workdir / "runs" / finished_run / "exit.json").exists)
     live = ground.start(SLEEPS, "tmux")
     up(ground, live)
-    orphaned, tag = ground.start_tree("T5", "process")
+    orphan, tag = ground.start_tree("T5", "process")
     grown(tag, "T5")
-    os.kill(ground.run(orphaned).supervisor(), signal.SIGKILL)
-    trees.until(lambda: ground.run(orphaned).supervisor() is None)
+    os.kill(ground.run(orphan).supervisor(), signal.SIGKILL)
+    trees.until(lambda: ground.run(orphan).supervisor() is None)
     listing = resources.list_resources({"workdir": str(ground.workdir)}, lambda event: None)
     runs = {run["run_id"]: run for run in listing["runs"]}
-    assert set(runs) == {live, orphaned} and abs(listing["now"] - time.time()) < 5
+    assert set(runs) == {live, orphan} and abs(listing["now"] - time.time()) < 5
     assert runs[live]["supervised"] and runs[live]["sessions"] == ["tmux"] and len(runs[live]["processes"]) == 2
-    assert not runs[orphaned]["supervised"] and set(runs[orphaned]["processes"]) == set(trees.living(tag))
+    assert not runs[orphan]["supervised"] and set(runs[orphan]["processes"]) == set(trees.living(tag))
     assert json.loads(runs[live]["files"]["run.json"])["run_id"] == live
     assert runs[live]["files"]["exit.json"] is None and "name: demo" in runs[live]["files"]["config.yaml"]

@@ -66,8 +66,8 @@ def test_runs_in_a_row_take_one_gpu_each_and_a_third_is_refused(ground: Ground) 
     assert f"GPU 0 (A100): claimed by {first} (" in refusal.value.sentence
     assert f"GPU 1 (A100): claimed by {second} (" in refusal.value.sentence
     assert ground.runs() == sorted([first, second])
-    forced = start(ground, force=True)
-    assert gpus_of(ground, forced) == ["GPU-0"]
+    forced_run = start(ground, force=True)
+    assert gpus_of(ground, forced_run) == ["GPU-0"]
 
 
 @pytest.mark.usefixtures("two_gpus")

@@ -101,8 +101,8 @@ def test_a_sick_nvidia_smi_never_means_the_cpu(
 
 
 def test_warnings_are_shown_and_a_lost_card_is_left_out(laptop: Laptop, gpu_node: LoopbackNode) -> None:
-    lost = "echo '0, GPU-0, A100, [GPU is lost], [GPU is lost], [N/A], [N/A]'; echo '1, GPU-1, A100, 4, 81559, 0, 30'"
-    gpu_node.record_gpus(f"case $1 in *gpu=index*) {lost}; echo 'WARNING: infoROM is corrupted'; exit 14;; esac")
+    script = "echo '0, GPU-0, A100, [GPU is lost], [GPU is lost], [N/A], [N/A]'; echo '1, GPU-1, A100, 4, 81559, 0, 30'"
+    gpu_node.record_gpus(f"case $1 in *gpu=index*) {script}; echo 'WARNING: infoROM is corrupted'; exit 14;; esac")
     result = laptop.giblet("launch", "tensor01", "./small.yaml", "--dry-run")
     assert result.returncode == 0, result.stderr
     assert "! nvidia-smi: nvidia-smi: it ended with status 14: WARNING: infoROM is corrupted" in result.stderr
@@ -116,17 +116,17 @@ def test_a_divided_gpu_gives_a_slice_and_damaged_ones_are_left_out(laptop: Lapto
     """A run of one process gets a free MIG slice by its UUID; one of two processes gets no slice, and is told why."""
     gpu_recordings.record(gpu_node.bin)
     try:
-        checked = laptop.giblet("doctor", "tensor01").stdout
-        assert "✔ gpu 0:1: MIG 1g.5gb of NVIDIA A100-SXM4-40GB, 0.0/5 GiB, free" in checked
-        assert "! gpu 1: NVIDIA A100-SXM4-40GB, 0.0/40 GiB, Xid 79 (fallen off the bus) in the kernel log" in checked
-        assert "! gpu 3: NVIDIA A100-SXM4-40GB, 0.0/40 GiB, 2 uncorrectable ECC errors" in checked
+        report = laptop.giblet("doctor", "tensor01").stdout
+        assert "✔ gpu 0:1: MIG 1g.5gb of NVIDIA A100-SXM4-40GB, 0.0/5 GiB, free" in report
+        assert "! gpu 1: NVIDIA A100-SXM4-40GB, 0.0/40 GiB, Xid 79 (fallen off the bus) in the kernel log" in report
+        assert "! gpu 3: NVIDIA A100-SXM4-40GB, 0.0/40 GiB, 2 uncorrectable ECC errors" in report
         two = laptop.giblet("launch", "tensor01", "./small.yaml", "--gpus", "2")
         assert two.returncode == 5 and "0 of 6 are free" in two.stderr
         assert "GPU 0:1 (MIG 1g.5gb of NVIDIA A100-SXM4-40GB): a MIG slice, which serves a run of one" in two.stderr
-        launched = laptop.giblet("launch", "tensor01", "./small.yaml")
-        assert launched.returncode == 0, launched.stderr
-        run_id = launched.stdout.strip()
-        assert "claimed GPU 0:1 (MIG 1g.5gb" in launched.stderr
+        launch = laptop.giblet("launch", "tensor01", "./small.yaml")
+        assert launch.returncode == 0, launch.stderr
+        run_id = launch.stdout.strip()
+        assert "claimed GPU 0:1 (MIG 1g.5gb" in launch.stderr
         assert f"on {gpu_recordings.SLICES[1]}" in laptop.giblet("logs", run_id).stdout
         holders = laptop.giblet("ps").stderr
         assert (

@@ -47,7 +47,7 @@ exit $(cat {gate})
 
 
 @pytest.fixture
-def trained(laptop: Laptop, tensor01: LoopbackNode) -> str:
+def trained_id(laptop: Laptop, tensor01: LoopbackNode) -> str:
     """Return a short run of tensor01 that has ended with its best checkpoint."""
     laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
     settings = ("--set", "num_epochs=1", "--set", "warmup_epochs=0.5")
@@ -56,27 +56,27 @@ def trained(laptop: Laptop, tensor01: LoopbackNode) -> str:
     return result.stdout.splitlines()[0]
 
 
-def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Laptop, tensor01: LoopbackNode) -> None:
+def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained_id: str, laptop: Laptop, tensor01: LoopbackNode) -> None:
     verbs = {
-        "evaluate": [trained],
-        "lesion": ["tensor01", trained, "--draws", "20", "--region", "auditory"],
-        "rebuild": ["tensor01", trained[:-1]],
-        "publish": [trained],
+        "evaluate": [trained_id],
+        "lesion": ["tensor01", trained_id, "--draws", "20", "--region", "auditory"],
+        "rebuild": ["tensor01", trained_id[:-1]],
+        "publish": [trained_id],
     }
-    started = {
+    processes = {
         verb: subprocess.Popen(
             [GIBLET, verb, *words, *(["-o", "m.giblet"] if verb == "publish" else ["--to", verb]), "--json"],
             env=laptop.environment, cwd=laptop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for verb, words in verbs.items()
     }  # fmt: skip
-    outputs = {verb: process.communicate(timeout=240) for verb, process in started.items()}
-    for verb, (printed, messages) in outputs.items():
-        assert started[verb].returncode == 0, messages
-        assert re.search(rf"^{trained}: best checkpoint, step \d+, epoch \d+$", messages, re.M)
+    outputs = {verb: process.communicate(timeout=240) for verb, process in processes.items()}
+    for verb, (output, messages) in outputs.items():
+        assert processes[verb].returncode == 0, messages
+        assert re.search(rf"^{trained_id}: best checkpoint, step \d+, epoch \d+$", messages, re.M)
         assert "at work on tensor01, on the CPU" in messages
-        facts = json.loads(printed)
-        assert (facts["card"] if verb == "publish" else facts)["run_id"] == trained
+        facts = json.loads(output)
+        assert (facts["card"] if verb == "publish" else facts)["run_id"] == trained_id
     header = (laptop.folder / "m.giblet").read_bytes()[8:].split(b'"heads.average"')[0]
     assert b"__metadata__" in header and not list(laptop.folder.glob(".m.giblet*"))
     files = {verb: {path.name for path in (laptop.folder / verb).iterdir()} for verb in verbs if verb != "publish"}
@@ -85,10 +85,10 @@ def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Lapto
     assert files["rebuild"] > {"index.html", "frames.png", "sound_measured.wav", "words.json"}
     assert (laptop.folder / "rebuild" / "frames.png").read_bytes().startswith(b"\x89PNG")
 
-    again = laptop.giblet("evaluate", trained)
+    again = laptop.giblet("evaluate", trained_id)
     assert again.returncode == 0 and "tensor01 already has the results" in again.stderr
     assert "Film reconstructed" in again.stdout
-    [folder] = (laptop.folder / trained).iterdir()
+    [folder] = (laptop.folder / trained_id).iterdir()
     assert re.fullmatch(r"evaluate-step\d+-[0-9a-f]{8}", folder.name)
 
     workdir = tensor01.home / "giblet"
@@ -123,9 +123,9 @@ def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Lapto
     assert {"index.html", "frames.png", "sound.wav"} <= {path.name for path in (workdir / "decoded").iterdir()}
     assert set(json.loads(decoded.stdout)["figures"]) == {"video", "audio"}
 
-    inspections = workdir / "inspections" / trained
+    inspections = workdir / "inspections" / trained_id
     assert inspections.is_dir()
-    assert laptop.giblet("rm", trained, "--yes").returncode == 0
+    assert laptop.giblet("rm", trained_id, "--yes").returncode == 0
     assert not inspections.exists()
 
 
@@ -313,9 +313,9 @@ def test_what_cannot_be_asked_is_refused_in_words(tmp_path: Path) -> None:
     regionless = replace(run, config=replace(run.config, data=replace(run.config.data, simulate=None, atlas=None)))
     with pytest.raises(ConfigError, match="no atlas, so no region has a name"):
         inspection.plan(EvaluationRequest(verb="lesion"), [regionless], node, engine)
-    parcelled = replace(run, config=replace(run.config, data=replace(run.config.data, atlas="atlas.nii.gz")))
+    parcel_run = replace(run, config=replace(run.config, data=replace(run.config.data, atlas="atlas.nii.gz")))
     names = {
-        inspection.plan(EvaluationRequest(verb="lesion", options=options), [parcelled], node, engine).name
+        inspection.plan(EvaluationRequest(verb="lesion", options=options), [parcel_run], node, engine).name
         for options in (("--draws", "20"), ("--draws", "30"))
     }
     assert len(names) == 2 and all(name.startswith("lesion-step40-") for name in names)

@@ -51,9 +51,9 @@ def lab(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def run_of_alice(lab: Lab) -> str:
     options = ("--cwd", "~", "--name", "shared", "--gpus", "0", "--env", "TOKEN=secret")
     words = (*options, "--", "python3", "-c", COMMAND)
-    launched = lab.laptops["alice"].giblet("launch", lab.nodes["alice"].name, *words)
-    assert launched.returncode == 0, launched.stderr
-    run_id = launched.stdout.strip()
+    launch = lab.laptops["alice"].giblet("launch", lab.nodes["alice"].name, *words)
+    assert launch.returncode == 0, launch.stderr
+    run_id = launch.stdout.strip()
     metrics = lab.nodes["alice"].home / "giblet" / "runs" / run_id / "metrics.jsonl"
     wait_until(lambda: metrics.exists() and b'"epoch"' in metrics.read_bytes(), what="an epoch")
     return run_id
@@ -83,11 +83,11 @@ def test_a_colleague_reads_an_adopted_run(lab: Lab) -> None:
     alice = lab.nodes["alice"]
     log = alice.home / "by_hand.log"
     program = f"while :; do sleep 1; done & echo 'Epoch 1/9 | Train Loss: 0.5' > {log}; wait"
-    opened = as_user(alice.home.name, f"tmux new-session -d -s hand {shlex.quote(program)}", alice.environment)
-    assert opened == 0
-    adopted = lab.laptops["alice"].giblet("adopt", alice.name, "hand", "--log", str(log))
-    assert adopted.returncode == 0, adopted.stderr
-    run_id = adopted.stdout.strip()
+    session = as_user(alice.home.name, f"tmux new-session -d -s hand {shlex.quote(program)}", alice.environment)
+    assert session == 0
+    adoption = lab.laptops["alice"].giblet("adopt", alice.name, "hand", "--log", str(log))
+    assert adoption.returncode == 0, adoption.stderr
+    run_id = adoption.stdout.strip()
     run_dir = alice.home / "giblet" / "runs" / run_id
     wait_until(lambda: (run_dir / "metrics.jsonl").exists(), what="its first epoch")
     assert listed(lab.laptops["bob"], "--all-users")[run_id] == alice.home.name
@@ -114,8 +114,8 @@ def test_the_newest_run_is_never_a_colleague_s(lab: Lab, run_of_alice: str) -> N
 
 def test_nobody_outside_the_group_sees_it(lab: Lab, run_of_alice: str) -> None:
     assert listed(lab.laptops["carol"], "--all-users") == {}
-    launched = lab.laptops["carol"].giblet("launch", lab.nodes["carol"].name, "--cwd", "~", "--", "sleep", "1")
-    assert launched.returncode == 5 and f"You are not in the group {lab.group}" in launched.stderr
+    launch = lab.laptops["carol"].giblet("launch", lab.nodes["carol"].name, "--cwd", "~", "--", "sleep", "1")
+    assert launch.returncode == 5 and f"You are not in the group {lab.group}" in launch.stderr
     assert not list((lab.nodes["carol"].home / "giblet" / "runs").glob("*"))
 
 

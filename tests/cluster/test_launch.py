@@ -118,10 +118,10 @@ def test_a_launch_waits_for_the_first_step_and_a_stop_ends_it(site):
 
 def test_a_failure_is_shown_with_its_cause(site):
     run_id = site.run(FAILS)
-    with pytest.raises(RunFailed) as failed:
+    with pytest.raises(RunFailed) as failure:
         site.first_step(run_id)
-    assert failed.value.message == f"{run_id} failed before its first step: sub-02.nii.gz is 3-D."
-    assert "error: sub-02.nii.gz is 3-D." in failed.value.remedy and failed.value.exit_code == 1
+    assert failure.value.message == f"{run_id} failed before its first step: sub-02.nii.gz is 3-D."
+    assert "error: sub-02.nii.gz is 3-D." in failure.value.remedy and failure.value.exit_code == 1
 
 
 def test_a_missing_interpreter_is_a_failure_in_words(site):
@@ -129,9 +129,9 @@ def test_a_missing_interpreter_is_a_failure_in_words(site):
     Path(plan.run.argv[0]).unlink()
     with connect(site.node) as connection:
         start_on_node(plan, connection, lambda stage: None)
-    with pytest.raises(RunFailed) as failed:
+    with pytest.raises(RunFailed) as failure:
         site.first_step(plan.run.run_id)
-    assert f"{plan.run.argv[0]} cannot be started: No such file or directory" in failed.value.remedy
+    assert f"{plan.run.argv[0]} cannot be started: No such file or directory" in failure.value.remedy
 
 
 def test_the_wait_counts_from_the_end_of_loading(site):
@@ -188,9 +188,9 @@ def test_the_node_finishes_a_stop_whose_link_was_cut(tensor01, tmp_path, monkeyp
         stop_sent.set()
         tensor01.cut()
 
-    with connect(site.node) as connection, pytest.raises(Unreachable) as lost:
+    with connect(site.node) as connection, pytest.raises(Unreachable) as error:
         stop(site.node, connection, run_id, cut_when_told, grace_s=0.7)
-    assert stop_sent.is_set() and f"giblet stop {run_id}" in lost.value.remedy
+    assert stop_sent.is_set() and f"giblet stop {run_id}" in error.value.remedy
     wait_until(lambda: run.ended and not run.processes() and not sessions.find_session(run.session))
     assert site.stop(run_id).already
 

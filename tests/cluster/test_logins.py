@@ -234,5 +234,5 @@ def test_an_answer_is_typed_unseen_at_a_terminal(cluster: Cluster, laptop) -> No
         os.close(terminal)
     assert server.asked == 1 and b"Look at your token." in output
     assert CODE.encode() not in output and b"Traceback" not in output
-    written = [file.read_bytes() for file in laptop.folder.rglob("*") if file.is_file()]
-    assert not [text for text in written if CODE.encode() in text]
+    contents = [file.read_bytes() for file in laptop.folder.rglob("*") if file.is_file()]
+    assert not [text for text in contents if CODE.encode() in text]

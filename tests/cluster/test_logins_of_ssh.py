@@ -33,7 +33,7 @@ ALGORITHMS = [
 
 
 @pytest.fixture
-def reported() -> Iterator[list[str]]:
+def notice_texts() -> Iterator[list[str]]:
     """Collect the notices that a person would read."""
     sentences: list[str] = []
     notices.set_notice_handler(sentences.append)
@@ -50,9 +50,9 @@ def ssh_agent(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     process = subprocess.Popen(["ssh-agent", "-D", "-a", str(folder / "s")], stdout=subprocess.DEVNULL)
     key = folder / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    authorized = cluster.nodes["tensor01"].directory / "authorized_keys"
-    before = authorized.read_text()
-    authorized.write_text(before + key.with_suffix(".pub").read_text())
+    keys_file = cluster.nodes["tensor01"].directory / "authorized_keys"
+    before = keys_file.read_text()
+    keys_file.write_text(before + key.with_suffix(".pub").read_text())
     while not (folder / "s").exists():
         time.sleep(0.01)
     monkeypatch.setenv("SSH_AUTH_SOCK", str(folder / "s"))
@@ -61,7 +61,7 @@ def ssh_agent(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     yield key
     process.terminate()
     process.wait()
-    authorized.write_text(before)
+    keys_file.write_text(before)
     shutil.rmtree(folder)
 
 
@@ -84,7 +84,7 @@ def reaches(cluster: Cluster, name: str, home: Path) -> str:
 
 @pytest.mark.parametrize(("directive", "algorithm"), ALGORITHMS)
 def test_a_server_with_algorithms_that_only_ssh_has(
-    cluster: Cluster, tensor02: LoopbackNode, tmp_path: Path, reported: list[str], directive: str, algorithm: str
+    cluster: Cluster, tensor02: LoopbackNode, tmp_path: Path, notice_texts: list[str], directive: str, algorithm: str
 ) -> None:
     name = f"only-{algorithm.partition('@')[0]}"
     node = LoopbackNode(cluster, name, tensor02.address, f"{directive} {algorithm}")
@@ -92,10 +92,10 @@ def test_a_server_with_algorithms_that_only_ssh_has(
         with pytest.raises(Unreachable, match="no algorithm in common"):
             SSHConnection(cluster.node(name, node.home))
         assert reaches(cluster, name, node.home) == "OpenSSHConnection"
-        assert len(reported) == 1 and name in reported[0] and "no algorithm in common" in reported[0]
+        assert len(notice_texts) == 1 and name in notice_texts[0] and "no algorithm in common" in notice_texts[0]
         logins = node.logged("no matching")
         assert reaches(cluster, name, node.home) == "OpenSSHConnection"
-        assert len(reported) == 1 and node.logged("no matching") == logins, (
+        assert len(notice_texts) == 1 and node.logged("no matching") == logins, (
             "remembered: not tried again, not said again"
         )
     finally:
@@ -143,17 +143,17 @@ def test_a_proxy_command_that_fails_is_quoted_and_reaches_no_screen(
     assert "VPN" not in "".join(capfd.readouterr())
 
 
-def test_a_host_whose_key_ssh_does_not_check(cluster: Cluster, tmp_path: Path, reported: list[str]) -> None:
+def test_a_host_whose_key_ssh_does_not_check(cluster: Cluster, tmp_path: Path, notice_texts: list[str]) -> None:
     lines = ["StrictHostKeyChecking no", "UserKnownHostsFile /dev/null", "GlobalKnownHostsFile none"]
     add_host(cluster, "container", f"IdentityFile {cluster.key}", *lines)
     assert reaches(cluster, "container", tmp_path) == "OpenSSHConnection"
-    assert "is not a known host" in reported[0]
+    assert "is not a known host" in notice_texts[0]
 
 
-def test_a_directive_that_only_ssh_honours(cluster: Cluster, tmp_path: Path, reported: list[str]) -> None:
+def test_a_directive_that_only_ssh_honours(cluster: Cluster, tmp_path: Path, notice_texts: list[str]) -> None:
     add_host(cluster, "listed", f"IdentityFile {cluster.key}", f"RevokedHostKeys {os.devnull}", *known(cluster))
     assert reaches(cluster, "listed", tmp_path) == "OpenSSHConnection"
-    assert "revokedhostkeys" in reported[0]
+    assert "revokedhostkeys" in notice_texts[0]
 
 
 def test_a_changed_host_key_is_never_passed_on_to_ssh(cluster: Cluster, tmp_path: Path) -> None:
@@ -271,12 +271,12 @@ socket.socket(fileno=os.dup(1)).sendmsg([b"x"], ancillary)
 """
 
 
-def test_a_proxy_command_that_passes_a_descriptor(cluster: Cluster, tmp_path: Path, reported: list[str]) -> None:
+def test_a_proxy_command_that_passes_a_descriptor(cluster: Cluster, tmp_path: Path, notice_texts: list[str]) -> None:
     (tmp_path / "pass.py").write_text(PASSES_A_DESCRIPTOR)
     proxy = [f"ProxyCommand {sys.executable} {tmp_path}/pass.py %h %p", "ProxyUseFdpass yes"]
     add_host(cluster, "passing", f"IdentityFile {cluster.key}", *proxy, *known(cluster))
     assert reaches(cluster, "passing", tmp_path) == "OpenSSHConnection"
-    assert "proxyusefdpass" in reported[0]
+    assert "proxyusefdpass" in notice_texts[0]
 
 
 @pytest.mark.parametrize("directive", ["StdinNull", "ForkAfterAuthentication"])
@@ -292,12 +292,12 @@ def test_a_master_that_a_person_opened_serves_where_keys_do_not(cluster: Cluster
     """As after a login with a second factor, which giblet cannot repeat."""
     name, path = "by-master", cluster.root / "by-master.socket"
     cluster.add_host(name, tensor02.address, tensor02.port, f"ControlPath {path}")
-    authorized = tensor02.directory / "authorized_keys"
-    keys = authorized.read_text()
+    keys_file = tensor02.directory / "authorized_keys"
+    keys = keys_file.read_text()
     master = subprocess.Popen(["ssh", "-F", str(cluster.ssh_config), "-MN", name], stdin=subprocess.DEVNULL)
     try:
         wait_until(path.exists, what="the master")
-        authorized.write_text("")
+        keys_file.write_text("")
         assert reaches(cluster, name, tensor02.home) == "OpenSSHConnection"
         assert transport_choice.recall(cluster.node(name, tensor02.home)) is None, "it will close"
         master.terminate()
@@ -305,7 +305,7 @@ def test_a_master_that_a_person_opened_serves_where_keys_do_not(cluster: Cluster
         with pytest.raises(NotLetIn, match="does not let us in"):
             connect(cluster.node(name, tensor02.home))
     finally:
-        authorized.write_text(keys)
+        keys_file.write_text(keys)
         master.kill()
         master.wait()
 

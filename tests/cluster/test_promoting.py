@@ -48,23 +48,23 @@ def test_a_run_that_passed_is_promoted_to_another_node(
     criteria = "criteria: {no_nan: {kind: no_nan, threshold: 0}}"
     (laptop.folder / "small.yaml").write_text(passing.replace("criteria: {}", criteria))
 
-    launched = laptop.giblet("launch", "tensor01", "./small.yaml", "--follow")
-    assert launched.returncode == 0, launched.stderr
-    source = launched.stdout.split()[0]
+    launch = laptop.giblet("launch", "tensor01", "./small.yaml", "--follow")
+    assert launch.returncode == 0, launch.stderr
+    source = launch.stdout.split()[0]
     assert laptop.run(source)["verdict"] == "pass"
     runs_before = listed(laptop)
 
-    unanswered = laptop.giblet("promote", source, "cluster", "tensor02")
-    assert unanswered.returncode == 5 and "Nothing was started." in unanswered.stderr, "nobody is there to answer"
-    skipped = laptop.giblet("promote", source, "production", "tensor02", "--yes")
-    assert skipped.returncode == 2 and "'production'" in skipped.stderr
+    question = laptop.giblet("promote", source, "cluster", "tensor02")
+    assert question.returncode == 5 and "Nothing was started." in question.stderr, "nobody is there to answer"
+    leap = laptop.giblet("promote", source, "production", "tensor02", "--yes")
+    assert leap.returncode == 2 and "'production'" in leap.stderr
     other_key = laptop.giblet("promote", source, "cluster", "tensor02", "--yes", "--set", "learning_rate=1")
     assert other_key.returncode == 2 and "learning_rate" in other_key.stderr
     assert source in runs_before and listed(laptop) == runs_before, "a refusal starts nothing"
 
-    promoted = laptop.giblet("promote", source, "cluster", "tensor02", "--yes", "--note", "goes on", "--set", "seed=3")
-    assert promoted.returncode == 0, promoted.stderr
-    run_id = promoted.stdout.strip()
+    promotion = laptop.giblet("promote", source, "cluster", "tensor02", "--yes", "--note", "goes on", "--set", "seed=3")
+    assert promotion.returncode == 0, promotion.stderr
+    run_id = promotion.stdout.strip()
     record = json.loads((tensor02.home / "giblet" / "runs" / run_id / "run.json").read_text())
     assert record["promotion"]["from_run"] == source and record["promotion"]["verdict"] == "pass"
     assert (record["name"], record["node"], record["note"]) == ("small-cluster", "tensor02", "goes on")
@@ -85,16 +85,17 @@ def test_a_run_that_passed_is_promoted_to_another_node(
 
     # The same run as if it had been judged by a criterion that it misses.
     config_file = tensor01.home / "giblet" / "runs" / source / "config.yaml"
-    own, missed = "no_nan:\n    kind: no_nan\n    threshold: 0.0", "drop:\n    kind: loss_drop\n    threshold: 0.99"
+    own = "no_nan:\n    kind: no_nan\n    threshold: 0.0"
+    missed_criterion = "drop:\n    kind: loss_drop\n    threshold: 0.99"
     assert own in config_file.read_text()
-    config_file.write_text(config_file.read_text().replace(own, missed))
-    refused = laptop.giblet("promote", source, "cluster", "--yes")
-    assert refused.returncode == 5 and "has not passed: 1 of 2 criteria not met" in refused.stderr
-    unexplained = laptop.giblet("promote", source, "cluster", "--yes", "--accept", "drop")
-    assert unexplained.returncode == 2 and "--accept needs a reason" in unexplained.stderr
-    accepted = laptop.giblet("promote", source, "cluster", "--yes", "--accept", "drop", "--note", "it is a test")
-    assert accepted.returncode == 0, accepted.stderr
-    run_id = accepted.stdout.strip()
+    config_file.write_text(config_file.read_text().replace(own, missed_criterion))
+    refusal = laptop.giblet("promote", source, "cluster", "--yes")
+    assert refusal.returncode == 5 and "has not passed: 1 of 2 criteria not met" in refusal.stderr
+    bare_acceptance = laptop.giblet("promote", source, "cluster", "--yes", "--accept", "drop")
+    assert bare_acceptance.returncode == 2 and "--accept needs a reason" in bare_acceptance.stderr
+    acceptance = laptop.giblet("promote", source, "cluster", "--yes", "--accept", "drop", "--note", "it is a test")
+    assert acceptance.returncode == 0, acceptance.stderr
+    run_id = acceptance.stdout.strip()
     record = json.loads((tensor01.home / "giblet" / "runs" / run_id / "run.json").read_text())
     assert record["promotion"]["why"] == "it is a test" and list(record["promotion"]["accepted"]) == ["drop"]
     assert laptop.giblet("stop", run_id).returncode == 0

@@ -64,9 +64,9 @@ def test_a_dead_rank_ends_every_node_with_its_cause(laptop: Laptop, pair: tuple[
     assert laptop.giblet("ps").stdout.count(run_id) == 1
 
     os.kill(ranks(parts[1])[0], signal.SIGKILL)
-    ended = laptop.giblet("logs", run_id, "-f", "-n", "0")
-    assert ended.returncode == 1
-    assert ended.stderr.endswith("failed: tensor02, rank 1: was killed by signal 9\n")
+    follow = laptop.giblet("logs", run_id, "-f", "-n", "0")
+    assert follow.returncode == 1
+    assert follow.stderr.endswith("failed: tensor02, rank 1: was killed by signal 9\n")
     assert laptop.run(run_id)["evidence"] == "tensor02, rank 1: was killed by signal 9"
     wait_until(lambda: all(run.ended for run in parts))
     assert [run.processes() for run in parts] == [{}, {}]
@@ -97,15 +97,16 @@ def test_a_stop_ends_every_node_a_resume_continues_and_a_lost_node_ends_the_othe
 ) -> None:
     run_id = launched(laptop)
     parts = [part(node, run_id) for node in pair]
-    stopped = laptop.giblet("stop", run_id)
-    assert stopped.returncode == 0, stopped.stderr
-    assert [line.split()[-1] for line in stopped.stdout.splitlines()] == ["tensor01.", "tensor02."]
+    stop = laptop.giblet("stop", run_id)
+    assert stop.returncode == 0, stop.stderr
+    assert [line.split()[-1] for line in stop.stdout.splitlines()] == ["tensor01.", "tensor02."]
     assert [run.processes() for run in parts] == [{}, {}]
     assert laptop.run(run_id)["state"] == "stopped"
 
-    saved = {file.name: file.read_bytes() for file in (parts[0].path / "checkpoints").glob("step-*")}
+    checkpoints = {file.name: file.read_bytes() for file in (parts[0].path / "checkpoints").glob("step-*")}
     run_id = launched(laptop, "--resume", run_id)
-    assert saved.items() >= {file.name: file.read_bytes() for file in (parts[1].path / "checkpoints").iterdir()}.items()
+    copies = {file.name: file.read_bytes() for file in (parts[1].path / "checkpoints").iterdir()}
+    assert checkpoints.items() >= copies.items()
     assert any(line.startswith("[tensor02]:") for line in laptop.giblet("logs", run_id).stdout.splitlines())
     parts = [part(node, run_id) for node in pair]
     for pid in parts[1].processes():

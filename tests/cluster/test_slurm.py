@@ -72,10 +72,10 @@ def job_names(slurm: SlurmCluster) -> list[str]:
 
 
 def test_a_job_is_launched_watched_and_stopped(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
-    launched = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--partition", PARTITION)
-    assert launched.returncode == 0, launched.stderr
-    run_id = launched.stdout.strip()
-    assert f"partition={PARTITION}" in launched.stderr
+    launch = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--partition", PARTITION)
+    assert launch.returncode == 0, launch.stderr
+    run_id = launch.stdout.strip()
+    assert f"partition={PARTITION}" in launch.stderr
     assert job_names(slurm) == [f"gib-{run_id}"]
     run_dir = login_node.home / "giblet" / "runs" / run_id
     assert f"#SBATCH --partition={PARTITION}\n" in (run_dir / "launch.sh").read_text()
@@ -84,9 +84,9 @@ def test_a_job_is_launched_watched_and_stopped(user: Laptop, login_node: Loopbac
     assert (run["state"], run["multiplexer"]) == ("running", "slurm")
     again = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU)
     assert again.returncode == 5 and "already runs here" in again.stderr
-    stopped = user.giblet("stop", run_id)
-    assert stopped.returncode == 0, stopped.stderr
-    assert "as COMPLETED" in stopped.stdout and "sees none of that node's processes itself" in stopped.stdout
+    stop = user.giblet("stop", run_id)
+    assert stop.returncode == 0, stop.stderr
+    assert "as COMPLETED" in stop.stdout and "sees none of that node's processes itself" in stop.stdout
     assert user.run(run_id)["state"] == "stopped"
     assert not [command for _, _, command in processes() if run_id in command]
     assert list((run_dir / "checkpoints").glob("*.safetensors")), "it saved before it ended"
@@ -95,9 +95,9 @@ def test_a_job_is_launched_watched_and_stopped(user: Laptop, login_node: Loopbac
 def test_a_job_that_slurm_puts_back_into_its_queue_continues_from_its_checkpoint(
     user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster
 ) -> None:
-    launched = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--again")
-    run_id = launched.stdout.strip()
-    assert run_id, launched.stderr
+    launch = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--again")
+    run_id = launch.stdout.strip()
+    assert run_id, launch.stderr
     run_dir = login_node.home / "giblet" / "runs" / run_id
     wait_until(lambda: list((run_dir / "checkpoints").glob("*.json")), 180.0, "a checkpoint")
     (job_id,) = slurm.output("squeue", "--noheader", f"--name=gib-{run_id}", "--format=%i").split()
@@ -111,8 +111,8 @@ def test_a_job_that_slurm_puts_back_into_its_queue_continues_from_its_checkpoint
     wait_until(lambda: len(steps_of(run_dir)) > n_before + 2, 180.0, "steps after the restart")
     run = user.run(run_id)
     assert run["state"] == "running" and "Slurm starts this job again" in (run_dir / "train.log").read_text()
-    stopped = user.giblet("stop", run_id)
-    assert stopped.returncode == 0, stopped.stderr
+    stop = user.giblet("stop", run_id)
+    assert stop.returncode == 0, stop.stderr
     assert user.run(run_id)["state"] == "stopped"
     steps = steps_of(run_dir)
     assert steps == list(range(len(steps))), "no step is missing or comes twice"
@@ -121,11 +121,11 @@ def test_a_job_that_slurm_puts_back_into_its_queue_continues_from_its_checkpoint
 def test_a_job_of_two_nodes_trains_with_torchrun_on_both_continues_after_a_requeue_and_stops(
     user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster
 ) -> None:
-    refused = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=1-2")
-    assert refused.returncode == 2 and "fixed number of nodes" in refused.stderr
-    launched = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=2", "--again")
-    run_id = launched.stdout.strip()
-    assert launched.returncode == 0, launched.stderr
+    refusal = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=1-2")
+    assert refusal.returncode == 2 and "fixed number of nodes" in refusal.stderr
+    launch = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=2", "--again")
+    run_id = launch.stdout.strip()
+    assert launch.returncode == 0, launch.stderr
     run_dir = login_node.home / "giblet" / "runs" / run_id
     wait_until(lambda: len(trainers_of(run_dir)) == 2 and steps_of(run_dir), 90.0, "the first step")
     (job_id,) = slurm.output("squeue", "--noheader", f"--name=gib-{run_id}", "--format=%i").split()
@@ -143,8 +143,8 @@ def test_a_job_of_two_nodes_trains_with_torchrun_on_both_continues_after_a_reque
     slurm.output("scontrol", "release", job_id)
     slurm.output("scontrol", "update", f"JobId={job_id}", "StartTime=now")
     wait_until(lambda: len(steps_of(run_dir)) > n_before + 2, 180.0, "steps after the restart")
-    stopped = user.giblet("stop", run_id)
-    assert stopped.returncode == 0, stopped.stderr
+    stop = user.giblet("stop", run_id)
+    assert stop.returncode == 0, stop.stderr
     assert user.run(run_id)["state"] == "stopped" and not trainers_of(run_dir)
     steps = steps_of(run_dir)
     assert steps == list(range(len(steps))), "no step is missing or comes twice"
@@ -158,8 +158,8 @@ def test_a_shell_opens_where_a_job_runs(user: Laptop, login_node: LoopbackNode, 
     assert pending.returncode == 1 and "Slurm to start job" in pending.stderr, pending.stderr
     assert user.giblet("stop", held_id).returncode == 0
     run_id = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--again").stdout.strip()
-    refused = user.giblet("attach", run_id)
-    assert refused.returncode == 2 and f"giblet attach {run_id} --write" in refused.stderr
+    refusal = user.giblet("attach", run_id)
+    assert refusal.returncode == 2 and f"giblet attach {run_id} --write" in refusal.stderr
     (login_node.home / ".profile").write_text("PS1='ready> '\n")
     ours, theirs = pty.openpty()
     words = [str(GIBLET), "attach", run_id, "--write"]
@@ -176,11 +176,11 @@ def test_a_shell_opens_where_a_job_runs(user: Laptop, login_node: LoopbackNode, 
 
 def test_a_sweep_is_queued_by_slurm(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
     words = (sys.executable, "-c", "print('epoch 1 loss {rate}')")
-    launched = user.giblet(
+    launch = user.giblet(
         "launch", login_node.name, "--cwd", "~", "--gpus", "0", "--grid", "rate=0.5,0.25", "--", *words
     )
-    run_ids = launched.stdout.split()
-    assert len(run_ids) == 2, launched.stderr
+    run_ids = launch.stdout.split()
+    assert len(run_ids) == 2, launch.stderr
     wait_until(lambda: all(user.run(run_id)["state"] in ("finished", "ended") for run_id in run_ids), what="both jobs")
     table = user.giblet("sweep").stdout
     assert [line.split()[0] for line in table.splitlines()[1:3]] == ["0.5", "0.25"], table
@@ -192,9 +192,9 @@ def test_a_rank_killed_on_the_second_node_ends_the_job_with_its_cause(
     user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster
 ) -> None:
     long = ("--set", "num_epochs=100000", "--again")
-    launched = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=2", *long)
-    run_id = launched.stdout.strip()
-    assert launched.returncode == 0, launched.stderr
+    launch = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=2", *long)
+    run_id = launch.stdout.strip()
+    assert launch.returncode == 0, launch.stderr
     run_dir = login_node.home / "giblet" / "runs" / run_id
     # A job that is pending for a moment is launched, too.
     wait_until(lambda: len(trainers_of(run_dir)) == 2 and steps_of(run_dir), 90.0, "the first step")
@@ -213,10 +213,10 @@ def test_a_refusal_of_slurm_leaves_nothing(user: Laptop, login_node: LoopbackNod
         ("--partition", LIMITED_PARTITION, "--sbatch", "mem=900T"): "memory",
     }
     for options, reason in refusals.items():
-        refused = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, *options)
-        assert refused.returncode == 5 and "Slurm refuses the job" in refused.stderr, refused.stderr
-        assert reason in refused.stderr.lower()
-    assert "sinfo" in refused.stderr
+        refusal = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, *options)
+        assert refusal.returncode == 5 and "Slurm refuses the job" in refusal.stderr, refusal.stderr
+        assert reason in refusal.stderr.lower()
+    assert "sinfo" in refusal.stderr
     wrong = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "ntasks=4")
     assert wrong.returncode == 2 and "giblet sets this option itself" in wrong.stderr
     assert (sorted(runs.glob("*")), job_names(slurm)) == (runs_before, jobs_before)
@@ -230,16 +230,16 @@ def test_a_held_job_waits_and_can_be_stopped(user: Laptop, login_node: LoopbackN
     assert run["state"] == "waiting"
     assert "JobHeldUser" in run["evidence"] and "scontrol release" in run["evidence"]
     assert "Nothing is stale" in user.giblet("stop", "--stale", login_node.name).stderr
-    stopped = user.giblet("stop", run_id)
-    assert stopped.returncode == 0 and "as CANCELLED" in stopped.stdout, stopped.stderr
+    stop = user.giblet("stop", run_id)
+    assert stop.returncode == 0 and "as CANCELLED" in stop.stdout, stop.stderr
     assert user.run(run_id)["state"] == "stopped"
 
 
 def test_a_command_of_the_users_runs_as_a_job(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
     words = (sys.executable, "-c", "import os; print('epoch 1 loss 0.5 in job', os.environ['SLURM_JOB_ID'])")
-    launched = user.giblet("launch", login_node.name, "--cwd", "~", "--name", "in-slurm", "--", *words)
-    run_id = launched.stdout.strip()
-    assert run_id, launched.stderr
+    launch = user.giblet("launch", login_node.name, "--cwd", "~", "--name", "in-slurm", "--", *words)
+    run_id = launch.stdout.strip()
+    assert run_id, launch.stderr
     wait_until(lambda: user.run(run_id)["state"] not in ("waiting", "starting", "running"), what="the end of the job")
     assert "in job" in user.giblet("logs", run_id).stdout
     assert user.run(run_id)["state"] in ("finished", "ended")

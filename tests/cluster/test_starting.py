@@ -94,12 +94,12 @@ def test_of_eight_starts_at_once_one_wins(ground):
 def test_a_start_killed_at_any_step_never_doubles(ground, kind):
     """kill -9 at the Nth step, for every N: then the same configuration starts, and only one tree lives."""
     require(kind)
-    at, finished = 0, False
-    while not finished:
+    at, is_finished = 0, False
+    while not is_finished:
         tag = f"tree-{random.randrange(16**8):08x}"
         ground.tags.append(tag)
         record = ground.record(trees.argv("T1", tag), config_hash=tag)
-        finished = _start_and_die_at(at, ground.arguments(record, kind))
+        is_finished = _start_and_die_at(at, ground.arguments(record, kind))
         again = ground.record(trees.argv("T1", tag), config_hash=tag)
         try:
             start_run.start(ground.arguments(again, kind), lambda event: None)

@@ -95,8 +95,8 @@ def test_on_gpus_as_many_as_are_free_and_a_waiting_run_can_be_stopped(grid: Grid
     wait_until(lambda: len(grid.notes()) == 2, what="two runs")
     assert {note[2] for note in grid.notes()} == {"GPU-0", "GPU-1"}
     wait_until(lambda: "GPU" in str(grid.run(third).record("supervisor.json").get("waiting_for")), what="the third")
-    stopped = grid.laptop.giblet("stop", third, "--grace", "1")
-    assert stopped.returncode == 0 and grid.run(third).ended
+    stop = grid.laptop.giblet("stop", third, "--grace", "1")
+    assert stop.returncode == 0 and grid.run(third).ended
     grid.open("0.1", "0.3")
     wait_until(lambda: grid.run(first).ended and grid.run(second).ended, what="the end of both")
     assert len(grid.notes()) == 4
@@ -106,13 +106,13 @@ def test_a_whole_sweep_is_stopped_awaited_and_removed_by_its_name(grid: Grid) ->
     run_ids = grid.launch()
     wait_until(lambda: grid.notes() == [["begin", "0.1"]], what="the first run")
     name = grid.run(run_ids[0]).record("run.json")["sweep"]["name"]
-    stopped = grid.laptop.giblet("stop", name, "--grace", "1")
-    assert stopped.returncode == 0, stopped.stderr
+    stop = grid.laptop.giblet("stop", name, "--grace", "1")
+    assert stop.returncode == 0, stop.stderr
     assert all(grid.run(run_id).ended for run_id in run_ids)
-    awaited = grid.laptop.giblet("wait", name, "--timeout", "30").stderr
-    assert all(f"{run_id} stopped" in awaited for run_id in run_ids)
-    removed = grid.laptop.giblet("rm", name, "--yes")
-    assert removed.returncode == 0, removed.stderr
+    report = grid.laptop.giblet("wait", name, "--timeout", "30").stderr
+    assert all(f"{run_id} stopped" in report for run_id in run_ids)
+    removal = grid.laptop.giblet("rm", name, "--yes")
+    assert removal.returncode == 0, removal.stderr
     assert not list((grid.workdir / "runs").glob("fit*"))
     unknown = grid.laptop.giblet("stop", f"{name}-x")
     assert unknown.returncode == 2 and "No run begins with" in unknown.stderr

@@ -54,15 +54,15 @@ class SnapshotObserver:
 
 
 @pytest.fixture
-def watched() -> Iterator[Callable[[Node], SnapshotObserver]]:
-    begun: list[SnapshotObserver] = []
+def observe() -> Iterator[Callable[[Node], SnapshotObserver]]:
+    observers: list[SnapshotObserver] = []
 
     def start(node: Node) -> SnapshotObserver:
-        begun.append(SnapshotObserver(node))
-        return begun[-1]
+        observers.append(SnapshotObserver(node))
+        return observers[-1]
 
     yield start
-    for observer in begun:
+    for observer in observers:
         observer.watch.stop()
 
 
@@ -88,7 +88,7 @@ def test_nothing_is_lost_or_doubled_over_cut_connections(
     proxy: FaultProxy,
     tensor02: LoopbackNode,
     home: Path,
-    watched: Callable[[Node], SnapshotObserver],
+    observe: Callable[[Node], SnapshotObserver],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -99,7 +99,7 @@ def test_nothing_is_lost_or_doubled_over_cut_connections(
     (template := tmp_path / "line").write_bytes(step_line(0))
     argv = [sys.executable, "-c", WRITER, *map(str, (run_dir.metrics, run_dir.log, template, tmp_path / "enough"))]
     writer = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    observer = watched(proxy.node(workdir=str(home)))
+    observer = observe(proxy.node(workdir=str(home)))
     log: list[LogChunk] = []
     follower = threading.Thread(target=lambda: log.extend(follow_log(proxy.node(workdir=str(home)), run_dir.run_id)))
     follower.start()
@@ -133,11 +133,11 @@ def test_nothing_is_lost_or_doubled_over_cut_connections(
 
 
 def test_a_frozen_server_is_lost_and_runs_are_unknown_not_dead(
-    proxy: FaultProxy, home: Path, watched: Callable[[Node], SnapshotObserver]
+    proxy: FaultProxy, home: Path, observe: Callable[[Node], SnapshotObserver]
 ) -> None:
     run_dir = make_run(home, "demo", "tensor02-by-proxy")
     beat(run_dir)
-    observer = watched(proxy.node(workdir=str(home)))
+    observer = observe(proxy.node(workdir=str(home)))
     wait_until(lambda: observer.posts and observer.last.runs, what="the run")
     assert observer.last.runs[0].health.state == "running"
     proxy.silence()
@@ -151,7 +151,11 @@ def test_a_frozen_server_is_lost_and_runs_are_unknown_not_dead(
 
 
 def test_a_refusal_is_not_tried_again_until_asked(
-    cluster: Cluster, tensor01: LoopbackNode, home: Path, watched: Callable[[Node], SnapshotObserver], tmp_path: Path
+    cluster: Cluster,
+    tensor01: LoopbackNode,
+    home: Path,
+    observe: Callable[[Node], SnapshotObserver],
+    tmp_path: Path,
 ) -> None:
     known_hosts = tmp_path / "known_hosts"
     known_hosts.write_text("")
@@ -159,7 +163,7 @@ def test_a_refusal_is_not_tried_again_until_asked(
     before, mark, block = cluster.ssh_config.read_text().rpartition("Host ")
     cluster.ssh_config.write_text(before + mark + block.replace(str(cluster.known_hosts), str(known_hosts)))
     came = tensor01.logged("Connection from")
-    observer = watched(cluster.node("not-yet-trusted", tensor01.home, workdir=str(home)))
+    observer = observe(cluster.node("not-yet-trusted", tensor01.home, workdir=str(home)))
     wait_until(lambda: observer.posts and observer.last.link == "refused", what="the refusal")
     assert "not a known host" in observer.last.link_sentence
     posts = len(observer.posts)
@@ -171,9 +175,9 @@ def test_a_refusal_is_not_tried_again_until_asked(
 
 
 def test_readers_end_with_their_client(
-    tensor01: LoopbackNode, home: Path, watched: Callable[[Node], SnapshotObserver]
+    tensor01: LoopbackNode, home: Path, observe: Callable[[Node], SnapshotObserver]
 ) -> None:
-    observer = watched(tensor01.node(workdir=str(home)))
+    observer = observe(tensor01.node(workdir=str(home)))
     wait_until(lambda: observer.posts and observer.last.link == "live", what="the link")
     assert readers(tensor01)
     tensor01.cut()
@@ -182,11 +186,11 @@ def test_readers_end_with_their_client(
 
 
 def test_a_snapshot_is_kept_for_next_time(
-    tensor01: LoopbackNode, home: Path, watched: Callable[[Node], SnapshotObserver]
+    tensor01: LoopbackNode, home: Path, observe: Callable[[Node], SnapshotObserver]
 ) -> None:
     run_dir = make_run(home, "demo", "tensor01")
     append(run_dir.metrics, b"".join(step_line(n) for n in range(1000)))
-    observer = watched(tensor01.node(workdir=str(home)))
+    observer = observe(tensor01.node(workdir=str(home)))
     wait_until(
         lambda: observer.posts and observer.last.runs and len(observer.last.runs[0].steps) == 1000, what="the steps"
     )
@@ -219,8 +223,8 @@ def test_a_log_from_a_byte_to_its_end(tensor01: LoopbackNode, home: Path) -> Non
 
 def test_pauses_grow_and_are_jittered() -> None:
     pauses = watch.Pauses()
-    drawn = [pauses.next_s(now) for now in range(50)]
-    assert 0.15 <= drawn[0] <= 0.25 and max(drawn) <= 3.0 and len(set(drawn)) == 50
+    delays = [pauses.next_s(now) for now in range(50)]
+    assert 0.15 <= delays[0] <= 0.25 and max(delays) <= 3.0 and len(set(delays)) == 50
     assert max(pauses.next_s(100) for _ in range(10)) <= 6.25
     assert min([pauses.next_s(1000) for _ in range(10)][5:]) >= 22.5
     pauses.reset()

@@ -46,10 +46,10 @@ def living(tag: str) -> dict[int, str]:
     return processes
 
 
-def until(reached: Callable[[], object], limit_s: float = 120.0, what: str = "it") -> None:
+def until(condition: Callable[[], object], limit_s: float = 120.0, what: str = "it") -> None:
     """Poll until `reached()`; fail when the limit has passed."""
     deadline = time.monotonic() + limit_s
-    while not reached():
+    while not condition():
         assert time.monotonic() < deadline, f"{what} did not come about within {limit_s} s"
         time.sleep(0.01)
 

@@ -89,20 +89,20 @@ def resumed_without_state(seed: int) -> Failing:
     """Start the schedule again at step 0 after a resume."""
     curves = draw(seed, warmup_epochs=2)
     n = curves.steps_per_epoch
-    resumed = n * curves.rng.randint(4, 8)
+    resume_step = n * curves.rng.randint(4, 8)
     tape = open_run(curves)
-    for epoch in range(1, min(curves.config.num_epochs, resumed // n + 8) + 1):
+    for epoch in range(1, min(curves.config.num_epochs, resume_step // n + 8) + 1):
         for step in range((epoch - 1) * n, epoch * n):
-            if step == resumed:
+            if step == resume_step:
                 first = next(m for m in tape.metrics if isinstance(m, RunMetric))
                 same = {
                     f: getattr(first, f) for f in first.__struct_fields__ if f not in ("seq", "step", "epoch", "at")
                 }
                 tape.add(RunMetric, step, **{**same, "resumed_from_step": step})
-            rate = lr_at(step - resumed if step >= resumed else step, curves.plan)
+            rate = lr_at(step - resume_step if step >= resume_step else step, curves.plan)
             one_step(tape, step, step / n, lr=rate)
         end_epoch(tape, epoch, float(epoch))
-    return Failing(curves, tape.metrics, resumed, "resumed_without_state")
+    return Failing(curves, tape.metrics, resume_step, "resumed_without_state")
 
 
 def never_reaches_peak(seed: int) -> Failing:

@@ -152,8 +152,8 @@ def mean_loss(curves: Curves, component: str, epochs: float, *, held_out: bool =
 def one_step(tape: Tape, step: int, progress: float, **fields: Any) -> StepMetric:
     """Return a step record. learnt: epochs of learning so far; fields: values that differ from a healthy step's."""
     curves, plan, rng = tape.curves, tape.curves.plan, tape.curves.rng
-    shared = rng.gauss(0, curves.noise)
-    loss = {c: mean_loss(curves, c, progress) * (1 + shared + rng.gauss(0, curves.noise / 2)) for c in COMPONENTS}
+    shared_noise = rng.gauss(0, curves.noise)
+    loss = {c: mean_loss(curves, c, progress) * (1 + shared_noise + rng.gauss(0, curves.noise / 2)) for c in COMPONENTS}
     loss = fields.pop("loss", loss)
     weight = curves.config.component_weights()
     weighted = {c: weight[c] * (loss[c] or 0.0) for c in COMPONENTS}

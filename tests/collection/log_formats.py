@@ -334,8 +334,8 @@ def hugging_face_lines(epochs: Course, folder: Path) -> Path:
     """Write the dict lines that the Hugging Face Trainer prints among its progress bars."""
     lines = []
     for number, record in enumerate(_hugging_face(epochs)):
-        printed = {name: item for name, item in record.items() if name != "step"}
-        lines += [f" {number}%|█         | {number}/1200 [00:53<10:00,  1.2s/it]", str(printed)]
+        values = {name: item for name, item in record.items() if name != "step"}
+        lines += [f" {number}%|█         | {number}/1200 [00:53<10:00,  1.2s/it]", str(values)]
     lines.append(str({"train_runtime": 123.4, "train_loss": 1.1, "epoch": float(len(epochs))}))
     return _write(folder / "train.log", lines)
 

@@ -88,23 +88,23 @@ def test_the_demo_trains_and_ends_with_its_verdict(desk: Desk) -> None:
 
 
 def test_what_the_demo_left_can_be_asked_and_pulled(desk: Desk) -> None:
-    judged = desk.giblet("verdict", "@last", "--json")
-    assert judged.returncode == 0, judged.stderr
-    value = json.loads(judged.stdout)
+    verdict = desk.giblet("verdict", "@last", "--json")
+    assert verdict.returncode == 0, verdict.stderr
+    value = json.loads(verdict.stdout)
     names = [criterion["name"] for criterion in value["criteria"]]
     assert (value["verdict"], names[:2]) == ("pass", ["completed", "loss_drop"])
-    logged = desk.giblet("logs", "@last", "-f", "-n", "2")
-    assert (logged.returncode, len(logged.stdout.splitlines())) == (0, 2)
+    logs = desk.giblet("logs", "@last", "-f", "-n", "2")
+    assert (logs.returncode, len(logs.stdout.splitlines())) == (0, 2)
     assert desk.giblet("status", "demo").returncode == 0
-    cached = desk.giblet("ps", "--cached", "--json")
-    assert [run["run_id"] for run in json.loads(cached.stdout)["runs"]] == [value["run_id"]]
+    ps = desk.giblet("ps", "--cached", "--json")
+    assert [run["run_id"] for run in json.loads(ps.stdout)["runs"]] == [value["run_id"]]
 
-    pulled = desk.giblet("pull", "@last", "--best", "--to", "here")
-    assert pulled.returncode == 0, pulled.stderr
+    pull = desk.giblet("pull", "@last", "--best", "--to", "here")
+    assert pull.returncode == 0, pull.stderr
     run_dir = desk.folder / "home" / "runs" / value["run_id"]
-    names = {Path(line).name for line in pulled.stdout.splitlines()}
+    names = {Path(line).name for line in pull.stdout.splitlines()}
     assert {"run.json", "config.yaml", "metrics.jsonl", "train.log", "exit.json"} < names
-    for path in map(Path, pulled.stdout.splitlines()):
+    for path in map(Path, pull.stdout.splitlines()):
         origin = next(run_dir.rglob(path.name))
         assert (desk.folder / path).read_bytes() == origin.read_bytes()
     assert not list((desk.folder / "here").glob(".*.part"))
@@ -154,9 +154,9 @@ def test_ctrl_c_leaves_the_run_alone_and_says_how_to_go_on(desk: Desk) -> None:
     assert run_id not in before
     assert _state(desk, run_id) == "running"
 
-    ended = desk.giblet("stop", "@last")
-    assert ended.returncode == 0, ended.stderr
-    assert "no process, no session and no GPU memory of it is left" in ended.stdout
+    stop = desk.giblet("stop", "@last")
+    assert stop.returncode == 0, stop.stderr
+    assert "no process, no session and no GPU memory of it is left" in stop.stdout
     assert _state(desk, run_id) == "stopped"
     assert desk.giblet("stop", run_id).returncode == 0
 

@@ -84,10 +84,10 @@ def clock(seconds: float) -> str:
 def bar(position: int, n: int, rate: float, end: str = "", name: str = "") -> str:
     """Return a tqdm bar."""
     blocks = "█" * (10 * position // n)
-    elapsed = position / rate
+    elapsed_s = position / rate
     remaining = (n - position) / rate
     prefix = f"{name}: " if name else ""
-    return f"{prefix}{100 * position // n:3d}%|{blocks:<10}| {position}/{n} [{clock(elapsed)}<{clock(remaining)}, {rate:5.2f}it/s{end}]"
+    return f"{prefix}{100 * position // n:3d}%|{blocks:<10}| {position}/{n} [{clock(elapsed_s)}<{clock(remaining)}, {rate:5.2f}it/s{end}]"
 
 
 def traceback(error: str, *frames: tuple[str, int, str, str], prefix: str = "") -> list[str]:
