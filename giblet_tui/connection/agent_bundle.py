@@ -46,6 +46,8 @@ LOG_READER_MODULES = tuple(
         "number_format",
         "loss_parts",
         "key_names",
+        "observation",
+        "line_shape",
         "line_prefix",
         "metric_names",
         "screen_table",

@@ -7,7 +7,7 @@ import re
 from collections import deque
 from typing import Deque, Dict, NamedTuple, Optional
 
-from giblet_train.diagnosis.log_reader.line_parser import Observation
+from giblet_train.diagnosis.log_reader.observation import Observation
 
 _TOTAL = "training loss"
 _VALIDATION = "validation loss"

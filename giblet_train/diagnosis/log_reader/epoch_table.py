@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from giblet_train.diagnosis.log_reader.key_names import ADVERSARIAL, FAKE_SCORE, OTHER, REINFORCEMENT
-from giblet_train.diagnosis.log_reader.line_parser import Observation, Value
 from giblet_train.diagnosis.log_reader.loss_parts import named_parts, part_weights, terms_of
+from giblet_train.diagnosis.log_reader.observation import Observation, Value
 
 MAX_POINTS = 4096
 """Most points kept of a log without epochs; beyond that, neighbours are averaged."""

@@ -6,7 +6,7 @@ import ast
 import json
 import math
 import re
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from giblet_train.diagnosis.log_reader.box_table import BoxTable
 from giblet_train.diagnosis.log_reader.key_names import (
@@ -24,8 +24,10 @@ from giblet_train.diagnosis.log_reader.key_names import (
     split_of,
     words_of,
 )
+from giblet_train.diagnosis.log_reader.line_shape import LineShape
 from giblet_train.diagnosis.log_reader.loss_parts import terms_of
 from giblet_train.diagnosis.log_reader.number_format import NUMBER, parse_number, uses_decimal_comma
+from giblet_train.diagnosis.log_reader.observation import Observation, Value
 from giblet_train.diagnosis.log_reader.screen_table import Row, ScreenTable
 
 _ACCENTS = str.maketrans(
@@ -169,37 +171,6 @@ MAX_COUNT = 1e12
 """Largest epoch or step that is believed."""
 
 
-class Value(NamedTuple):
-    """A number printed in a line, with its meaning."""
-
-    quantity: Quantity
-    number: float
-    """May be nan or infinite."""
-    average: Optional[float] = None
-    """Running average printed in parentheses after the number."""
-
-
-class Observation(NamedTuple):
-    """Everything that one line shows of a training."""
-
-    values: Tuple[Value, ...] = ()
-    epoch: Optional[float] = None
-    """Epoch number; fractional in Hugging Face logs. None if the line has none."""
-    n_epochs: Optional[int] = None
-    step: Optional[int] = None
-    n_steps: Optional[int] = None
-    """Steps per epoch, where the line prints `step/steps`."""
-    kind: str = "line"
-    """`line`, `step` (one of several lines per epoch), `round` (of a boosted model), `bar` or `keras` (progress bars),
-    `record` (dict, table row)."""
-    unreadable: bool = False
-    """True if the line prints a loss whose number cannot be read."""
-    final: bool = False
-    """True for a summary of the whole training, which is no point of its curve."""
-    fractional: bool = False
-    """True if the epoch counts fractions, as in Hugging Face records."""
-
-
 class LineParser:
     """Parses lines. Remembers whether the log uses decimal commas, and the split of the section that is being read."""
 
@@ -220,8 +191,42 @@ class LineParser:
         """Return True if the next line may close a box, although it has no number."""
         return self._box.is_open
 
-    def parse(self, text: str) -> Optional[Observation]:
-        """Return what a line without prefixes shows; None if it shows nothing of a training."""
+    def parse(self, text: str, shape: Optional[LineShape] = None, numbers: Sequence[str] = ()) -> Optional[Observation]:
+        """Return what a line without prefixes shows; None if it shows nothing of a training.
+
+        Args:
+            text: the line.
+            shape: its shape, with which lines like it are remembered.
+            numbers: its numbers, as `shape_of` returns them.
+        """
+        reading = shape.reading(self._state) if shape is not None and self._is_plain(text) else None
+        if reading is None:
+            return self._parsed(text)
+        is_read, observation = reading.read(numbers)
+        if is_read:
+            self.row_text = ""
+            self._section, self._summary_follows, self._names_epochs, self._letters_agree = reading.state[:4]
+            if observation is not None:
+                self._n_epochs = observation.n_epochs or self._n_epochs
+            return observation
+        table = self._table.header
+        observation = self._parsed(text)
+        reading.learn(numbers, observation, self._state)
+        is_of_table = self.row_text or self._box.is_open or self._table.header != table
+        reading.is_fixed = reading.is_fixed and not is_of_table
+        return observation
+
+    @property
+    def _state(self) -> Tuple[Any, ...]:
+        """Return everything that earlier lines determine about the reading of the next one."""
+        own = (self._section, self._summary_follows, self._names_epochs, self._letters_agree)
+        return (*own, self._decimal_comma, *self._table.header)
+
+    def _is_plain(self, text: str) -> bool:
+        """Return False for a line whose reading depends on more than its names: of a bar, or with decimal commas."""
+        return not (self._box.is_open or self._table.is_in_header or "%|" in text or _INNER_COMMA.search(text))
+
+    def _parsed(self, text: str) -> Optional[Observation]:
         self.row_text = ""
         record = _mapping(text)
         if record is not None:

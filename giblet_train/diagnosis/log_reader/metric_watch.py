@@ -7,9 +7,10 @@ import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from giblet_train.diagnosis.log_reader.key_names import single_split, split_of
-from giblet_train.diagnosis.log_reader.line_parser import Observation
+from giblet_train.diagnosis.log_reader.line_shape import LineShape
 from giblet_train.diagnosis.log_reader.metric_names import METRIC, NO_POINT, PAIR
 from giblet_train.diagnosis.log_reader.number_format import parse_number
+from giblet_train.diagnosis.log_reader.observation import Observation
 
 MOST_ROWS = 20_000
 _COUNTER = re.compile(r"\b(?:epoch|step|iteration|iter|round)['\"]?\s{0,3}[:=]\s{0,3}(\d{1,12})\b", re.IGNORECASE)
@@ -55,15 +56,21 @@ class MetricWatch:
         self._step: Optional[float] = None
         self._n_lines = 0
 
-    def add(self, text: str, observation: Optional[Observation]) -> None:
-        """Read the metrics of a line, at its own epoch or step or at that of the last line with one."""
+    def add(self, text: str, observation: Optional[Observation], shape: Optional[LineShape] = None) -> None:
+        """Read the metrics of a line, at its own epoch or step or at that of the last line with one.
+
+        Args:
+            text: the line.
+            observation: what was read in it.
+            shape: its shape, of which it is remembered whether it has a metric.
+        """
         if observation is not None and not observation.final:
             self._epoch = observation.epoch if observation.epoch is not None else self._epoch
             self._step = observation.step if observation.step is not None else self._step
         counter = _COUNTER.search(text) if observation is None else None
         if counter:
             self._epoch = float(counter[1])
-        if len(text) > 2000 or not METRIC.search(text) or NO_POINT.search(text) or _EVALUATION.match(text):
+        if not (_has_metric(text) if shape is None else shape.has("metric", _has_metric, text)):
             return
         self._n_lines += 1
         if observation is not None and observation.kind in ("bar", "keras") and observation.epoch is None:
@@ -94,3 +101,8 @@ class MetricWatch:
             MetricCourse(name, metric, split, rises, tuple(self._courses[metric, split]))
             for (metric, split), (name, rises) in self._names.items()
         )
+
+
+def _has_metric(text: str) -> bool:
+    is_point = len(text) <= 2000 and METRIC.search(text) is not None
+    return is_point and not (NO_POINT.search(text) or _EVALUATION.match(text))

@@ -12,10 +12,12 @@ from giblet_train.diagnosis.log_reader.data_wait import DataWait, DataWaitWatch
 from giblet_train.diagnosis.log_reader.end_scan import EndScan, LogEnd
 from giblet_train.diagnosis.log_reader.epoch_table import NAMELESS, EpochRow, EpochTable
 from giblet_train.diagnosis.log_reader.leading_counter import LeadingCounter
-from giblet_train.diagnosis.log_reader.line_parser import LineParser, Observation
+from giblet_train.diagnosis.log_reader.line_parser import LineParser
 from giblet_train.diagnosis.log_reader.line_prefix import clean, message_of, split_prefix, without_addresses
+from giblet_train.diagnosis.log_reader.line_shape import LineShapes
 from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse, MetricWatch
-from giblet_train.diagnosis.log_reader.speed_watch import Slowdown, SpeedWatch
+from giblet_train.diagnosis.log_reader.observation import Observation
+from giblet_train.diagnosis.log_reader.speed_watch import Slowdown, SpeedWatch, has_speed
 from giblet_train.diagnosis.log_reader.stall import Stall, StallWatch
 
 UNREAD_SHOWN = 3
@@ -148,6 +150,7 @@ class LogReader:
         self.table = EpochTable()
         self._counter = LeadingCounter()
         self._parser = LineParser()
+        self._shapes = LineShapes()
         self._scan = EndScan()
         self._collapse = CollapseWatch()
         self._data_wait = DataWaitWatch()
@@ -265,13 +268,17 @@ class LogReader:
     def _feed_line(self, raw: str) -> None:
         line = split_prefix(raw)
         text = without_addresses(line.text)
-        is_statement = _is_statement(line.text) or _RATE_TEST.search(line.text) is not None
+        shape, numbers = self._shapes.shape_of(text)
+        is_known = shape is not None and shape.is_plain
+        is_statement = not is_known and (_is_statement(line.text) or _RATE_TEST.search(line.text) is not None)
         has_number = not is_statement and (self._parser.in_box or _HAS_NUMBER.search(line.text) is not None)
-        observation = self._parser.parse(text) if has_number else None
+        observation = self._parser.parse(text, shape, numbers) if has_number else None
+        if shape is not None and not is_known:
+            shape.is_plain = observation is not None and bool(observation.values) and text == line.text
         if not has_number:
             self._parser.note_heading(line.text)
         else:
-            self._metrics.add(self._parser.row_text or text, observation)
+            self._metrics.add(self._parser.row_text or text, observation, None if self._parser.row_text else shape)
         if self._separates_folds and (observation is None or not observation.values):
             self._note_fold(line.text)
         if observation is not None:
@@ -280,7 +287,7 @@ class LogReader:
             self._note_zero_rate(line.text)
         epoch_before = self.table.epoch
         is_progress = observation is not None and not self._is_detail(observation) and self._add(observation)
-        if is_progress:
+        if is_progress and (has_speed(line.text) if shape is None else shape.has("speed", has_speed, line.text)):
             self._speed.add(line.text, self.table.epoch, self.table.step, self._n_lines)
         if observation is not None and observation.unreadable:
             self._note_unread(raw)

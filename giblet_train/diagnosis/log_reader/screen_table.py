@@ -49,6 +49,16 @@ class ScreenTable:
         self._upper: Tuple[str, ...] = ()
         self._separator = ""
 
+    @property
+    def header(self) -> Tuple[Tuple[str, ...], Tuple[str, ...], str]:
+        """Return the newest header."""
+        return self._columns, self._splits, self._separator
+
+    @property
+    def is_in_header(self) -> bool:
+        """Return True if the next line may be the second of a header."""
+        return bool(self._upper)
+
     def read_header(self, text: str) -> bool:
         """Remember the columns that a line names. Return False if it is no header."""
         separator = next((mark for mark in SEPARATORS if mark in text), "") if "|" not in text else ""

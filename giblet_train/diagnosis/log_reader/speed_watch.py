@@ -30,6 +30,11 @@ class Slowdown(NamedTuple):
     """Epoch and step of the first slow line, as far as they are counted; else the line."""
 
 
+def has_speed(text: str) -> bool:
+    """Return True if a line prints a rate or the time of a step."""
+    return ("/" in text or " per " in text) and _RATE.search(text) is not None
+
+
 class SpeedWatch:
     """Follows the speed that a log prints."""
 
@@ -38,7 +43,7 @@ class SpeedWatch:
 
     def add(self, text: str, epoch: Optional[int], step: int, n_lines: int) -> None:
         """Read the speed in a line of the training."""
-        match = _RATE.search(text) if "/" in text or " per " in text else None
+        match = _RATE.search(text)
         if match is None or len(self._speeds) >= MOST_LINES:
             return
         number = float((match[1] or match[2]).replace(",", ""))
