@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.components.loss_terms import LossTerms
-from giblet_train.evaluation.chance import chance_r, stretches_of
+from giblet_train.evaluation.chance import prewhitened_r, stretches_of
 from giblet_train.evaluation.metrics import pearson
 from giblet_train.evaluation.validation_responses import FEWEST_TRS
 
@@ -33,7 +33,7 @@ class HeldOutMaps:
     group_r_V: Floats
     """Mean over subjects."""
     p: Mapping[str, Floats]
-    """Subject, or "group" -> (V,): one-sided p of r."""
+    """Subject, or "group" -> (V,): one-sided p of r after prewhitening."""
     ceiling_V: Floats
     """Root of the inter-subject correlation over training TRs; NaN where it is not positive or not measured."""
     null: str
@@ -65,20 +65,22 @@ def held_out_maps(run: LoadedRun) -> HeldOutMaps:
     blocks = data.split.other_blocks
     stretches = stretches_of(blocks, len(rows))
     series = zip(run.evaluator.predicted(run.model), run.evaluator.predicted(run.model, blocks), strict=True)
-    r, p, group_null_NV = {}, {}, None
+    r, white_r, p, group_null_NV = {}, {}, {}, None
     for (subject, predicted_TV), (_, other_TV) in series:
         own_T = data.present[subject][rows] if data.present else np.ones(len(rows), bool)
         if own_T.sum() < FEWEST_TRS:
             continue
         measured_TV = data.bold[subject][rows]
         r[subject] = pearson(predicted_TV[own_T], measured_TV[own_T])
-        null_NV = chance_r(predicted_TV, measured_TV, other_TV, stretches, data.drift, own_T)
-        p[subject] = pooled_p(r[subject], null_NV)
+        white_r[subject], null_NV = prewhitened_r(
+            predicted_TV, measured_TV, other_TV, data.split.test_blocks, blocks, data.drift, own_T
+        )
+        p[subject] = pooled_p(white_r[subject], null_NV)
         n_null = len(null_NV) if group_null_NV is None else min(len(null_NV), len(group_null_NV))
         group_null_NV = null_NV[:n_null] if group_null_NV is None else group_null_NV[:n_null] + null_NV[:n_null]
     assert group_null_NV is not None
     group_r_V = np.mean(list(r.values()), axis=0)
-    p["group"] = pooled_p(group_r_V, group_null_NV / len(r))
+    p["group"] = pooled_p(np.mean(list(white_r.values()), axis=0), group_null_NV / len(r))
     isc_V = np.asarray(data.isc_V, np.float64)
     measured, predicted = _series(run, group_r_V)
     null = (

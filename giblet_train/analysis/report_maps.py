@@ -23,6 +23,7 @@ from giblet_train.pages.colours import SEQUENTIAL
 from giblet_train.pages.page import figure, paragraph
 from giblet_train.pages.scores import decimal
 
+SMALLEST_R = 1e-3
 SOURCE = "maps r, p and ceiling next to this page; giblet evaluate RUN"
 
 
@@ -72,11 +73,15 @@ class MapSection:
 
     @cached_property
     def _threshold(self) -> float:
-        """Return the smallest significant r of the group; the largest r if no position is significant."""
-        significant_V = self.maps.significant()
-        if significant_V.any():
-            return float(self.maps.group_r_V[significant_V].min())
-        return float(max(self.maps.group_r_V.max(), 1e-3))
+        """Return half of the smallest coloured r: the edge of a coloured position. Without one, the largest r."""
+        r_V = self._coloured_r_V
+        return float(r_V[r_V > 0].min() / 2 if r_V.any() else max(self.maps.group_r_V.max(), SMALLEST_R))
+
+    @property
+    def _coloured_r_V(self) -> NDArray[np.floating[Any]]:
+        """Return r where it is significant and positive, 0 elsewhere (V,)."""
+        r_V = self.maps.group_r_V
+        return np.where(self.maps.significant() & (r_V >= SMALLEST_R), r_V, 0.0)
 
     @cached_property
     def _high(self) -> float:
@@ -86,7 +91,12 @@ class MapSection:
 
     @cached_property
     def _r(self) -> Overlay:
-        return Overlay(self._placed(np.maximum(self.maps.group_r_V, 0.0)), self._threshold, self._high)
+        """Return significant r. Significance is that of prewhitened series, so it is no threshold of r."""
+        return Overlay(self._placed(self._coloured_r_V), self._threshold, self._high)
+
+    def _peak_mm(self, canvas: BrainCanvas) -> NDArray[np.float64]:
+        """Return where r is largest, significant or not."""
+        return canvas.peak_mm(Overlay(self._placed(np.maximum(self.maps.group_r_V, 0.0)), 0.0, self._high))
 
     def _placed(self, values_V: NDArray[Any]) -> NDArray[Any]:
         """Return values (V,) in the shape of the study's space, 0 outside the mask."""
@@ -97,7 +107,7 @@ class MapSection:
     def _where(self) -> str:
         sentences = []
         if self._canvas is not None:
-            peak = ", ".join(f"{x:.0f}" for x in self._canvas.peak_mm(self._r))
+            peak = ", ".join(f"{x:.0f}" for x in self._peak_mm(self._canvas))
             sentences.append(
                 "Coordinates are millimetres of the study's space; L is left, R right, A anterior, P posterior. "
                 f"Slices pass through the voxel that is predicted best, at ({peak}) mm."
@@ -167,5 +177,5 @@ class MapSection:
         cortex = "" if self._cortex is None else self._cortex.draw(overlay, name)
         if self._canvas is None:
             return cortex + key
-        centre_mm = self._canvas.peak_mm(self._r)
+        centre_mm = self._peak_mm(self._canvas)
         return cortex + self._canvas.glass(overlay, name) + self._canvas.slices(overlay, name, centre_mm, legend=key)

@@ -105,11 +105,11 @@ class BlockWhitener:
         """Whiten the features. blocks: the blocks of training TRs, in order."""
         n_free = sum(stop - start - drift.regressors(stop - start).shape[1] for start, stop in blocks)
         plain_NP = drift.apply(features_NP, blocks)
-        return cls(blocks, drift, _white_by_segment(features_NP, blocks, drift), plain_NP, n_free)
+        return cls(blocks, drift, prewhiten(features_NP, blocks, drift), plain_NP, n_free)
 
     def coordinates(self, bold_NV: Responses) -> tuple[Singles, Singles]:
         """Return inner products of features and responses (P, V), and the total energy of responses (V,)."""
-        white_NV = _white_by_segment(bold_NV, self.blocks, self.drift)
+        white_NV = prewhiten(bold_NV, self.blocks, self.drift)
         return self.features_NP.T @ white_NV, np.einsum("nv,nv->v", white_NV, white_NV)
 
     def gram(self, axes_Mk: Singles) -> Doubles:
@@ -334,8 +334,11 @@ def _whitener(blocks: Sequence[Block], drift: Detrend) -> Doubles:
     return np.asarray(np.linalg.solve(np.linalg.cholesky(free_nN @ noise_NN @ free_nN.T), free_nN))
 
 
-def _white_by_segment(x_NV: Responses, blocks: Sequence[Block], drift: Detrend) -> Singles:
-    """Return series over training TRs (N, V) without the drift of each block, and with white noise."""
+def prewhiten(x_NV: Responses, blocks: Sequence[Block], drift: Detrend) -> Singles:
+    """Return series over the TRs of blocks (N, V) without the drift of each block, and with white scanner noise.
+
+    At most SEGMENT_TRS TRs are whitened together.
+    """
     white_NV, first = drift.apply(np.asarray(x_NV, np.float32), blocks), 0
     root_of = {}
     for start, stop in blocks:

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from giblet_train.analysis.held_out_maps import pooled_p, q_values
 from giblet_train.data.preprocessing.detrend import Detrend
-from giblet_train.evaluation.chance import chance_r, stretches_of
+from giblet_train.evaluation.chance import chance_r, prewhitened_r, stretches_of
 from giblet_train.evaluation.metrics import pearson, shifted_r
 
 N_TRS = 65
@@ -43,3 +44,30 @@ def test_stretches_stay_within_blocks():
     ends = starts + 46
     assert ((ends <= 90) | ((starts >= 90) & (ends <= 136)) | ((starts >= 136) & (ends <= 186))).all()
     assert stretches_of(((0, 20),), 46) == []
+
+
+def slow(n_trs, n_voxels, rng, time_constant_s=40.0, tr_s=1.5):
+    """Return AR(1) series with this time constant, half of their variance white noise."""
+    keep = np.exp(-tr_s / time_constant_s)
+    x_TV = rng.normal(size=(n_trs, n_voxels))
+    for t in range(1, n_trs):
+        x_TV[t] = keep * x_TV[t - 1] + np.sqrt(1 - keep**2) * x_TV[t]
+    return ((x_TV + rng.normal(size=x_TV.shape)) / np.sqrt(2)).astype(np.float32)
+
+
+def test_slow_noise_passes_for_prediction_at_the_nominal_rate_and_slow_predictions_lose_no_signal():
+    rng, drift, n_voxels = np.random.default_rng(2), Detrend("mean", 1.5), 600
+    blocks, test_blocks = ((80, 380),), ((0, 66),)
+    predicted_TV = drift.apply(slow(400, n_voxels, rng), ((0, 400),))
+    measured_TV = slow(66, n_voxels, rng)
+    measured_TV[:, :200] = 0.4 * predicted_TV[:66, :200] + np.sqrt(0.84) * measured_TV[:, :200]
+    measured_TV = drift.apply(measured_TV, test_blocks)
+    r_V, null_NV = prewhitened_r(
+        predicted_TV[:66], measured_TV, predicted_TV[80:380], test_blocks, blocks, drift, np.ones(66, bool)
+    )
+    p_V, null_V = pooled_p(r_V, null_NV), np.arange(n_voxels) >= 200
+    assert 0.02 < (p_V[null_V] < 0.05).mean() < 0.08
+    plain_NV = chance_r(predicted_TV[:66], measured_TV, predicted_TV[80:380], stretches_of(blocks, 66), drift)
+    plain_V = pooled_p(pearson(predicted_TV[:66], measured_TV), plain_NV)
+    power, plain_power = (np.mean(q_values(x_V)[~null_V] <= 0.05) for x_V in (p_V, plain_V))
+    assert power > plain_power + 0.2
