@@ -11,7 +11,18 @@ from msgspec.structs import replace
 from giblet_train.schema import config_loader
 from giblet_train.schema.config import COMPONENTS, Config, WatchConfig
 from giblet_train.schema.health import Health, Signals, health_of
-from giblet_train.schema.records import Alert, EpochMetric, Exit, Heartbeat, Run, RunMetric, SplitLoss, StepMetric
+from giblet_train.schema.records import (
+    Alert,
+    Command,
+    EpochMetric,
+    Exit,
+    Heartbeat,
+    Run,
+    RunMetric,
+    SplitLoss,
+    StepMetric,
+    ValuesMetric,
+)
 from giblet_train.schema.schedule import lr_at, lr_schedule
 from giblet_tui.monitor.snapshots import Fleet, Gpu, NodeFacts, NodeSnapshot, RunSnapshot
 
@@ -300,3 +311,46 @@ def _log(epochs: list[EpochMetric], config: Config) -> list[str]:
 
 def _shown(value: float | None) -> str:
     return "nan" if value is None else f"{value:.4f}"
+
+
+def command_run(epochs: int = 24, *, losses: bool = True, by_step: bool = False) -> RunSnapshot:
+    """Return a run of a command of the user's own that prints an accuracy, a PSNR, a word error rate and a norm.
+
+    losses: it prints losses too. by_step: it counts steps, and no epochs.
+    """
+    run_ = run("resnet")
+    at = run_.run.launched_at
+
+    def split(factor: float, epoch: int) -> SplitLoss:
+        return SplitLoss(total=factor / math.sqrt(epoch), loss={})
+
+    epoch_records = tuple(
+        EpochMetric(seq=i, step=i, epoch=i, at=at + 20 * i, lr=1e-3, train=split(2.0, i), validation=split(2.1, i))
+        for i in range(1, epochs)
+    )
+    values = tuple(
+        ValuesMetric(
+            seq=epochs + i,
+            step=100 * i if by_step else i,
+            epoch=0 if by_step else i,
+            at=at + 20 * i,
+            values={"accuracy": 0.95 - 0.6 / i**0.7, "grad_norm": 1 + 0.3 * math.sin(i)},
+            validation={
+                "accuracy": 0.85 - 0.6 / i**0.7 - 0.003 * max(0, i - 15),
+                "PSNR": 20 + i / 5,
+                "WER": 0.5 - i / 80,
+            },
+        )
+        for i in range(1, epochs)
+    )
+    facts = replace(run_.run, command=Command(words=("python", "train.py"), cwd="/home/ada/work"))
+    return replace(
+        run_,
+        run=facts,
+        config=None,
+        plan_record=None,
+        steps=(),
+        epochs=epoch_records if losses else (),
+        values=values,
+        log_tail=tuple(f"Epoch {i} train_loss {2 / math.sqrt(i):.3f}" for i in range(1, epochs)),
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -18,12 +19,14 @@ from giblet_train.schema.records import (
     EpochMetric,
     EvaluationMetric,
     EventMetric,
+    Metric,
     RunMetric,
     StepMetric,
     decode_metrics,
 )
 from giblet_train.schema.run_dir import RunDir
 
+M = TypeVar("M", bound=Metric)
 ENDINGS = ("failed", "early_stop")
 """Events of the end of a run, which a run that resumes it has left behind."""
 
@@ -75,9 +78,9 @@ def before_step(metrics: Sequence[AnyMetric], step: int) -> list[AnyMetric]:
     return [m for m in metrics if not isinstance(m, EvaluationMetric) and continued(m)]
 
 
-def latest_epochs(epochs: Iterable[EpochMetric]) -> list[EpochMetric]:
-    """Return the epochs in order; of an epoch that a resume repeated, the later one."""
-    last_epochs: list[EpochMetric] = []
+def latest_epochs(epochs: Iterable[M]) -> list[M]:
+    """Return the records of epochs in order; of an epoch that a resume repeated, the later one."""
+    last_epochs: list[M] = []
     for epoch in epochs:
         while last_epochs and last_epochs[-1].step >= epoch.step:
             last_epochs.pop()

@@ -564,6 +564,15 @@ class EpochMetric(Metric, frozen=True, kw_only=True, tag="epoch"):
     """Seconds of its steps."""
 
 
+class ValuesMetric(Metric, frozen=True, kw_only=True, tag="values"):
+    """Named numbers of a command's log that are no losses, at one epoch, or at one step of a log without epochs."""
+
+    values: dict[str, Number] = {}
+    """Name as printed, without its split -> number of the training, or of no split."""
+    validation: dict[str, Number] = {}
+    """The same of the validation."""
+
+
 class EventMetric(Metric, frozen=True, kw_only=True, tag="event"):
     """Something that happened once: a checkpoint, a warning, a fallback, a stop request, an error."""
 
@@ -664,7 +673,7 @@ class AlertResponse(Record, frozen=True, kw_only=True):
     """Who responded."""
 
 
-AnyMetric = RunMetric | DataMetric | StepMetric | EpochMetric | EventMetric | EvaluationMetric
+AnyMetric = RunMetric | DataMetric | StepMetric | EpochMetric | ValuesMetric | EventMetric | EvaluationMetric
 
 _metric_decoder = msgspec.json.Decoder(AnyMetric)
 

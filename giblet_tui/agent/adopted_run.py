@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
+from giblet_train.diagnosis.log_reader.value_watch import ValueRow
 from giblet_tui.agent import lab, layout, run_processes
-from giblet_tui.agent.followed_log import FollowedLog, epoch_record
+from giblet_tui.agent.followed_log import FollowedLog, epoch_record, values_record
 from giblet_tui.agent.proc import boot_id, start_ticks, stat_fields
 from giblet_tui.agent.records import write_record
 
@@ -43,10 +44,12 @@ def monitor_adopted_run(run_dir: Path) -> None:
     while session.lives():
         if log is not None:
             metrics.append(log.new_epochs(), began_at)
+            metrics.append_values(log.complete_values(log.is_silent), began_at)
         _write_heartbeat(run, "training", metrics, log, session.eldest)
         time.sleep(INTERVAL_S)
     if log is not None:
         metrics.append(log.new_epochs(ended=True), began_at)
+        metrics.append_values(log.complete_values(is_whole=True), began_at)
     is_stopped = (run_dir / layout.STOP).exists()
     _write_heartbeat(run, "stopped" if is_stopped else "ended", metrics, log, session.eldest)
     ending = {"run_id": run.run_id, "ended_at": time.time(), "code": None, "signal": None}
@@ -70,15 +73,20 @@ def started_at(pid: int) -> float:
 
 
 class Metrics:
-    """metrics.jsonl of an adopted run: one `epoch` record per epoch of the log; `step` counts epochs."""
+    """metrics.jsonl of an adopted run: one `epoch` record per epoch of the log, and `values` records of other numbers.
+
+    `step` of an epoch counts epochs.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self.seq = path.read_bytes().count(b"\n")
+            lines = path.read_bytes().splitlines()
         except OSError:
-            self.seq = 0
-        self._to_skip = self.seq
+            lines = []
+        self.seq = len(lines)
+        self._n_values = sum(b'"kind": "values"' in line[:40] for line in lines)
+        self._to_skip = self.seq - self._n_values
         self.epoch: int | None = None
 
     def append(self, rows: list[EpochRow], began_at: float) -> None:
@@ -93,6 +101,13 @@ class Metrics:
                 continue
             self._write(epoch_record(row, self.seq, max(time.time(), began_at)))
             self.seq += 1
+
+    def append_values(self, rows: list[ValueRow], began_at: float) -> None:
+        """Append the rows of named numbers after those that were written before; a log that was cut adds none."""
+        for row in rows[self._n_values :]:
+            self._write(values_record(row, self.seq, max(time.time(), began_at)))
+            self.seq += 1
+            self._n_values += 1
 
     def _write(self, record: dict[str, Any]) -> None:
         descriptor = os.open(str(self._path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)

@@ -25,7 +25,7 @@ from typing import Any, Iterator
 from giblet_train.diagnosis.log_reader.log_files import MAX_JSON, is_log_name, read_file
 from giblet_train.diagnosis.log_reader.reader import TrainingLog
 from giblet_tui.agent import layout
-from giblet_tui.agent.followed_log import SETTLE_S, FollowedLog, epoch_record
+from giblet_tui.agent.followed_log import SETTLE_S, FollowedLog, epoch_record, values_record
 from giblet_tui.agent.proc import boot_id
 from giblet_tui.agent.records import read_record, write_record
 
@@ -93,7 +93,7 @@ class CommandMonitor:
         log, changed_at = self._sources.log, self._sources.changed_at
         self._note_growth(changed_at)
         with contextlib.suppress(OSError):
-            self._metrics.update(self._sources.complete_rows(ended), ended)
+            self._metrics.update(self._sources.complete_rows(ended), self._sources.complete_values(ended), ended)
             write_record(str(self._run_dir / layout.HEARTBEAT), self._heartbeat(log, ended))
 
     def _note_growth(self, changed_at: float | None) -> None:
@@ -109,9 +109,9 @@ class CommandMonitor:
         pace_s = max(self._pauses) if epoch is not None and len(self._pauses) >= GROWTHS_FOR_A_PACE else None
         return {
             "state": "training",
-            "step": epoch or 0,
+            "step": epoch or self._metrics.step or 0,
             "epoch": epoch or 0,
-            "phase": _phase(log, epoch, ended),
+            "phase": _phase(log, epoch, self._metrics.step, ended),
             "at": self._changed_at if pace_s is not None and self._changed_at is not None else time.time(),
             "pid": self._supervisor.get("pid") or 0,
             "boot_id": boot_id(),
@@ -166,6 +166,11 @@ class Sources:
             rows = [row for row in rows if row.epoch != log.last_epoch]
         return rows
 
+    def complete_values(self, ended: bool) -> list[Any]:
+        """Return the rows of named numbers that will not change."""
+        rows = list(self.log.value_rows)
+        return rows if ended or self._source.is_silent else rows[:-1]
+
     @property
     def _source(self) -> FollowedLog | WholeFile:
         return self._output if self._file is None else self._file
@@ -175,13 +180,14 @@ class Sources:
         for path, size in self._own:
             if _size(path) > size:
                 return FollowedLog(path, size)
-        if self._output.result.rows or (time.monotonic() < self._search_at and not ended):
+        output = self._output.result
+        if output.rows or (time.monotonic() < self._search_at and not ended):
             return None
         self._search_at = time.monotonic() + SEARCH_EVERY_S
         for path in sorted(_written_since(self._cwd, self._began_at), key=_modified, reverse=True):
             source = _source(path, 0)
             source.new_epochs(ended)
-            if source.result.rows:
+            if source.result.rows or (source.result.value_rows and not output.value_rows):
                 return source
         return None
 
@@ -217,36 +223,43 @@ class WholeFile:
 
 
 class MetricsFile:
-    """metrics.jsonl of a command: an `epoch` record per row of its log; `step` counts epochs."""
+    """metrics.jsonl of a command: an `epoch` record per row of its log, and a `values` record per row of other numbers.
+
+    `step` of an epoch counts epochs.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._records: list[dict[str, Any]] = []
+        self._epochs: list[dict[str, Any]] = []
+        self._values: list[dict[str, Any]] = []
         self._rewritten_at = -REWRITE_EVERY_S
         self._n_rewrites = 0
 
     @property
     def epoch(self) -> int | None:
         """Return the last epoch in the file, counted as the log counts; None before the first."""
-        return int(self._records[-1]["epoch"]) if self._records else None
+        last = (self._epochs or [record for record in self._values[-1:] if record["epoch"]])[-1:]
+        return int(last[0]["epoch"]) if last else None
 
-    def update(self, rows: list[Any], ended: bool = False) -> None:
+    @property
+    def step(self) -> int | None:
+        """Return the last step in the file, of a log that counts no epochs; None without one."""
+        return int(self._values[-1]["step"]) if self._values else None
+
+    def update(self, rows: list[Any], value_rows: list[Any], ended: bool = False) -> None:
         """Append the rows that are new. If earlier ones have changed, replace the file: a restart repeats epochs."""
         now = time.time()
-        records = [epoch_record(row, seq, now) for seq, row in enumerate(rows)]
-        for old, new in zip(self._records, records):
-            if dict(new, at=old["at"]) != old:
-                break
-            new["at"] = old["at"]
-        else:
-            if len(records) > len(self._records):
-                self._append(records[len(self._records) :])
-                self._records = records
-                return
-            if len(records) == len(self._records):
-                return
-        if ended or time.monotonic() - self._rewritten_at >= REWRITE_EVERY_S:
-            self._replace(records)
+        epochs = _dated([epoch_record(row, 0, now) for row in rows], self._epochs)
+        values = _dated([values_record(row, 0, now) for row in value_rows], self._values)
+        n_epochs, n_values = len(self._epochs), len(self._values)
+        if epochs[:n_epochs] == self._epochs and values[:n_values] == self._values:
+            new = [*epochs[n_epochs:], *values[n_values:]]
+            if new:
+                self._append([dict(record, seq=n_epochs + n_values + i) for i, record in enumerate(new)])
+                self._epochs, self._values = epochs, values
+        elif ended or time.monotonic() - self._rewritten_at >= REWRITE_EVERY_S:
+            self._replace([dict(record, seq=i) for i, record in enumerate((*epochs, *values))])
+            self._epochs, self._values = epochs, values
 
     def _append(self, records: list[dict[str, Any]]) -> None:
         data = b"".join(_line(record) for record in records)
@@ -265,7 +278,6 @@ class MetricsFile:
         with open(os.open(str(aside), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "wb") as file:
             file.writelines(lines)
         os.replace(str(aside), str(self._path))
-        self._records = records
 
 
 def main(argv: list[str]) -> int:
@@ -313,12 +325,21 @@ def _written_since(folder: Path, began_at: float) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
-def _phase(log: TrainingLog, epoch: int | None, ended: bool) -> str:
+def _phase(log: TrainingLog, epoch: int | None, step: int | None, ended: bool) -> str:
+    if epoch is None and step is not None:
+        return f"no loss, but other numbers up to step {step} were read from its log"
     if epoch is None:
         return "no loss was read from its output" + ("" if ended else " yet")
     if log.is_blocks:
         return f"{epoch} blocks of steps were read from its log"
     return f"epoch {epoch}{f' of {log.n_epochs}' if log.n_epochs else ''} has ended, by its log"
+
+
+def _dated(records: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give each record the time of the earlier one at its place, so that it is equal to it unless it has changed."""
+    for old, new in zip(earlier, records):
+        new["at"] = old["at"]
+    return records
 
 
 def _line(record: dict[str, Any]) -> bytes:

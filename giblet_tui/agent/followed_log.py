@@ -15,6 +15,7 @@ from typing import Any, Callable
 from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
 from giblet_train.diagnosis.log_reader.key_names import COMPONENT_NAMES
 from giblet_train.diagnosis.log_reader.reader import LogReader, TrainingLog
+from giblet_train.diagnosis.log_reader.value_watch import ValueRow
 from giblet_tui.agent.records import open_regular
 
 SETTLE_S = 2.0
@@ -40,6 +41,8 @@ class FollowedLog:
     def _restart(self) -> None:
         self._reader = LogReader(separates_folds=False)
         self._last_returned: int | None = None
+        self._values: list[ValueRow] = []
+        self._n_new_lines = 0
 
     @property
     def result(self) -> TrainingLog:
@@ -97,7 +100,14 @@ class FollowedLog:
             rows += self._take(self._reader.table.epoch)
         return rows + self._take_undecided(complete=ended or self.is_silent, ended=ended)
 
+    def complete_values(self, is_whole: bool) -> list[ValueRow]:
+        """Return the rows of named numbers that will not change. is_whole: no more lines of the last one will come."""
+        if self._n_new_lines or not self._values:
+            self._values, self._n_new_lines = list(self.result.value_rows), 0
+        return self._values if is_whole else self._values[:-1]
+
     def _read(self, line: bytes) -> list[EpochRow]:
+        self._n_new_lines += 1
         text = line[:LINE_BYTES].decode("utf-8", "replace")
         return self._advance(lambda: self._reader.feed(text))
 
@@ -162,6 +172,19 @@ def epoch_record(row: EpochRow, seq: int, at: float) -> dict[str, Any]:
         "train": {"total": _number(row.train), "loss": _components(row.train_parts)},
         "validation": None if row.validation is None else validation,
         "fmri_r": _number(row.r),
+    }
+
+
+def values_record(row: ValueRow, seq: int, at: float) -> dict[str, Any]:
+    """Return the named numbers of an epoch or step as a line of metrics.jsonl."""
+    return {
+        "kind": "values",
+        "seq": seq,
+        "step": row.step,
+        "epoch": row.epoch,
+        "at": at,
+        "values": {name: _number(value) for name, value in row.values.items()},
+        "validation": {name: _number(value) for name, value in row.validation.items()},
     }
 
 

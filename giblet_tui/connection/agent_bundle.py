@@ -58,6 +58,7 @@ LOG_READER_MODULES = tuple(
         "collapse",
         "data_wait",
         "metric_watch",
+        "value_watch",
         "speed_watch",
         "exit_status",
         "end_patterns",

@@ -9,7 +9,7 @@ Shapes: N step records, E epoch records, C pixel columns of a chart, B blocks of
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count, pairwise
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from giblet_train.schema.config import COMPONENTS
 from giblet_train.schema.history import latest_epochs
-from giblet_train.schema.records import EpochMetric, Number, SplitLoss, StepMetric
+from giblet_train.schema.records import EpochMetric, Number, SplitLoss, StepMetric, ValuesMetric
 
 Floats = NDArray[np.float64]
 NAMES = ("total", *COMPONENTS)
@@ -68,6 +68,21 @@ class Replaced:
     loss: dict[str, Floats]
 
 
+class Series(NamedTuple):
+    """Numbers that were recorded now and then, each with its step and its time on the node's clock."""
+
+    step_N: Floats
+    at_N: Floats
+    value_N: Floats
+
+
+class ValueCurves(NamedTuple):
+    """A named number that is no loss: of the training or of no split, and of the validation."""
+
+    train: Series
+    validation: Series
+
+
 @dataclass(frozen=True)
 class Curves:
     """One run as columns. Keys of the mappings are `NAMES` and any further components of the records.
@@ -90,6 +105,8 @@ class Curves:
     epoch_at_E: Floats
     train: dict[str, Floats]
     validation: dict[str, Floats]
+    values: dict[str, ValueCurves] = field(default_factory=dict)
+    """Numbers that are no losses, by name in the order in which they appeared."""
 
 
 class _Column:
@@ -127,9 +144,16 @@ class StepColumns:
     """
 
     def __init__(self) -> None:
+        self._values: tuple[Sequence[ValuesMetric], dict[str, ValueCurves]] = ((), {})
         self._clear()
 
-    def curves(self, steps: Sequence[StepMetric], epochs: Sequence[EpochMetric], began_at: float = 0.0) -> Curves:
+    def curves(
+        self,
+        steps: Sequence[StepMetric],
+        epochs: Sequence[EpochMetric],
+        began_at: float = 0.0,
+        values: Sequence[ValuesMetric] = (),
+    ) -> Curves:
         """Return the columns of these records; records of an earlier call are not read again."""
         if len(steps) < self._size or (self._size and steps[self._size - 1] != self._last):
             self._clear()
@@ -150,7 +174,14 @@ class StepColumns:
             epoch_at_E=np.array([e.at for e in last_epochs], np.float64),
             train=_parts([e.train for e in last_epochs]),
             validation=_parts([e.validation for e in last_epochs]),
+            values=self._value_curves(values),
         )
+
+    def _value_curves(self, records: Sequence[ValuesMetric]) -> dict[str, ValueCurves]:
+        """Return the curves of other numbers; those of the same records as at the last call are not made again."""
+        if records is not self._values[0]:
+            self._values = records, value_curves(records)
+        return self._values[1]
 
     def _clear(self) -> None:
         self._step, self._at, self._lr = _Column(), _Column(), _Column()
@@ -190,6 +221,26 @@ class StepColumns:
         loss = {name: column.cut(n_retained) for name, column in self._loss.items()}
         self._replaced.append(Replaced(self._step.cut(n_retained), self._at.cut(n_retained), loss))
         self._origin = next(_origins)
+
+
+def value_curves(records: Sequence[ValuesMetric]) -> dict[str, ValueCurves]:
+    """Return the curve of each named number; a record without it is no gap in it."""
+    names = dict.fromkeys(name for record in records for name in (*record.values, *record.validation))
+    return {
+        name: ValueCurves(
+            _series([(record, record.values[name]) for record in records if name in record.values]),
+            _series([(record, record.validation[name]) for record in records if name in record.validation]),
+        )
+        for name in names
+    }
+
+
+def _series(points: Sequence[tuple[ValuesMetric, Number]]) -> Series:
+    return Series(
+        np.array([record.step for record, _ in points], np.float64),
+        np.array([record.at for record, _ in points], np.float64),
+        _floats(value for _, value in points),
+    )
 
 
 def contiguous_runs(steps: Sequence[StepMetric]) -> list[Sequence[StepMetric]]:

@@ -37,6 +37,7 @@ from giblet_train.schema.records import (
     RunMetric,
     StepMetric,
     SupervisorRecord,
+    ValuesMetric,
     decode,
     decode_lines,
     decode_metrics,
@@ -251,7 +252,15 @@ def _with_metrics(snapshot: RunSnapshot, tail: Appended) -> RunSnapshot:
     if tail.reset:
         steps = StepHistory() if isinstance(snapshot.steps, StepHistory) else ()
         snapshot = replace(
-            snapshot, plan_record=None, data=None, steps=steps, epochs=(), events=(), evaluation=None, malformed_lines=0
+            snapshot,
+            plan_record=None,
+            data=None,
+            steps=steps,
+            epochs=(),
+            values=(),
+            events=(),
+            evaluation=None,
+            malformed_lines=0,
         )
     metrics, n_malformed = decode_metrics(map(sanitize_json, _lines(tail)))
     of_kind: dict[type, list[Any]] = {}
@@ -263,6 +272,7 @@ def _with_metrics(snapshot: RunSnapshot, tail: Appended) -> RunSnapshot:
         data=of_kind.get(DataMetric, [snapshot.data])[-1],
         steps=extended(snapshot.steps, of_kind.get(StepMetric, ())),
         epochs=tuple(latest_epochs((*snapshot.epochs, *of_kind.get(EpochMetric, ())))),
+        values=tuple(latest_epochs((*snapshot.values, *of_kind.get(ValuesMetric, ())))),
         events=(*snapshot.events, *of_kind.get(EventMetric, ())),
         evaluation=of_kind.get(EvaluationMetric, [snapshot.evaluation])[-1],
         malformed_lines=snapshot.malformed_lines + n_malformed + tail.skipped,

@@ -31,6 +31,7 @@ from giblet_train.schema.records import (
     Run,
     RunMetric,
     StepMetric,
+    ValuesMetric,
 )
 from giblet_train.schema.schedule import LrSchedule, lr_schedule
 
@@ -111,6 +112,8 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     data: DataMetric | None = None
     steps: Sequence[StepMetric] = ()
     epochs: tuple[EpochMetric, ...] = ()
+    values: tuple[ValuesMetric, ...] = ()
+    """Named numbers of a command that are no losses."""
     events: tuple[EventMetric, ...] = ()
     evaluation: EvaluationMetric | None = None
     alerts: tuple[Alert, ...] = ()
@@ -153,7 +156,8 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
         """Return the metrics of every kind, by sequence number: the input of the diagnosis rules."""
         first = [m for m in (self.plan_record, self.data) if m is not None]
         last = [self.evaluation] if self.evaluation else []
-        return tuple(sorted([*first, *self.steps, *self.epochs, *self.events, *last], key=lambda m: m.seq))
+        records = [*first, *self.steps, *self.epochs, *self.values, *self.events, *last]
+        return tuple(sorted(records, key=lambda m: m.seq))
 
 
 class NodeSnapshot(Snapshot, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Format a run's records as a CSV table, one row per step and epoch. Pure."""
+"""Format a run's records as a CSV table, one row per step, epoch, and set of other numbers. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from giblet_train.schema.config import COMPONENTS
-from giblet_train.schema.records import EpochMetric, Number, SplitLoss, StepMetric
+from giblet_train.schema.records import EpochMetric, Number, SplitLoss, StepMetric, ValuesMetric
 from giblet_tui.monitor.snapshots import RunSnapshot
 
 Cells = dict[str, str | int | Number]
@@ -27,17 +27,35 @@ def fields(components: Sequence[str] = COMPONENTS) -> tuple[str, ...]:
 def csv_text(run: RunSnapshot) -> str:
     """Return the table with its header.
 
-    `kind` is `step` or `epoch`. A cell is empty if the row does not measure the value, and `nan` if the measured value
-    was not finite. Times are seconds since 1970 on the node's clock.
+    `kind` is `step`, `epoch` or `values` (numbers of a command that are no losses). A cell is empty if the row does not
+    measure the value, and `nan` if the measured value was not finite. Times are seconds since 1970 on the node's clock.
     """
     out = io.StringIO()
-    columns = fields(COMPONENTS if run.config is None else run.config.components)
+    names = dict.fromkeys(name for record in run.values for name in record.values)
+    held_out_names = dict.fromkeys(name for record in run.values for name in record.validation)
+    columns = (
+        *fields(COMPONENTS if run.config is None else run.config.components),
+        *(f"metric_{name}" for name in names),
+        *(f"validation_metric_{name}" for name in held_out_names),
+    )
     writer = csv.DictWriter(out, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    records: list[StepMetric | EpochMetric] = [*run.steps, *run.epochs]
+    records: list[StepMetric | EpochMetric | ValuesMetric] = [*run.steps, *run.epochs, *run.values]
     for record in sorted(records, key=lambda record: record.seq):
-        writer.writerow(_step(record) if isinstance(record, StepMetric) else _epoch(record))
+        writer.writerow(_row(record))
     return out.getvalue()
+
+
+def _row(record: StepMetric | EpochMetric | ValuesMetric) -> Cells:
+    if isinstance(record, StepMetric):
+        return _step(record)
+    return _epoch(record) if isinstance(record, EpochMetric) else _values(record)
+
+
+def _values(record: ValuesMetric) -> Cells:
+    place: Cells = {"kind": "values", "seq": record.seq, "step": record.step, "epoch": record.epoch, "at": record.at}
+    values = {f"metric_{name}": _number(value) for name, value in record.values.items()}
+    return {**place, **values, **{f"validation_metric_{name}": _number(v) for name, v in record.validation.items()}}
 
 
 def _step(step: StepMetric) -> Cells:

@@ -17,7 +17,9 @@ from giblet_train.schema.health import GLYPHS, Health, duration
 from giblet_train.schema.records import EpochMetric, Run
 from giblet_train.schema.schedule import lr_at
 from giblet_tui.monitor.snapshots import Fleet, RunSnapshot, nodes_of
+from giblet_tui.reporting.values import summaries
 
+MOST_VALUE_LINES = 8
 MARKS = {"pass": "✔", "on_track": "●", "at_risk": "!", "fail": "✖"}
 
 _GAP = "  "
@@ -165,7 +167,7 @@ def status_lines(run: RunSnapshot, now: float, disk_free_gib: float = math.inf) 
         *([f"  a run of {run.owner}; you may read it, not change it"] if run.owner else []),
         f"  {run.health.sentence}",
         *(f"  {GLYPHS[part.state]} {part.node}: {part.state}, {part.sentence}" for part in run.parts),
-        *(f"  {line}" for line in (progress_line(run), rates(run)) if line),
+        *(f"  {line}" for line in (progress_line(run), rates(run), *value_lines(run)) if line),
     ]
     if run_verdict:
         lines += [f"  {line}" for line in verdict_lines(run_verdict, run.health)]
@@ -212,6 +214,9 @@ def progress_line(run: RunSnapshot) -> str:
     """Format `step 41/240 epoch 3/12 | total 0.912 fmri 0.988 … | 0.21 s/step, 42s left`, or the phase at first."""
     if not run.steps and run.epochs:
         return epoch_line(run, run.epochs[-1])
+    if not run.steps and run.values:
+        newest = run.values[-1]
+        return f"epoch {newest.epoch}" if newest.epoch else f"step {newest.step}"
     if not run.steps:
         return run.heartbeat.phase if run.heartbeat and run.health.live else ""
     last, plan = run.steps[-1], run.plan
@@ -260,6 +265,22 @@ def number(value: float | None) -> str:
     return f"{value:.{max(1, 3 - math.floor(math.log10(abs(value))))}f}" if value else "0.000"
 
 
+def value_lines(run: RunSnapshot) -> list[str]:
+    """Format one line per number for `status`."""
+    values = summaries(run)
+    unit = "epoch" if run.values and run.values[-1].epoch else "step"
+    lines = []
+    for value in values[:MOST_VALUE_LINES]:
+        figures = [f"train {number(value.train)}"] if value.train is not None and value.validation is not None else []
+        figures += [f"validation {number(value.validation)}"] if value.validation is not None else []
+        figures = figures or [number(value.train)]
+        direction = {True: "higher is better", False: "lower is better", None: ""}[value.higher_is_better]
+        best = f"best {number(value.best)} at {unit} {value.best_at}, {direction}" if value.best is not None else ""
+        lines.append(f"{value.name}: {' '.join(figures)}{f' ({best})' if best else ''}")
+    n_more = len(values) - MOST_VALUE_LINES
+    return [*lines, f"and {n_more} more: giblet export {run.run.run_id} --csv FILE"] if n_more > 0 else lines
+
+
 def diff_lines(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
     """Format one line per changed key."""
     return [f"  {key}: {as_yaml(old)} → {as_yaml(new)}" for key, (old, new) in changes.items()]
@@ -286,7 +307,7 @@ def _run_row(run: RunSnapshot) -> Row:
 def _last_figures(run: RunSnapshot) -> tuple[str, str, str, str]:
     """Format epoch, total, fMRI loss and learning rate of the last step, or of the last epoch without steps."""
     if not run.steps and not run.epochs:
-        return "–", "–", "–", "–"
+        return f"{run.values[-1].epoch}" if run.values and run.values[-1].epoch else "–", "–", "–", "–"
     lr: float | None
     if run.steps:
         step = run.steps[-1]

@@ -12,6 +12,7 @@ from giblet_train.diagnosis.alert_responses import active_alerts, silenced_by
 from giblet_train.diagnosis.criteria import Verdict
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
 from giblet_tui.reporting.formatting import lr_planned, verdict
+from giblet_tui.reporting.values import values_json
 
 SCHEMA = 1
 
@@ -30,6 +31,10 @@ def run_json(run: RunSnapshot) -> dict[str, Any]:
     """Return one run of `ps --json`, which is also the object of `status --json`."""
     run_verdict = verdict(run)
     last = run.steps[-1] if run.steps else None
+    last_epoch = run.epochs[-1] if run.epochs else None
+    losses = last or (last_epoch.train if last_epoch else None)
+    held_out = last_epoch.validation if last_epoch else None
+    newest = last or last_epoch or (run.values[-1] if run.values else None)
     return {
         "run_id": run.run.run_id,
         "name": run.run.name,
@@ -38,11 +43,13 @@ def run_json(run: RunSnapshot) -> dict[str, Any]:
         "nodes": [msgspec.to_builtins(part) for part in run.parts],
         "state": run.health.state,
         "evidence": run.health.sentence,
-        "step": last.step if last else None,
-        "epoch": last.epoch if last else None,
-        "lr": last.lr if last else None,
+        "step": newest.step if newest and (last or not newest.epoch) else None,
+        "epoch": newest.epoch if newest and (last or last_epoch or newest.epoch) else None,
+        "lr": last.lr if last else (last_epoch.lr or None) if last_epoch else None,
         "lr_planned": lr_planned(run),
-        "loss": {"total": last.total, **last.loss} if last else {},
+        "loss": {"total": losses.total, **losses.loss} if losses else {},
+        "validation_loss": {"total": held_out.total, **held_out.loss} if held_out else {},
+        "metrics": values_json(run),
         "verdict": run_verdict.status if run_verdict else None,
         "eta_s": run.eta_s,
         "session": run.run.session,

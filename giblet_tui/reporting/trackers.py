@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 import uuid
 from collections.abc import Iterator, Mapping
@@ -54,10 +55,19 @@ def scalars_of(run: RunSnapshot) -> Iterator[Scalar]:
                     **{f"{part}/loss/{c}": v for c, v in losses.loss.items()},
                 }
                 yield from _scalars(value_by_name, epoch.step, epoch.at, missing=math.nan)
+    for record in run.values:
+        names = {f"metric/{_file_name(name)}": value for name, value in record.values.items()}
+        names |= {f"metric_validation/{_file_name(name)}": value for name, value in record.validation.items()}
+        yield from _scalars(names, record.step, record.at, missing=math.nan)
     if run.evaluation is not None:
         figures = {f"held_out/{k}": v for k, v in run.evaluation.encoding.items() if isinstance(v, int | float)}
         figures |= {f"held_out/skill/{c}": v for c, v in run.evaluation.skill.items() if v is not None}
         yield from _scalars(figures, run.evaluation.step, run.evaluation.at)
+
+
+def _file_name(name: str) -> str:
+    """Return a name from a log as the name of a file: MLflow has one for each metric."""
+    return re.sub(r"[^\w@-]+", "_", name)
 
 
 def _scalars(

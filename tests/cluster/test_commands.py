@@ -43,7 +43,7 @@ for epoch in range(1, config["epochs"] + 1):
         sys.stdout.write("\\r\\x1b[32m%d%%|####| %d/2 [00:01<00:00]" % (50 * batch, batch))
     loss = 275959 - epoch if how == "flat" else 3 * math.exp(-epoch / 4) + 1
     loss = math.nan if how == "nan" and epoch > 6 else loss
-    held = " | Val Loss: %.4f | fMRI Corr: 0.0012 | LR: 1.00e-05" % (loss * 1.02)
+    held = " | Val Loss: %.4f | Val PSNR: %.2f | fMRI Corr: 0.0012 | LR: 1.00e-05" % (loss * 1.02, 20 + epoch)
     print("\\r\\x1b[0mEpoch %d/%d | Train Loss: %.4f%s" % (epoch, config["epochs"], loss, held), flush=True)
 if how == "oom":
     raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 47.5 GiB total capacity)")
@@ -112,9 +112,14 @@ def test_the_lab_s_old_trainer_is_a_run_like_any_other(lab: OldLab) -> None:
     assert run_id.startswith("train_v3-") and "with uncommitted changes)" in result.stderr
     assert "no alerts will be raised" in result.stderr, "the node has no engine, and the command runs without"
     run = run_processes.find(str(lab.workdir), run_id)
-    wait_until(lambda: (run.path / "metrics.jsonl").read_text().count("\n") == 3, what="three epochs")
+    kinds = ('"epoch", "seq"', '"values", "seq"')
+    records = run.path / "metrics.jsonl"
+    wait_until(lambda: [records.read_text().count(kind) for kind in kinds] == [3, 3], what="three epochs")
 
-    assert laptop.run(run_id)["state"] == "running"
+    listed_run = laptop.run(run_id)
+    assert listed_run["state"] == "running" and listed_run["epoch"] == 3
+    psnr = {"train": None, "validation": 23.0, "best": 23.0, "best_at": 3, "higher_is_better": True}
+    assert listed_run["metrics"]["PSNR"] == psnr
     log = (run.path / "train.log").read_text()
     assert "Using eth0 sherlock work" in log
     assert (run.path / "work/train_v3.py").read_text().endswith("# changed\n")
@@ -124,6 +129,7 @@ def test_the_lab_s_old_trainer_is_a_run_like_any_other(lab: OldLab) -> None:
     assert not list((lab.workdir / "sources").iterdir()), "what was sent is unpacked, and not kept twice"
     status = laptop.giblet("status", run_id).stdout
     assert "epoch 3 train total 2.417 | validation total 2.465 | lr 1.000e-05" in status
+    assert "PSNR: validation 23.00 (best 23.00 at epoch 3, higher is better)" in status
     assert "command: python3 train_v3.py stays" in status and "(commit " in status
 
     again = lab.launch("stays", *options, words=("v3.json",))

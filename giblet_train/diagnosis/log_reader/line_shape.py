@@ -108,6 +108,11 @@ class LineShapes:
         return shape, numbers
 
 
+def places_of(text: str) -> Dict[int, int]:
+    """Return where each number of a line begins -> its place among the numbers of its shape."""
+    return {match.start(): place for place, match in enumerate(_DIGITS.finditer(text))}
+
+
 def _quantities(observation: Optional[Observation]) -> List[Tuple[float, bool]]:
     """Return (number, may be a logarithm) of an observation, in the order of `_with_quantities`.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Optional
 
+from giblet_train.diagnosis.log_reader.key_names import words_of
 from giblet_train.diagnosis.log_reader.number_format import NUMBER
 
 _RISING = (
@@ -29,9 +31,30 @@ NO_POINT = re.compile(
     r"\b(?:best|max|min|target|std|prev\w*|class|improved|from|chance|baseline|threshold)\b", re.IGNORECASE
 )
 """Words of a number that is no point of the course."""
+_RISING_WORDS = frozenset(
+    ("reward", "rewards", "rew", "return", "returns", "corr", "correlation", "pearson", "pearsonr")
+)
+_FMRI_R = frozenset(("fmri", "r"))
+_OF_RISING = _RISING_WORDS | frozenset(
+    (
+        *("mean", "avg", "average", "episode", "ep", "eval", "train", "training", "val", "valid", "validation", "test"),
+        *("total", "cumulative", "median", "smoothed", "running"),
+    )
+)
 
 
 def is_metric(name: str) -> bool:
     """Return True for the name of a metric, such as `val_acc`."""
     match = PAIR.fullmatch(f"{name} 0")
     return match is not None and not NO_POINT.search(name)
+
+
+def rises(name: str) -> Optional[bool]:
+    """Return True if more of a metric is better by its name, False if less is, None if its name does not say so."""
+    words = frozenset(words_of(name))
+    if (words & _RISING_WORDS and words <= _OF_RISING) or words == _FMRI_R:
+        return True
+    match = PAIR.fullmatch(f"{name} 0")
+    if match is None or NO_POINT.search(name):
+        return None
+    return match["rising"] is not None

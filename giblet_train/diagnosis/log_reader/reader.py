@@ -19,6 +19,7 @@ from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse, MetricW
 from giblet_train.diagnosis.log_reader.observation import Observation
 from giblet_train.diagnosis.log_reader.speed_watch import Slowdown, SpeedWatch, has_speed
 from giblet_train.diagnosis.log_reader.stall import Stall, StallWatch
+from giblet_train.diagnosis.log_reader.value_watch import ValueRow, ValueWatch
 
 UNREAD_SHOWN = 3
 BARS_PER_READING = 8
@@ -89,6 +90,8 @@ class TrainingLog(NamedTuple):
     """Lasting loss of speed in which the log ends; None without one, or without printed speeds."""
     metric_courses: Tuple[MetricCourse, ...] = ()
     """Metrics of known direction, such as accuracies."""
+    value_rows: Tuple[ValueRow, ...] = ()
+    """Every named number that is no loss, for the charts."""
     restarted: bool = False
     folds: Tuple["Tuple[str, TrainingLog]", ...] = ()
     """(heading, training) of each earlier fold, subject or repetition that the same log holds."""
@@ -155,6 +158,7 @@ class LogReader:
         self._collapse = CollapseWatch()
         self._data_wait = DataWaitWatch()
         self._metrics = MetricWatch()
+        self._values = ValueWatch()
         self._speed = SpeedWatch()
         self._stall = StallWatch()
         self._rounded_rate, self._zero_rate = "", ""
@@ -208,7 +212,9 @@ class LogReader:
         """Read a row of a table, or a JSON object."""
         self._n_lines += 1
         observation = self._parser.record(record)
-        self._metrics.add(", ".join(f"{name}: {item}" for name, item in record.items()), observation)
+        text = ", ".join(f"{name}: {item}" for name, item in record.items())
+        self._metrics.add(text, observation)
+        self._values.add(text, observation)
         if observation is not None:
             self._note_zero_rate(", ".join(f"{name} {item}" for name, item in record.items()))
             epoch_before = self.table.epoch
@@ -248,6 +254,7 @@ class LogReader:
             data_wait=self._data_wait.result(),
             slowdown=self._speed.result(),
             metric_courses=self._metrics.result(),
+            value_rows=self._values.result(self.table.is_blocks, _part_names(rows)),
             restarted=self.table.restarted,
             is_blocks=self.table.is_blocks,
             rounded_rate=self._rounded_rate,
@@ -279,6 +286,10 @@ class LogReader:
             self._parser.note_heading(line.text)
         else:
             self._metrics.add(self._parser.row_text or text, observation, None if self._parser.row_text else shape)
+            if self._parser.row_text:
+                self._values.add(self._parser.row_text, observation)
+            else:
+                self._values.add(text, observation, shape, numbers)
         if self._separates_folds and (observation is None or not observation.values):
             self._note_fold(line.text)
         if observation is not None:
@@ -348,6 +359,7 @@ class LogReader:
         if before is not None and before.rows and not is_later:
             self._folds.append((self._fold, before))
             self.table, self._collapse, self._metrics = EpochTable(), CollapseWatch(), MetricWatch()
+            self._values = ValueWatch()
             self._fold = headings[-1]
             # Inner headings come back below each outer one, as the folds of a repetition.
             self._known_headings = self._known_headings if len(headings) == 1 else set()
@@ -395,6 +407,10 @@ class LogReader:
     def _note_unnamed(self, raw: str) -> None:
         if self._unnamed is None and _DECIMAL.search(raw):
             self._unnamed = UnreadLine(self._n_lines, raw.strip()[:300])
+
+
+def _part_names(rows: Tuple[EpochRow, ...]) -> Set[str]:
+    return {name for row in rows[-1:] for name in (*row.train_parts, *row.validation_parts)}
 
 
 def _has_names(observation: Observation) -> bool:

@@ -48,6 +48,8 @@ class Chart:
     """Places on the x axis where resumes began."""
     empty: str = ""
     """Sentence to show while there is nothing to draw."""
+    unit: str = "step"
+    """What the axis of steps counts: a log may show epochs only."""
 
     @property
     def window(self) -> Range:
@@ -156,8 +158,13 @@ def x_labels(chart: Chart, width: int, gutter: int) -> str:
         start = max(0, min(plot - len(label), middle - len(label) // 2))
         if not "".join(cells[max(0, start - 1) : start + len(label) + 1]).strip():
             cells[start : start + len(label)] = label
-    unit = chart.viewport.axis if chart.viewport.axis in ("step", "epoch") else ""
+    unit = unit_of(chart) if chart.viewport.axis in ("step", "epoch") else ""
     return f"{unit:>{gutter - 1}} " + "".join(cells)[:plot]
+
+
+def unit_of(chart: Chart) -> str:
+    """Return the name of the x axis."""
+    return chart.unit if chart.viewport.axis == "step" else chart.viewport.axis
 
 
 def x_label(chart: Chart, x: float) -> str:

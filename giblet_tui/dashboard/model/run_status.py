@@ -152,8 +152,8 @@ def constant_of(run: RunSnapshot, component: str) -> float:
 
 
 def has_curves(run: RunSnapshot) -> bool:
-    """Return True if the run has recorded a step or an epoch."""
-    return bool(run.steps or run.epochs)
+    """Return True if the run has recorded a step, an epoch, or other numbers."""
+    return bool(run.steps or run.epochs or run.values)
 
 
 def no_steps_sentence(run: RunSnapshot) -> str:
@@ -165,10 +165,18 @@ def no_steps_sentence(run: RunSnapshot) -> str:
     return "waiting for the first step" if run.health.live else "ended before its first step"
 
 
+def record_unit(run: RunSnapshot) -> str:
+    """Return what the records of a run count: optimizer steps, or what the log of a command counts."""
+    if run.steps or not run.run.foreign:
+        return "step"
+    counts_steps = any(not record.epoch for record in run.values[-1:])
+    return ("block" if run.epochs else "step") if counts_steps else "epoch"
+
+
 def epoch_words(run: RunSnapshot) -> str:
     """Return `14/20`, the epoch of the last step; nothing before the first step; the epoch alone without a plan."""
-    newest = run.steps[-1:] or run.epochs[-1:]
-    if not newest:
+    newest = run.steps[-1:] or run.epochs[-1:] or run.values[-1:]
+    if not newest or (not newest[0].epoch and not run.epochs):
         return ""
     return f"{newest[0].epoch}/{run.config.num_epochs}" if run.config is not None else f"{newest[0].epoch}"
 

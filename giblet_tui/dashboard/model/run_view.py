@@ -5,17 +5,22 @@ A view is replaced whole. Its version says whether a pane has to be drawn again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import msgspec
 
+from giblet_train.diagnosis.log_reader.metric_names import rises
+from giblet_train.schema.records import EpochMetric, ValuesMetric
 from giblet_tui.dashboard.model.judgement import Judgement
 from giblet_tui.monitor.metric_columns import Curves, StepColumns
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
 
 Version = tuple[object, ...]
+USUAL_METRICS, USUAL_CURVES = 2, 6
+CORRELATION = "fMRI r"
+"""Name of the correlation with fMRI on the validation block, as a curve."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +44,24 @@ class RunView:
     def components(self) -> tuple[str, ...]:
         """Return the names of the loss components, in the order of the configuration."""
         return components_of(self.run)
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Return the names of its numbers that are no losses; those that say whether more is better come first."""
+        return tuple(sorted(self.curves.values, key=lambda name: rises(name) is None))
+
+    @property
+    def curve_names(self) -> tuple[str, ...]:
+        """Return the names of all curves: the total, the components, then the numbers that are no losses."""
+        return ("total", *self.components, *self.metrics)
+
+    @cached_property
+    def usual_curves(self) -> tuple[str, ...]:
+        """Return the curves that are shown until others are chosen."""
+        if not self.run.values:
+            return ("total", *self.components)
+        losses = ("total", *self.components) if self.run.steps or self.run.epochs else ()
+        return (*losses, *self.metrics[: max(USUAL_METRICS, USUAL_CURVES - len(losses))])
 
 
 def version_of(run: RunSnapshot, node: NodeSnapshot, judgement: Judgement, others: tuple[RunSnapshot, ...]) -> Version:
@@ -99,10 +122,19 @@ def previous_run(fleet: Fleet, run: RunSnapshot) -> RunSnapshot | None:
 def curves_of(columns: StepColumns, run: RunSnapshot) -> Curves:
     """Return the columns of a run, with the step of its resume; its beginning may be that of a run that it resumed."""
     started_at = min([run.run.launched_at, *(step.at for step in run.steps[:1])])
-    curves = columns.curves(run.steps, run.epochs, started_at)
+    curves = columns.curves(run.steps, run.epochs, started_at, run.values or _correlations(run.epochs))
     step = run.plan_record.resumed_from_step if run.plan_record is not None else None
     steps = curves.resumed if step is None or step in curves.resumed else (*curves.resumed, float(step))
     return replace(curves, resumed=steps)
+
+
+def _correlations(epochs: Sequence[EpochMetric]) -> list[ValuesMetric]:
+    """Return the correlations with fMRI as records of a number that is no loss."""
+    return [
+        ValuesMetric(seq=e.seq, step=e.step, epoch=e.epoch, at=e.at, validation={CORRELATION: e.fmri_r})
+        for e in epochs
+        if e.fmri_r is not None
+    ]
 
 
 def merge_snapshot(fleet: Fleet, new: NodeSnapshot) -> NodeSnapshot:
@@ -114,5 +146,5 @@ def merge_snapshot(fleet: Fleet, new: NodeSnapshot) -> NodeSnapshot:
 
 
 def _record_counts(run: RunSnapshot) -> Version:
-    records = (run.steps, run.epochs, run.events, run.alerts, run.answers)
+    records = (run.steps, run.epochs, run.values, run.events, run.alerts, run.answers)
     return (run.run.run_id, *map(len, records), run.plan_record, run.evaluation is None, run.config is None, run.brain)

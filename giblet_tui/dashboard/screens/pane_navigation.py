@@ -10,6 +10,7 @@ from textual.widgets import Input
 
 from giblet_tui.dashboard.model.pane_layout import OVERVIEW
 from giblet_tui.dashboard.panes import OVERVIEW_KEY, PANES
+from giblet_tui.dashboard.screens.curves import CurvesDialog
 from giblet_tui.dashboard.widgets.chart_group import Charts
 from giblet_tui.dashboard.widgets.log import LogTail
 from giblet_tui.dashboard.widgets.loss_chart import LossPanel
@@ -35,6 +36,7 @@ class PaneNavigation(Screen[None]):
         Binding("B", "toggle_column('aside')", "show or hide the column on the right", id="right_column"),
         Binding("escape", "back", "back", id="back"),
         Binding("slash", "search", "filter the runs, or search the log if it has the focus", id="search"),
+        Binding("m", "choose_curves", "choose the curves: losses and other numbers", id="choose_curves"),
         Binding("U", "unmark_all", "remove all marks", id="unmark_all"),
         Binding("f", "follow", "follow the log", id="follow"),
         Binding("y", "copy", "copy the run id", id="copy"),
@@ -154,6 +156,18 @@ class PaneNavigation(Screen[None]):
     def action_follow(self) -> None:
         log = self.query_one(LogTail)
         log.follow = not log.follow
+
+    def action_choose_curves(self) -> None:
+        """Ask which curves the charts show; the choice is kept for all runs of this name while the screen is open."""
+        view = self.charts.view
+        if view is None or not view.curve_names:
+            return
+
+        def show_curves(names: tuple[str, ...] | None) -> None:
+            if names is not None:
+                self.charts.choose(names)
+
+        self.app.push_screen(CurvesDialog(view, self.charts.shown_curves), show_curves)
 
     def action_copy(self) -> None:
         if self.chosen is not None:

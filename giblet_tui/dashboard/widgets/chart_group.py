@@ -1,4 +1,4 @@
-"""The loss charts side by side: one panel for the total and one for each component, all with one viewport."""
+"""The charts side by side: panels for the total, the components and other numbers of a run, all with one viewport."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from giblet_tui.dashboard.model.pane_layout import SizeHint
 from giblet_tui.dashboard.model.run_status import has_curves
 from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.widgets.loss_chart import LossPanel
+from giblet_tui.dashboard.widgets.metric_panel import MetricPanel
 
 PAN, STEP = 0.2, 0.02
 PANEL_CELLS, PANEL_ROWS = 25, 6
@@ -88,8 +89,8 @@ class PanelLayout(Layout):
 
     def arrange(self, parent: Widget, children: list[Widget], size: Size, greedy: bool = True) -> ArrangeResult:
         only = parent.only if isinstance(parent, Charts) else ""
-        panels = [child for child in children if child.id == only] or children
-        regions = panel_regions(len(panels), size)
+        panels = [child for child in children if isinstance(child, LossPanel) and child.component == only] or children
+        regions = panel_regions(len(panels), size, fewer=isinstance(parent, Charts) and parent.has_metrics)
         return [
             WidgetPlacement(region, NULL_OFFSET, NULL_SPACING, child)
             for child, region in zip(panels, regions, strict=False)
@@ -97,7 +98,7 @@ class PanelLayout(Layout):
 
 
 class Charts(ChartKeys, Container):
-    """Holds the loss panels of a run; the components are those of the run's configuration."""
+    """Holds the panels of a run: its losses, or the curves that were chosen for runs of its name."""
 
     BINDINGS: ClassVar[list[BindingType]] = CHART_BINDINGS
 
@@ -115,7 +116,8 @@ class Charts(ChartKeys, Container):
 
     def __init__(self, components: Sequence[str] = DEFAULT_COMPONENTS, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._components = tuple(components)
+        self._names = (TOTAL, *components)
+        self._choices: dict[str, tuple[str, ...]] = {}
         self._layout = PanelLayout()
 
     @property
@@ -132,7 +134,7 @@ class Charts(ChartKeys, Container):
         return list(self.query(LossPanel))
 
     def compose(self) -> ComposeResult:
-        for name in (TOTAL, *self._components):
+        for name in self._names:
             yield LossPanel(name)
 
     def size_hint(self, width: int) -> SizeHint:
@@ -152,8 +154,9 @@ class Charts(ChartKeys, Container):
             self.viewport = self.viewport.center_on(place)
 
     def watch_view(self, view: RunView | None) -> None:
-        if view is not None and view.components != self._components:
-            self._replace_panels(view.components)
+        names = self.shown_curves
+        if view is not None and names != self._names:
+            self._replace_panels(names, view)
         for panel in self.panels:
             panel.view = view
 
@@ -178,41 +181,71 @@ class Charts(ChartKeys, Container):
     def on_loss_panel_pointed(self, message: LossPanel.Pointed) -> None:
         self.viewport = self.viewport.with_cursor_at(message.around)
 
-    def _replace_panels(self, components: tuple[str, ...]) -> None:
-        """Show the panels of another run's components, in their order; those that both have stay."""
-        order = {name: place for place, name in enumerate((TOTAL, *components))}
-        self._components = components
+    @property
+    def has_metrics(self) -> bool:
+        """Return True if panels of other numbers than losses are shown."""
+        return any(isinstance(panel, MetricPanel) for panel in self.panels)
+
+    @property
+    def shown_curves(self) -> tuple[str, ...]:
+        """Return the names of the panels for this run: those that were chosen, as far as it has them, or the usual."""
+        if self.view is None:
+            return self._names
+        choice = self._choices.get(self.view.run.run.name, ())
+        return tuple(name for name in self.view.curve_names if name in choice) or self.view.usual_curves
+
+    def choose(self, names: Sequence[str]) -> None:
+        """Show these curves of all runs of this name; the usual ones if there are none."""
+        if self.view is None:
+            return
+        self._choices[self.view.run.run.name] = tuple(names)
+        self.only = ""
+        self.watch_view(self.view)
+
+    def _replace_panels(self, names: tuple[str, ...], view: RunView) -> None:
+        """Show the panels of other curves, in their order; those that both have stay."""
+        order = {name: place for place, name in enumerate(names)}
+        self._names = names
+        kinds = {name: MetricPanel if name in view.metrics else LossPanel for name in names}
         for panel in self.panels:
-            if panel.component not in order:
+            if type(panel) is not kinds.get(panel.component):
                 panel.remove()
-        present = {panel.component for panel in self.panels}
-        new_panels = [LossPanel(name, viewport=self.viewport) for name in order if name not in present]
+        present = {panel.component for panel in self.panels if type(panel) is kinds.get(panel.component)}
+        new_panels = [kinds[name](name, viewport=self.viewport) for name in names if name not in present]
         if new_panels:
             self.mount(*new_panels)
-            self.sort_children(key=lambda child: order.get(getattr(child, "component", ""), len(order)))
+        self.sort_children(key=lambda child: order.get(getattr(child, "component", ""), len(order)))
         self.call_after_refresh(self._show_panels)
 
     def _show_panels(self) -> None:
         """Hide the panels without room, so that the focus does not go to them."""
         if not self.is_mounted:
             return
-        panels = [panel for panel in self.panels if panel.component == self.only] or self.panels
-        count = len(panel_regions(len(panels), self.size))
+        shown_panels = [panel for panel in self.panels if panel.component in self._names]
+        panels = [panel for panel in shown_panels if panel.component == self.only] or shown_panels
+        count = len(panel_regions(len(panels), self.size, fewer=self.has_metrics))
         for panel in self.panels:
             panel.display = panel in panels[:count]
         self.refresh(layout=True)
 
 
-def panel_regions(n_panels: int, size: Size) -> list[Region]:
+def panel_regions(n_panels: int, size: Size, fewer: bool = False) -> list[Region]:
     """Return the places of the panels in rows of similar length, later rows the longer; only the first if cramped.
 
     Of the numbers of rows in which each panel has its least size, the one with the best proportions is used.
+
+    Args:
+        n_panels: How many there are.
+        size: Room for all of them.
+        fewer: Where it is too cramped for all, show as many as there is room for.
     """
     feasible = [
         n_rows
         for n_rows in range(1, n_panels + 1)
         if size.width // -(-n_panels // n_rows) >= PANEL_CELLS and size.height // n_rows >= PANEL_ROWS
     ]
+    if not feasible and fewer and n_panels > 1:
+        return panel_regions(n_panels - 1, size, fewer)
     if not feasible:
         return [Region(0, 0, size.width, size.height)]
     return _grid(n_panels, min(feasible, key=lambda n_rows: _distortion(n_panels, n_rows, size)), size)

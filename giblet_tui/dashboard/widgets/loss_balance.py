@@ -44,6 +44,8 @@ class Balance(Pane):
         return join_parts(("balance", "bold"), (words, styles.MUTED))
 
     def size_hint(self, width: int) -> SizeHint | None:
+        if self.view is not None and self.view.run.run.foreign and not self.view.run.steps:
+            return SizeHint(FULL_WIDTH, (1,), 1)
         n_components = len(self.view.components) if self.view is not None else 0
         if not n_components:
             return None
@@ -54,7 +56,9 @@ class Balance(Pane):
     def render_lines_for(self, width: int, height: int) -> list[Content]:
         step = self._newest()
         if step is None:
-            return [join_parts((no_steps_sentence(self.view.run), styles.MUTED))] if self.view is not None else []
+            name = "balance  " if self.has_class("-bare") else ""
+            words = no_steps_sentence(self.view.run) if self.view is not None else ""
+            return [join_parts((name, "bold"), (words, styles.MUTED))]
         has_titles = height > len(self._components)
         layouts = LAYOUTS if has_titles else UNTITLED
         columns = next((c for c in layouts if _bar_cells(c, width) >= SHORT_BAR), layouts[-1])

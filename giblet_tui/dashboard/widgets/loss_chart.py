@@ -21,7 +21,7 @@ from giblet_tui.dashboard.charts import axis, loss_chart
 from giblet_tui.dashboard.charts.braille import Row, Run
 from giblet_tui.dashboard.charts.loss_chart import Chart
 from giblet_tui.dashboard.charts.viewport import DEFAULT_DECAY, Viewport, whole_axis, x_of
-from giblet_tui.dashboard.model.run_status import constant_of, no_steps_sentence, steps_per_epoch
+from giblet_tui.dashboard.model.run_status import constant_of, no_steps_sentence, record_unit, steps_per_epoch
 from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import Part, fit_parts, join_parts
@@ -32,6 +32,8 @@ from giblet_tui.monitor.snapshots import RunSnapshot
 
 RULE = 2
 SIDEWAYS = 0.1
+SMOOTHED_FROM = 100
+"""Epochs from which a curve of epochs is smoothed: an average of few would only lag behind them."""
 WORTH_LOG, SAMPLE = 50.0, 200
 UNSAFE_ID = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -72,7 +74,7 @@ class LossPanel(Pane):
             """The place, from 0 to 1 of the window."""
 
     def __init__(self, component: str, viewport: Viewport | None = None) -> None:
-        super().__init__(id=UNSAFE_ID.sub("_", component))
+        super().__init__(id=self.widget_id(component))
         self.component = component
         self._smoothers: dict[tuple[str, float, int, bool], Smoother] = {}
         self._rows: list[Row] = []
@@ -82,11 +84,23 @@ class LossPanel(Pane):
         if viewport is not None:
             self.set_reactive(LossPanel.viewport, viewport)
 
+    @classmethod
+    def widget_id(cls, component: str) -> str:
+        """Return the id of the panel of a component."""
+        return UNSAFE_ID.sub("_", component)
+
+    @property
+    def line_names(self) -> tuple[str, ...]:
+        """Return the names whose order decides about colours and dashes."""
+        return self.view.components if self.view is not None else ()
+
+    def name_parts(self) -> list[Part]:
+        """Return the name of the curve, as the heading has it."""
+        return [(styles.label(self.component), "bold")]
+
     def title(self) -> Content:
-        components = self.view.components if self.view is not None else ()
         ink = self.line_colors.get(f"{self.component} train", "")
-        name = styles.label(self.component)
-        heading: list[Part] = [(f"{styles.sample(self.component, components)} ", ink), (name, "bold")]
+        heading: list[Part] = [(f"{styles.sample(self.component, self.line_names)} ", ink), *self.name_parts()]
         doubt: list[Part] = [(" ≠", "$error bold")] if self.in_doubt else []
         room = max(1, self.size.width - RULE)
         if self.view is None:
@@ -180,7 +194,6 @@ class LossPanel(Pane):
     def chart(self, view: RunView) -> Chart:
         """Return what the panel draws of a view."""
         run, curves = view.run, view.curves
-        epoch_x = self._x(run, curves, curves.epoch_step_E, curves.epoch_at_E)
         raw = self._series(run, curves)
         return Chart(
             component=self.component,
@@ -188,18 +201,22 @@ class LossPanel(Pane):
             whole=self._full_range(view),
             raw=raw,
             smooth=Points(raw.x_N, self._smoothed(run, curves, raw.y_N)),
-            held_out=Points(epoch_x, column_of(curves.validation, self.component, epoch_x)),
-            constant=constant_of(run, self.component),
+            held_out=self._held_out(run, curves),
+            constant=self._constant(run),
             others=[self._overlay(other, columns) for other, columns in view.others],
             replaced=[self._replaced(run, curves, replaced_curve) for replaced_curve in curves.replaced],
             resumed=self._resumed(run, curves),
             empty=no_steps_sentence(run),
+            unit=self._unit(run),
         )
 
     def _draw(self, view: RunView, width: int, height: int) -> list[Row]:
-        if not component_missing(view.run, self.component):
+        if not self._is_missing(view):
             return loss_chart.rows(self.chart(view), width, height)
         return [(Run("not in its records"[:width], "axis"),), *[()] * (height - 1)] if height > 0 else []
+
+    def _is_missing(self, view: RunView) -> bool:
+        return component_missing(view.run, self.component)
 
     def _place_of(self, event: events.MouseEvent) -> float:
         plot = max(1, self.content_size.width - loss_chart.GUTTER - 1)
@@ -226,6 +243,16 @@ class LossPanel(Pane):
         values = curves.loss if by_step else curves.train
         return Points(self._x(run, curves, step_N, at_N), column_of(values, self.component, step_N))
 
+    def _held_out(self, run: RunSnapshot, curves: Curves) -> Points:
+        epoch_x = self._x(run, curves, curves.epoch_step_E, curves.epoch_at_E)
+        return Points(epoch_x, column_of(curves.validation, self.component, epoch_x))
+
+    def _unit(self, run: RunSnapshot) -> str:
+        return record_unit(run)
+
+    def _constant(self, run: RunSnapshot) -> float:
+        return constant_of(run, self.component)
+
     def _full_range(self, view: RunView) -> Range:
         """Return the axis of the run and of those behind it, except for the clock: they may be of another day."""
         behind = () if self.viewport.axis == "clock" else view.others
@@ -241,14 +268,14 @@ class LossPanel(Pane):
 
     def _smoothed(self, run: RunSnapshot, curves: Curves, values_N: Floats) -> Floats:
         decay = self.viewport.decay
-        if not decay:
+        if not decay or (len(values_N) < SMOOTHED_FROM and not len(curves.step_N)):
             return values_N
         self._smoothers = {key: s for key, s in self._smoothers.items() if key[1] == decay}
         key = (run.run.run_id, decay, curves.origin, bool(len(curves.step_N)))
         return self._smoothers.setdefault(key, Smoother(decay)).smoothed(values_N)
 
     def _figures(self, view: RunView, room: int) -> list[Part]:
-        if component_missing(view.run, self.component):
+        if self._is_missing(view):
             return []
         series = self._series(view.run, view.curves)
         return newest_figures(view, self.component, room, series.y_N, self._smoothed(view.run, view.curves, series.y_N))
@@ -279,9 +306,10 @@ class LossPanel(Pane):
         x, spread = chart.cursor or 0.0, loss_chart.spread_of(chart.smooth.y_N)
         last = float(chart.smooth.x_N[-1]) if len(chart.smooth.x_N) else x
         label = loss_chart.x_label(chart, min(x, last) if self.viewport.axis == "step" else x)
-        place: Part = (f"  at {self.viewport.axis} {label}", styles.MUTED)
+        unit = loss_chart.unit_of(chart)
+        place: Part = (f"  at {unit} {label}", styles.MUTED)
         if x > self._run_range(view.run, view.curves).last:
-            place = (f" {self.viewport.axis} {loss_chart.x_label(chart, x)}", styles.MUTED)
+            place = (f" {unit} {loss_chart.x_label(chart, x)}", styles.MUTED)
             return [place, (" not there yet" if view.run.health.live else " ended before", styles.MUTED)]
         smooth, raw, held_out = (value_at(points, x) for points in (chart.smooth, chart.raw, chart.held_out))
         values: list[Part] = [(f" {axis.figure(smooth, spread)}", "bold"), f"  val {axis.figure(held_out, spread)}"]

@@ -44,7 +44,7 @@ class VerdictStrip(ScrollingPane):
         """Ask for a row, for a row per criterion, and for all sentences in full."""
         verdict = self.view.judgement.verdict if self.view is not None else None
         if verdict is None:
-            return None
+            return SizeHint(0, (1,), 1)
         least = RULE + max(1, len(verdict.criteria))
         return SizeHint(0, (1, least, max(least, min(MOST, RULE + self.content_rows(width)))), 1)
 

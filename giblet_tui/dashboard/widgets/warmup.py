@@ -10,6 +10,7 @@ from giblet_train.schema.health import duration
 from giblet_train.schema.schedule import LrMismatch, LrSchedule, lr_at, lr_mismatch_at, warmup_at
 from giblet_tui.dashboard.charts import axis, braille
 from giblet_tui.dashboard.charts.braille import Layer
+from giblet_tui.dashboard.model.pane_layout import SizeHint
 from giblet_tui.dashboard.model.run_status import pace_s
 from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.style import styles
@@ -23,6 +24,7 @@ BAR = 14
 RULE = 2
 LABELLED_ROWS, GUTTER = 6, 8
 """Rows of a curve with an axis of its own, and the cells of that axis."""
+UNPLANNED_CELLS = 40
 SCALED_ROWS = 4
 """A curve with fewer rows has none to spare for its scale."""
 CAUSES = {
@@ -39,6 +41,10 @@ class WarmupClock(Pane):
             return join_parts(("learning rate", "bold"))
         legend = [(" ⠒⠒ planned", self.line_colors["axis"]), (" ⣀⠤ observed", self.line_colors["other"])]
         return fit_parts([("learning rate", "bold"), *legend], max(1, self.size.width - RULE))
+
+    def size_hint(self, width: int) -> SizeHint | None:
+        is_unplanned = self.view is not None and self.view.run.run.foreign and self.view.run.plan is None
+        return SizeHint(UNPLANNED_CELLS, (1,), 1) if is_unplanned else None
 
     def render_lines_for(self, width: int, height: int) -> list[Content]:
         view = self.view

@@ -68,6 +68,20 @@ def test_a_replaced_log_is_read_from_its_start(log: Path) -> None:
     assert [row.epoch for row in followed.new_epochs()] == [1, 2]
 
 
+def test_other_numbers_are_appended_once(log: Path, tmp_path: Path) -> None:
+    lines = [f"epoch {k} loss: {2 / k:.3f} acc: 0.{k}" for k in (1, 2, 3)]
+    log.write_text("\n".join(lines) + "\n")
+    for _ in range(2):
+        metrics, followed = Metrics(tmp_path / "metrics.jsonl"), FollowedLog(log)
+        for is_whole in (False, True):
+            metrics.append(followed.new_epochs(ended=is_whole), 0.0)
+            metrics.append_values(followed.complete_values(is_whole), 0.0)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert sorted(record["seq"] for record in records) == list(range(6))
+    values = [(record["epoch"], record["values"]) for record in records if record["kind"] == "values"]
+    assert values == [(1, {"acc": 0.1}), (2, {"acc": 0.2}), (3, {"acc": 0.3})]
+
+
 def test_a_second_monitor_doubles_nothing(log: Path, tmp_path: Path) -> None:
     log.write_text(
         "\n".join([*epochs(1, 6), *traceback("KeyError: 'a'"), "resumed from epoch 4", *epochs(5, 9)]) + "\n"

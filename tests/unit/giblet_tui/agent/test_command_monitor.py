@@ -14,7 +14,7 @@ import pytest
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.schema.config import WatchConfig
 from giblet_train.schema.health import Signals, health_of, stall_after_s
-from giblet_train.schema.records import EpochMetric, Heartbeat, decode, decode_metrics
+from giblet_train.schema.records import EpochMetric, Heartbeat, ValuesMetric, decode, decode_metrics
 from giblet_tui.agent import followed_log
 from giblet_tui.agent.command_monitor import CommandMonitor, Sources
 from giblet_tui.connection.agent_bundle import command_monitor_script
@@ -75,6 +75,50 @@ def test_epochs_of_its_output_become_records_when_they_are_complete(run: Command
     assert run.losses() == [(1, 2.0), (2, 1.5), (3, None)]
     first = run.metrics()[0]
     assert first.lr == 1e-4 and first.validation is not None and first.validation.total == 2.5
+
+
+def values_of(run: CommandRun) -> list[tuple[int, dict[str, float | None], dict[str, float | None]]]:
+    metrics, malformed = decode_metrics((run.path / "metrics.jsonl").read_bytes().splitlines())
+    seqs = [metric.seq for metric in metrics]
+    assert not malformed and sorted(seqs) == list(range(len(seqs)))
+    return [(m.step, m.values, m.validation) for m in metrics if isinstance(m, ValuesMetric)]
+
+
+def test_numbers_that_are_no_losses_become_records_next_to_the_epochs(run: CommandRun) -> None:
+    monitor = CommandMonitor(run.path)
+    run.prints("Epoch 1/3 | Train Loss: 2.0 | Val Acc: 0.25", "Epoch 2/3 | Train Loss: 1.5 | Val Acc: 0.5")
+    monitor.look()
+    assert run.losses() == [(1, 2.0)] and values_of(run) == [(1, {}, {"Acc": 0.25})]
+    run.prints("Epoch 3/3 | Train Loss: 1.0 | Val Acc: nan")
+    monitor.look(ended=True)
+    assert run.losses()[1:] == [(2, 1.5), (3, 1.0)]
+    assert values_of(run)[1:] == [(2, {}, {"Acc": 0.5}), (3, {}, {"Acc": None})]
+
+
+@pytest.mark.parametrize(
+    ("lines", "phase", "expected"),
+    [
+        (["epoch 1 psnr 20.5", "epoch 2 psnr 21.5"], "epoch 2 has ended, by its log", [1, 2]),
+        (["Episode 10 reward: 1.5", "Episode 20 reward: 2.5"], "no loss, but other numbers up to step 20", [10, 20]),
+    ],
+)
+def test_a_command_without_a_loss_has_the_records_of_its_other_numbers(
+    run: CommandRun, lines: list[str], phase: str, expected: list[int]
+) -> None:
+    monitor = CommandMonitor(run.path)
+    run.prints(*lines)
+    monitor.look(ended=True)
+    assert [step for step, _, _ in values_of(run)] == expected and run.losses() == []
+    assert phase in run.heartbeat().phase and run.heartbeat().step == expected[-1]
+
+
+def test_a_restart_replaces_the_numbers_of_repeated_epochs(run: CommandRun) -> None:
+    monitor = CommandMonitor(run.path)
+    run.prints(*(f"Epoch {k} loss: {3 - k}.5 acc: 0.{k}" for k in (1, 2)))
+    monitor.look(ended=True)
+    run.prints("resumed from epoch 1", "Epoch 2 loss: 0.25 acc: 0.75")
+    monitor.look(ended=True)
+    assert values_of(run) == [(1, {"acc": 0.1}, {}), (2, {"acc": 0.75}, {})]
 
 
 def test_without_a_loss_it_only_lives(run: CommandRun) -> None:

@@ -139,3 +139,25 @@ def test_a_run_that_failed_before_its_first_step_is_not_told_to_do_something() -
     assert begun.heartbeat is not None and formatting.progress_line(begun) == begun.heartbeat.phase
     failed = msgspec.structs.replace(begun, health=Health(state="failed", sentence="no such film"))
     assert formatting.progress_line(failed) == ""
+
+
+def test_the_numbers_of_a_command_are_in_json_and_status() -> None:
+    run = fleets.command_run()
+    value = json.loads(json.dumps(json_output.run_json(run), allow_nan=False))
+    assert (value["epoch"], value["step"], value["lr"]) == (23, None, 1e-3)
+    assert value["loss"]["total"] < value["validation_loss"]["total"]
+    assert value["metrics"]["accuracy"]["higher_is_better"] is True and value["metrics"]["accuracy"]["best_at"] == 18
+    assert value["metrics"]["WER"]["higher_is_better"] is False and value["metrics"]["WER"]["best_at"] == 23
+    assert value["metrics"]["grad_norm"] | {"train": 0} == {
+        "train": 0, "validation": None, "best": None, "best_at": None, "higher_is_better": None,
+    }  # fmt: skip
+    lines = formatting.status_lines(run, fleets.NOW)
+    assert "  accuracy: train 0.8832 validation 0.7592 (best 0.7617 at epoch 18, higher is better)" in lines
+    assert "  grad_norm: 0.7461" in lines
+
+
+def test_a_command_without_losses_shows_where_it_is() -> None:
+    run = fleets.command_run(losses=False, by_step=True)
+    assert "  step 2300" in formatting.status_lines(run, fleets.NOW)
+    assert json_output.run_json(run)["step"] == 2300 and json_output.run_json(run)["epoch"] is None
+    assert "  epoch 23" in formatting.status_lines(fleets.command_run(losses=False), fleets.NOW)
