@@ -124,10 +124,9 @@ def _type_hints(section: type) -> Mapping[str, Any]:
 
 def validate(value: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
     """Return the configuration, or None and everything that is wrong with the data."""
-    problems = [*_unknown_keys(value, Config), *_wrong_types(value)]
-    if problems:
-        return None, problems
-    config = msgspec.convert(value, Config)
+    config = None if any(_too_large(value)) else _converted(value)
+    if config is None:
+        return None, [*_unknown_keys(value, Config), *_wrong_types(value)]
     problems = [*_infinite_numbers(config), *_violations(config)]
     return (None, problems) if problems else (config, [])
 
@@ -176,6 +175,7 @@ def _groups(path: str, kind: Any, item: Mapping[str, Any]) -> Iterable[tuple[str
     return [(f"{path}.", section, item)] if section else []
 
 
+@functools.cache
 def _section_of(kind: Any) -> type[Section] | None:
     """Return the section that a type is, alone or among others such as None; None for a mapping of sections."""
     if get_origin(kind) is dict:
@@ -194,11 +194,23 @@ TYPOGRAPHIC_MARKS = "“”„‘’"
 """Characters that only look like quotation marks of YAML, as in text from a PDF."""
 
 
-def _wrong_types(value: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield every value of a wrong type or out of range."""
+def _converted(value: Mapping[str, Any]) -> Config | None:
+    """Return the configuration, or None if a key is unknown, or a value has a wrong type or is out of range."""
+    try:
+        return msgspec.convert(value, Config)
+    except msgspec.ValidationError:
+        return None
+
+
+def _too_large(value: Mapping[str, Any]) -> Iterator[Problem]:
     for key, item in flatten(value):
         if isinstance(item, int) and abs(item) > LARGEST_WHOLE:
             yield Problem(key, f'"{key}": {item:.0e} is too large for a whole number.')
+
+
+def _wrong_types(value: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield every value of a wrong type or out of range."""
+    yield from _too_large(value)
     texts = {key: item for key, item in flatten(value) if isinstance(item, str)}
     data = _known_keys(value, Config)
     for problem in (*_member_errors(data, Config), *_type_errors(data, Config)):

@@ -16,7 +16,7 @@ from giblet_tui.control.adopt import adopt as take_in
 from giblet_tui.inventory import nodes
 from giblet_tui.inventory.user import current_user
 from giblet_tui.monitor import find_run
-from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting import SCHEMA
 
 
 @command(

@@ -19,7 +19,7 @@ from giblet_tui.connection.protocol import AttachableSession
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import find_run
 from giblet_tui.monitor.snapshots import RunSnapshot
-from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting import SCHEMA
 from giblet_tui.results import pull as pulling
 from giblet_tui.results.pull import ASK_ABOVE_BYTES
 

@@ -13,8 +13,7 @@ from giblet_tui.cli.arguments import Json, RunName
 from giblet_tui.cli.console import print_data, show_json
 from giblet_tui.cli.parameters import Option
 from giblet_tui.cli.runs import find
-from giblet_tui.reporting import brain_view
-from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting import SCHEMA, brain_view
 
 MAX_COLUMNS, MAX_ROWS = 160, 40
 """A brain larger than this shows no more."""

@@ -20,7 +20,7 @@ from giblet_tui.control.cleanup import DiskItem
 from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import find_run
-from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting import SCHEMA
 
 DryRun = Annotated[bool, Option("--dry-run", help="Show what would be removed and its size.")]
 Yes = Annotated[bool, Option("--yes", help="Do not ask for confirmation.")]

@@ -17,8 +17,8 @@ from giblet_tui.cli.console import print_data, print_error, print_status, show_j
 from giblet_tui.cli.parameters import Argument, Exit, Option
 from giblet_tui.inventory import configs as catalog
 from giblet_tui.inventory.config_schema import config_schema
-from giblet_tui.reporting.formatting import diff_lines, table
-from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting import SCHEMA
+from giblet_tui.reporting.tables import diff_lines, table
 
 
 @command(config_app, "ls", "giblet config ls", "giblet config ls --json")

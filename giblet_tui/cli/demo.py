@@ -25,8 +25,8 @@ from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.follow import follow
 from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting.fault_outcome import alert_of, outcome, outcome_lines
-from giblet_tui.reporting.formatting import table
 from giblet_tui.reporting.progress_lines import ProgressPrinter
+from giblet_tui.reporting.tables import table
 
 GRACE_S = 5.0
 """Grace period of a run with an injected fault; nobody needs its last checkpoint."""

@@ -20,8 +20,8 @@ from giblet_tui.dashboard.settings import read_settings, settings_path
 from giblet_tui.dashboard.style.themes import LIGHT_THEME
 from giblet_tui.monitor import find_run, watch
 from giblet_tui.monitor.snapshots import Fleet
+from giblet_tui.reporting import SCHEMA
 from giblet_tui.reporting.csv import csv_text
-from giblet_tui.reporting.json_output import SCHEMA
 from giblet_tui.reporting.trackers import event_file, event_file_name, mlflow_files
 from giblet_tui.reporting.wandb_file import wandb_files
 

@@ -15,7 +15,7 @@ from giblet_tui.cli.parameters import Argument, Exit, Option
 from giblet_tui.connection.connect import connect
 from giblet_tui.deploy.engine_command import run_engine_command
 from giblet_tui.inventory import nodes
-from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting import SCHEMA
 
 
 @command(

@@ -40,7 +40,7 @@ from giblet_tui.launch.plan import LaunchPlan
 from giblet_tui.launch.request import LaunchOptions, LaunchRequest, check_options
 from giblet_tui.launch.sweep import GRID_EXAMPLE, Cell, fill_placeholders, parse_grid, sweep_requests
 from giblet_tui.monitor import find_run
-from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting import SCHEMA
 from giblet_tui.reporting.progress_lines import ProgressPrinter
 
 TIME_LIMIT = r"(\d+-)?\d+(:\d+){0,2}|(?i:unlimited|infinite)"

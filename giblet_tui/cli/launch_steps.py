@@ -22,8 +22,8 @@ from giblet_tui.launch.start import connected, plan_launch, plan_sweep, start
 from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting.doctor import finding_lines
-from giblet_tui.reporting.formatting import diff_lines
 from giblet_tui.reporting.progress_lines import ProgressPrinter
+from giblet_tui.reporting.tables import diff_lines
 
 
 def build_request(

@@ -18,7 +18,7 @@ from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.logs import follow_logs, log_end
 from giblet_tui.monitor.snapshots import RunSnapshot
-from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting import SCHEMA
 
 DEFAULT_LINES, MOST_LINES = 200, 100_000
 EPOCH_LINE = re.compile(r"Epoch\s+(\d+)/\d+")

@@ -31,9 +31,9 @@ from giblet_tui.launch import preflight
 from giblet_tui.launch.finding import Finding
 from giblet_tui.launch.request import LaunchRequest
 from giblet_tui.monitor import cache
+from giblet_tui.reporting import SCHEMA
 from giblet_tui.reporting.doctor import doctor_json, finding_lines
-from giblet_tui.reporting.formatting import table
-from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting.tables import table
 
 MARK_COLORS = {"✔": "green", "?": "yellow", "!": "red", "✖": "red"}
 

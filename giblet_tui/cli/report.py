@@ -17,9 +17,8 @@ from giblet_tui.cli.runs import find, print_unreadable
 from giblet_tui.cli.since import moment
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.monitor import find_run
-from giblet_tui.reporting import markdown
+from giblet_tui.reporting import SCHEMA, markdown
 from giblet_tui.reporting.formatting import node_lines
-from giblet_tui.reporting.json_output import SCHEMA
 from giblet_tui.reporting.markdown import report_since
 from giblet_tui.results.report_page import fetch_page
 

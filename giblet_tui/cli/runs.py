@@ -15,8 +15,8 @@ from giblet_tui.cli.parameters import Exit, Option
 from giblet_tui.inventory import nodes
 from giblet_tui.monitor import find_run
 from giblet_tui.monitor.snapshots import RunSnapshot
-from giblet_tui.reporting import formatting
-from giblet_tui.reporting.json_output import SCHEMA, run_json, verdict_json
+from giblet_tui.reporting import SCHEMA, formatting
+from giblet_tui.reporting.json_output import run_json, verdict_json
 from giblet_tui.reporting.progress_lines import ProgressPrinter
 from giblet_tui.reporting.unreadable_files import damaged_record_message, read_errors
 from giblet_tui.results.pull import run_folder

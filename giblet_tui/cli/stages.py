@@ -20,8 +20,7 @@ from giblet_tui.inventory import configs, nodes
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import find_run
 from giblet_tui.monitor.snapshots import RunSnapshot
-from giblet_tui.reporting.formatting import as_yaml, markdown_table, table
-from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting import SCHEMA
 from giblet_tui.reporting.progress_lines import ProgressPrinter
 from giblet_tui.reporting.promotion import (
     HEAD,
@@ -31,6 +30,7 @@ from giblet_tui.reporting.promotion import (
     promotion_lines,
     stage_table,
 )
+from giblet_tui.reporting.tables import as_yaml, markdown_table, table
 
 
 @command(

@@ -21,7 +21,7 @@ from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.snapshots import RunSnapshot
-from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting import SCHEMA
 
 Report = Callable[[str], None]
 

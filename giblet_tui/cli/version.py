@@ -17,7 +17,7 @@ from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import EngineFacts
 from giblet_tui.deploy.install import engine_facts
 from giblet_tui.inventory import nodes
-from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting import SCHEMA
 
 
 @command(app, "version", "giblet version", "giblet version tensor01", "giblet version tensor01 --json")

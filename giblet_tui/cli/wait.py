@@ -14,7 +14,8 @@ from giblet_tui.cli.follow_output import print_result, result_code
 from giblet_tui.cli.parameters import Argument, Exit, Option
 from giblet_tui.monitor import find_run
 from giblet_tui.monitor.follow import follow
-from giblet_tui.reporting.json_output import SCHEMA, run_json
+from giblet_tui.reporting import SCHEMA
+from giblet_tui.reporting.json_output import run_json
 
 
 @command(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import giblet_train
-from giblet_train.diagnosis.stages import Stages, read_ladder
 from giblet_train.schema import yaml_io
 from giblet_train.schema.config import nearest
 from giblet_train.schema.config_loader import Loaded, load
 from giblet_train.schema.errors import ConfigError
-from giblet_tui.inventory import nodes
+
+if TYPE_CHECKING:
+    from giblet_train.diagnosis.stages import Stages
 
 LADDER = "ladder.yaml"
 PACKAGED = Path(giblet_train.__file__).parent / "configs"
@@ -33,6 +34,8 @@ def known() -> dict[str, Path]:
 
 def ladder() -> Stages:
     """Read the stages of ./configs/ladder.yaml, else giblet's own. Raises ConfigError."""
+    from giblet_train.diagnosis.stages import read_ladder  # the rules that it imports cost as much as a listing
+
     return read_ladder(next(folder / LADDER for folder in folders() if (folder / LADDER).is_file()))
 
 
@@ -55,6 +58,8 @@ def find(name: str) -> Path:
         return path
     configs = known()
     if name not in configs:
+        from giblet_tui.inventory import nodes  # imports the records of runs, and only an error needs it
+
         if name in {node.name for node in nodes.known_nodes()}:
             raise ConfigError(
                 f"{name!r} is a node; a configuration is expected here.", "The node comes first: NODE CONFIG."

@@ -9,7 +9,8 @@ from typing import Any
 from giblet_train.schema.config import COMPONENTS, Config, diff, flatten, to_mapping
 from giblet_train.schema.records import EpochMetric, Number
 from giblet_tui.monitor.snapshots import RunSnapshot, nodes_of
-from giblet_tui.reporting.formatting import as_yaml, diff_lines, number, table, verdict
+from giblet_tui.reporting.formatting import number, verdict
+from giblet_tui.reporting.tables import as_yaml, diff_lines, table
 
 KEYS_OF_EVERY_LOSS = ("losses.", "data.", "split.")
 KEY_TO_COMPONENT = {

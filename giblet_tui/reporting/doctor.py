@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.finding import Finding
-from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting import SCHEMA
 
 
 def doctor_json(node: Node, findings: Sequence[Finding]) -> dict[str, Any]:

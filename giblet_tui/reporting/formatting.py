@@ -6,7 +6,6 @@ import math
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from giblet_train.diagnosis.alert_responses import active_alerts, open_alerts, silenced_by
 from giblet_train.diagnosis.criteria import WORDS, Verdict, verdict_of
@@ -17,33 +16,14 @@ from giblet_train.schema.health import GLYPHS, Health, duration
 from giblet_train.schema.records import EpochMetric, Run
 from giblet_train.schema.schedule import lr_at
 from giblet_tui.monitor.snapshots import Fleet, RunSnapshot, nodes_of
+from giblet_tui.reporting.tables import Row, fitted_table
 from giblet_tui.reporting.values import summaries
 
 MOST_VALUE_LINES = 8
 MARKS = {"pass": "✔", "on_track": "●", "at_risk": "!", "fail": "✖"}
 
-_GAP = "  "
 _SPARE = ("LR", "STEP FMRI", "LEFT", "EPOCH")
 """Columns of `ps` dropped on a narrow terminal, in this order."""
-
-Row = Sequence[str]
-
-
-def table(head: Row, rows: Sequence[Row]) -> str:
-    """Format left-aligned columns, two spaces apart, exactly one line per row."""
-    lines = [_one_line(row) for row in (head, *rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "\n".join(_GAP.join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-
-def markdown_table(head: Row, rows: Sequence[Row]) -> str:
-    """Format the same columns as a Markdown table."""
-    lines = [head, ["---"] * len(head), *map(_one_line, rows)]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-
-
-def _one_line(row: Row) -> list[str]:
-    return [" ".join(line.strip() for line in cell.splitlines()) for cell in row]
 
 
 def clock(at: float) -> str:
@@ -80,33 +60,6 @@ def runs_table(runs: Sequence[RunSnapshot], width: int | None = None) -> str:
         head = ("USER", *head)
         rows = [(run.owner or "you", *row) for run, row in zip(runs, rows, strict=True)]
     return fitted_table(head, rows, _SPARE, width)
-
-
-def fitted_table(head: Row, rows: Sequence[Row], spare: Sequence[str], width: int | None) -> str:
-    """Format columns as `table` does, in lines of at most a width.
-
-    Args:
-        spare: Columns that are dropped, in this order, until all but the last column fit.
-        width: Columns of the terminal; None: any.
-    """
-    lines = [list(head), *map(_one_line, rows)]
-    if width is not None:
-        for name in spare:
-            if _width([line[:-1] for line in lines]) <= width:
-                break
-            column = lines[0].index(name)
-            lines = [[*line[:column], *line[column + 1 :]] for line in lines]
-    text = table(lines[0], lines[1:])
-    return text if width is None else "\n".join(_cut(line, width) for line in text.split("\n"))
-
-
-def _cut(line: str, width: int) -> str:
-    """Cut a line to a width in columns, ending with `…`."""
-    return line if len(line) <= width else line[: width - 1].rstrip() + "…"
-
-
-def _width(rows: Sequence[Row]) -> int:
-    return sum(max(map(len, column)) + len(_GAP) for column in zip(*rows, strict=True))
 
 
 def node_lines(fleet: Fleet, now: float) -> list[str]:
@@ -281,11 +234,6 @@ def value_lines(run: RunSnapshot) -> list[str]:
     return [*lines, f"and {n_more} more: giblet export {run.run.run_id} --csv FILE"] if n_more > 0 else lines
 
 
-def diff_lines(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
-    """Format one line per changed key."""
-    return [f"  {key}: {as_yaml(old)} → {as_yaml(new)}" for key, (old, new) in changes.items()]
-
-
 def _run_row(run: RunSnapshot) -> Row:
     run_verdict = verdict(run)
     eta_s = run.eta_s
@@ -327,14 +275,3 @@ def _last_figures(run: RunSnapshot) -> tuple[str, str, str, str]:
 def _ordered(loss: Mapping[str, float | None]) -> dict[str, float | None]:
     names = [c for c in COMPONENTS if c in loss]
     return {c: loss[c] for c in [*names, *(c for c in loss if c not in names)]}
-
-
-def as_yaml(value: Any) -> str:
-    """Format a value on one line as YAML; a text of several lines, such as a table of runs, as their number."""
-    if isinstance(value, str) and "\n" in value:
-        return f"a table of {len(value.splitlines())} lines"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key}: {as_yaml(item)}' for key, item in value.items())}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(as_yaml, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -11,10 +11,9 @@ import msgspec
 from giblet_train.diagnosis.alert_responses import active_alerts, silenced_by
 from giblet_train.diagnosis.criteria import Verdict
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.reporting import SCHEMA
 from giblet_tui.reporting.formatting import lr_planned, verdict
 from giblet_tui.reporting.values import values_json
-
-SCHEMA = 1
 
 
 def fleet_json(fleet: Fleet, runs: Sequence[RunSnapshot], now: float) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from giblet_train.schema.health import duration
 from giblet_train.schema.records import EventMetric
 from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting import why
-from giblet_tui.reporting.formatting import clock, format_losses, markdown_table, stakes_lines, verdict_lines
+from giblet_tui.reporting.formatting import clock, format_losses, stakes_lines, verdict_lines
 from giblet_tui.reporting.promotion import HEAD, stage_table
+from giblet_tui.reporting.tables import markdown_table
 
 REPORTED_EVENTS = frozenset(
     {

@@ -15,7 +15,8 @@ from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.health import GLYPHS, duration
 from giblet_train.schema.records import Promotion
 from giblet_tui.monitor.snapshots import RunSnapshot
-from giblet_tui.reporting.formatting import clock, diff_lines, verdict
+from giblet_tui.reporting.formatting import clock, verdict
+from giblet_tui.reporting.tables import diff_lines
 
 HEAD = ("STAGE", "RUN", "LAUNCHED", "STATE", "EPOCHS", "VERDICT", "ACCEPTED", "GPU-HOURS", "FROM", "NOTE")
 

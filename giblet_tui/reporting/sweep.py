@@ -12,8 +12,10 @@ from giblet_train.diagnosis.criterion_verdict import COMPLETED
 from giblet_train.schema.health import GLYPHS
 from giblet_train.schema.records import EpochMetric
 from giblet_tui.monitor.snapshots import RunSnapshot
-from giblet_tui.reporting.formatting import fitted_table, number, verdict
-from giblet_tui.reporting.json_output import SCHEMA, nan_to_null, run_json
+from giblet_tui.reporting import SCHEMA
+from giblet_tui.reporting.formatting import number, verdict
+from giblet_tui.reporting.json_output import nan_to_null, run_json
+from giblet_tui.reporting.tables import fitted_table
 
 FIGURE = "r_difference"
 """Held-out r of responsive minus null voxels, which every evaluation contains with its 95 % interval."""

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from giblet_train.diagnosis.log_reader.metric_names import rises
 from giblet_train.schema.records import Number, ValuesMetric
 from giblet_tui.monitor.snapshots import RunSnapshot
 
@@ -29,6 +28,8 @@ class ValueSummary(NamedTuple):
 
 def summaries(run: RunSnapshot) -> list[ValueSummary]:
     """Return each number of a run; those whose names say what is better come first."""
+    if not run.values:
+        return []
     names = dict.fromkeys(name for record in run.values for name in (*record.values, *record.validation))
     return sorted((_summary(name, run.values) for name in names), key=lambda value: value.higher_is_better is None)
 
@@ -40,10 +41,16 @@ def values_json(run: RunSnapshot) -> dict[str, Any]:
     }
 
 
+def _rises(name: str) -> bool | None:
+    from giblet_train.diagnosis.log_reader.metric_names import rises  # costs `ps --cached` as much as its own work
+
+    return rises(name)
+
+
 def _summary(name: str, records: Sequence[ValuesMetric]) -> ValueSummary:
     train = [(record, record.values[name]) for record in records if name in record.values]
     validation = [(record, record.validation[name]) for record in records if name in record.validation]
-    rising = rises(name)
+    rising = _rises(name)
     finite = [
         (value, record.step) for record, value in validation or train if value is not None and math.isfinite(value)
     ]

@@ -22,7 +22,8 @@ from giblet_train.schema.run_dir import RunDir
 from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_line
 from giblet_tui.inventory import configs
 from giblet_tui.monitor.snapshots import RunSnapshot
-from giblet_tui.reporting.json_output import SCHEMA, nan_to_null
+from giblet_tui.reporting import SCHEMA
+from giblet_tui.reporting.json_output import nan_to_null
 from giblet_tui.reporting.unreadable_files import damaged_record_message
 
 FEWEST_EPOCHS = 3

@@ -17,7 +17,7 @@ from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.widgets.pane import ScrollingPane
-from giblet_tui.reporting.formatting import as_yaml
+from giblet_tui.reporting.tables import as_yaml
 
 LEAST, MOST = 3, 14
 

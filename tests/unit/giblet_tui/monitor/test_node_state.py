@@ -15,7 +15,7 @@ from giblet_tui.agent.main import Emit
 from giblet_tui.agent.watch_runs import RunPoller, observe
 from giblet_tui.connection.protocol import WatchEvent, decode
 from giblet_tui.monitor.node_state import LOG_LINES, NodeState, apply_event, to_snapshot
-from giblet_tui.reporting.formatting import as_yaml
+from giblet_tui.reporting.tables import as_yaml
 from tests.liveruns import append, beat, end, make_run, step_line, supervise
 
 OTHER_BOOT = "00000000-0000-0000-0000-000000000000"

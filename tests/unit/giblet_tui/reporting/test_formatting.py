@@ -10,7 +10,7 @@ import pytest
 from giblet_train.schema.health import Health
 from giblet_train.schema.schedule import lr_at
 from giblet_tui.monitor.snapshots import Fleet
-from giblet_tui.reporting import formatting, json_output
+from giblet_tui.reporting import formatting, json_output, tables
 from tests import fleets
 
 RUN_KEYS = {
@@ -81,15 +81,15 @@ def test_large_losses_keep_the_digits_that_differ() -> None:
 
 
 def test_a_table_is_aligned() -> None:
-    head, first, second = formatting.table(("A", "B"), [("x", "long"), ("longer", "y")]).split("\n")
+    head, first, second = tables.table(("A", "B"), [("x", "long"), ("longer", "y")]).split("\n")
     assert head.index("B") == first.index("long") == second.index("y")
 
 
 def test_a_row_is_one_line_whatever_a_cell_holds() -> None:
     """The evidence of a newer giblet's run is a sentence and, on a line of its own, a remedy: `ps` failed on it."""
     rows = [("○ unknown", "schema 99.\n  Install it.")]
-    assert formatting.table(("STATE", "EVIDENCE"), rows).split("\n")[1:] == ["○ unknown  schema 99. Install it."]
-    assert formatting.markdown_table(("STATE", "EVIDENCE"), rows).split("\n")[2:] == [
+    assert tables.table(("STATE", "EVIDENCE"), rows).split("\n")[1:] == ["○ unknown  schema 99. Install it."]
+    assert tables.markdown_table(("STATE", "EVIDENCE"), rows).split("\n")[2:] == [
         "| ○ unknown | schema 99. Install it. |"
     ]
 
@@ -118,7 +118,7 @@ def test_gpu_lines_name_who_holds_what() -> None:
 
 def test_changed_values_are_reported_as_a_file_would_have_them() -> None:
     changes = {"data.subjects": ("all", (1, 2)), "early_stopping_patience": (20, None), "split": (None, {"a": True})}
-    assert formatting.diff_lines(changes) == [
+    assert tables.diff_lines(changes) == [
         "  data.subjects: all → [1, 2]",
         "  early_stopping_patience: 20 → null",
         "  split: null → {a: true}",
