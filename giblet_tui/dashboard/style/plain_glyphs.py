@@ -13,11 +13,16 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
+from giblet_train.schema.config import nearest
+from giblet_train.schema.errors import ConfigError
+
 BRAILLE = range(0x2800, 0x2900)
 UPPER_DOTS, LOWER_DOTS = 0b00011011, 0b11100100
 PLAIN_TERMINALS = ("linux", "vt100", "vt220")
 """Values of TERM whose fonts have neither braille nor the state glyphs."""
 SETTING = "GIBLET_GLYPHS"
+GLYPHS = ["ascii", "unicode"]
+"""Values of the variable."""
 
 _REPLACED = {
     "●": "*", "◐": "o", "○": "o", "◌": ".", "■": "#", "✔": "v", "✓": "v", "✖": "x", "×": "x", "▲": "!", "◆": "#",
@@ -44,9 +49,17 @@ def plain_text(text: str) -> str:
 
 
 def needs_plain_glyphs() -> bool:
-    """Return True if the terminal cannot show braille; GIBLET_GLYPHS=ascii or =unicode decides otherwise."""
-    setting = os.environ.get(SETTING, "").lower()
-    if setting in ("ascii", "unicode"):
+    """Return True if the terminal cannot show braille; GIBLET_GLYPHS=ascii or =unicode decides otherwise.
+
+    Raises ConfigError for any other value of the variable.
+    """
+    setting = os.environ.get(SETTING, "").strip().lower()
+    if setting:
+        if setting not in GLYPHS:
+            raise ConfigError(
+                f"{SETTING}={setting} is neither {' nor '.join(GLYPHS)}{nearest(setting, GLYPHS) or '.'}",
+                f"Set it to one of them, or unset it: giblet then asks the terminal (env -u {SETTING} giblet).",
+            )
         return setting == "ascii"
     encoding = (getattr(sys.__stdout__, "encoding", "") or "").lower().replace("-", "")
     return os.environ.get("TERM", "") in PLAIN_TERMINALS or not encoding.startswith("utf")

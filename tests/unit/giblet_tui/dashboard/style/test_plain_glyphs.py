@@ -3,6 +3,7 @@
 import pytest
 from rich.cells import cell_len
 
+from giblet_train.schema.errors import ConfigError
 from giblet_tui.dashboard.style.plain_glyphs import needs_plain_glyphs, plain_text
 
 
@@ -29,3 +30,9 @@ def test_terminals_without_braille_are_known(
     monkeypatch.setenv("TERM", terminal)
     monkeypatch.setenv("GIBLET_GLYPHS", setting)
     assert needs_plain_glyphs() == plain
+
+
+def test_a_setting_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIBLET_GLYPHS", "Asci")
+    with pytest.raises(ConfigError, match=r"GIBLET_GLYPHS=asci is neither ascii nor unicode, did you mean .ascii."):
+        needs_plain_glyphs()
