@@ -12,9 +12,12 @@ from collections.abc import Mapping
 from typing import get_args
 
 from giblet_train.diagnosis.diagnose import diagnose
+from giblet_train.diagnosis.log_parser import parse
 from giblet_train.diagnosis.rules.case import Finding
 from giblet_train.diagnosis.rules.registry import Group, Rule, ordered_rules
+from tests.collection.balanced_logs import UNBALANCED
 from tests.collection.cases import Case, collection
+from tests.collection.log_ends import DEAD, log_of
 
 HEAD = """\
 # Troubleshooting by symptom
@@ -88,6 +91,17 @@ def _examples() -> dict[str, Finding]:
     for case in collection("tuning", n_seeds=1):
         if case.kind == "records" and case.cause and case.cause not in examples:
             examples |= {finding.cause: finding for finding in _causes(case) if finding.cause == case.cause}
+    return {**_examples_of_logs(), **examples}
+
+
+def _examples_of_logs() -> dict[str, Finding]:
+    """Return cause -> the finding for the first log that has it, for causes that only logs of other programs show."""
+    examples: dict[str, Finding] = {}
+    for lines in (*(log_of(last) for _, last in DEAD.values()), *UNBALANCED.values()):
+        log = parse("\n".join(lines).split("\n"))
+        first = next(iter(diagnose(None, log.metrics, log=log.log).causes), None)
+        if first is not None:
+            examples.setdefault(first.cause, first)
     return examples
 
 

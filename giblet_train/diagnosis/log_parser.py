@@ -204,7 +204,8 @@ def _end_notes(log: TrainingLog) -> list[str]:
         "complete": f"It states that it is complete: {log.end.statement_line[:200]}",
     }
     if log.end.statement:
-        return [statements[log.end.statement]]
+        after = f"After its end it printed: {log.end.after_end[:200]}"
+        return [statements[log.end.statement], *([after] if log.end.after_end else [])]
     is_unfinished = log.n_epochs and last is not None and not log.completed and not log.end.errors
     return [f"It ends{where}; the log does not say why."] if is_unfinished and not log.is_blocks else []
 

@@ -48,7 +48,7 @@ def log_end(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def _line(line: ErrorLine) -> dict[str, Any]:
-    return {"text": line.text, "rank": line.rank, "at": line.at}
+    return line._asdict()
 
 
 OPERATIONS: dict[str, Operation] = {"log_end": log_end}

@@ -61,6 +61,7 @@ LOG_READER_MODULES = tuple(
         "value_watch",
         "speed_watch",
         "exit_status",
+        "traceback",
         "end_patterns",
         "stall",
         "checkpoint_mismatch",

@@ -536,6 +536,14 @@ class LogLineAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Rank that printed it, if known."""
     at: str = ""
     """Timestamp as printed."""
+    details: str = ""
+    """What the lines below add to its message."""
+    place: str = ""
+    """File and line of the program that raised it."""
+    later: str = ""
+    """Last exception of the same chain."""
+    before: str = ""
+    """Line before it about a file, or marked as an error."""
 
 
 class NamedLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,7 +58,7 @@ def fetch_log_end(node: Node, run_id: str) -> TrainingLog:
         answer = connection.call("log_end", arguments, LogEndAnswer, timeout_s=SCAN_LIMIT_S)
 
     def line(answer: LogLineAnswer) -> ErrorLine:
-        return ErrorLine(answer.text, answer.rank, answer.at)
+        return ErrorLine(answer.text, answer.rank, answer.at, answer.details, answer.place, answer.later, answer.before)
 
     failed_rank = answer.failed
     end = LogEnd(

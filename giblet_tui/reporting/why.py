@@ -127,7 +127,7 @@ def sanitize_log(log: TrainingLog) -> TrainingLog:
     """Return a log whose quoted lines are safe to print on a terminal."""
 
     def safe(line: ErrorLine) -> ErrorLine:
-        return line._replace(text=sanitize(line.text), at=sanitize(line.at))
+        return ErrorLine(sanitize(line.text), line.rank, *map(sanitize, line[2:]))
 
     end = log.end._replace(
         causes={cause: safe(line) for cause, line in log.end.causes.items()},
@@ -136,6 +136,8 @@ def sanitize_log(log: TrainingLog) -> TrainingLog:
         tail=tuple(map(sanitize_line, log.end.tail)),
         complaint=safe(log.end.complaint) if log.end.complaint is not None else None,
         statement_line=sanitize(log.end.statement_line),
+        after_end=sanitize(log.end.after_end),
+        failed_after_end=safe(log.end.failed_after_end) if log.end.failed_after_end is not None else None,
         killed=sanitize(log.end.killed),
         remedy=sanitize(log.end.remedy),
     )

@@ -52,3 +52,15 @@ def balanced_log(name: str, n: int = 40, n_lost: int = 0) -> str:
     """Return a log of n epochs or iterations, of which the last `n_lost` show nan."""
     levels = [1 + WAVE * math.sin(k) for k in range(1, n - n_lost + 1)] + [math.nan] * n_lost
     return "".join(BALANCED[name](k, level) for k, level in enumerate(levels, 1))
+
+
+UNBALANCED: dict[str, list[str]] = {
+    "discriminator": [f"epoch {k} D_loss {0.6 * 0.8**k:.4f} G_loss {0.7 + 0.25 * k:.3f}" for k in range(40)],
+    "reward": [
+        f"Episode {k} | mean reward {reward + 2 * math.sin(7 * k):.1f} | policy_loss 0.01 | value_loss 20.3"
+        for k, reward in enumerate(
+            100 - 70 * math.exp(-k / 8) - 70 * min(1.0, max(0.0, (k - 40) / 20)) for k in range(80)
+        )
+    ],
+}
+"""Name of what is lost -> lines of a training whose losses no longer balance each other, or whose reward is lost."""

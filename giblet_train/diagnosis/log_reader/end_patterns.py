@@ -37,18 +37,19 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"cudaErrorECC",
     ),
     "oom_gpu": (
-        r"CUDA out of memory",
+        r"\b(?:CUDA|HIP|XPU|NPU)\w*\b.{0,80}\bout of memory",
+        r"cudaSuccess \(2 vs\. 0\)",
+        r"\bout of memory on device\b",
+        r"failed to allocate .{0,80}on device ordinal",
         r"(?<!ray\.exceptions\.)(?<!java\.lang\.)OutOfMemoryError",
         r"out of memory\b.*\bon GPU\b",
-        r"CUDA(?: driver)? error: out of memory",
         r"CUDA_ERROR_OUT_OF_MEMORY",
-        r"Cuda failure \d*\s?'?out of memory",
         r"cudaErrorMemoryAllocation",
         r"CU(?:BLAS|DNN)_STATUS_ALLOC_FAILED",
         r"unable to find a valid cuDNN algorithm",
-        r"HIP out of memory",
         r"hipErrorOutOfMemory",
         r"MPS backend out of memory",
+        r"\[METAL\].*Insufficient Memory",
         r"RESOURCE_EXHAUSTED.*(?:memory|failed to allocate)",
         r"OOM when allocating tensor",
     ),
@@ -63,10 +64,11 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"task \d+: out of memory",
         r"paging file is too small",
         r"after using all available RAM",
+        r"tried to allocate more memory than is available",
         r"exceeded its memory request",
         r"job killed: \S*mem\S* .*exceeded limit",
         r"nicht genügend (?:arbeits)?speicher",
-        r"OUT_OF_MEMORY\b",
+        r"OUT_OF_MEMORY\b|\bOUT_OF_M\w{0,5}\+",
         r"exceeded (?:job )?memory limit",
         r"\bMemoryError\b",
         r"ArrayMemoryError",
@@ -103,6 +105,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"basic_ios::clear: iostream error",
         r"file write failed",
     ),
+    "data_error": (r"\binput ran out of data; interrupting training",),
     "tiny_batch_norm": (r"Expected more than 1 value per channel when training",),
     "collective_timeout": (
         r"collective operation timeout",
@@ -118,7 +121,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"DistStoreError.*time",
         r"heartbeat.*(?:NCCL|watchdog)",
         r"heartbeat monitor timed out",
-        r"watchdog got stuck",
+        r"watchdog (?:got stuck|hang)\b",
         r"timed out.*(?:rank|barrier|all_?reduce|collective)",
         r"(?:barrier|all_?reduce|collective)\S* timed out",
     ),
@@ -151,6 +154,8 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"NanLossDuringTraining",
         r"(?:nan|inf) (?:in|value of) (?:the )?(?:loss|gradient)",
         r"(?:nan|inf) detected in (?:the )?(?:loss|gradient|output)",
+        r"\b(?:found|got|detected|produced) (?:a |an )?(?:nan|inf(?:inite|inity)?)s?\b"
+        r"(?=.{0,40}\b(?:loss|grad|norm|output|logit|weight))",
         r"gradient norm is (?:nan|inf)",
     ),
 }
@@ -164,23 +169,31 @@ ADVICE = re.compile(r"\bto avoid\b|\bif you\b.*\bset\b|\bmay (?:run|cause)\b|\bd
 EXCEPTION = re.compile(
     r"(?:[A-Za-z_][\w.]*\.)?([A-Za-z_]\w*(?:Error|Exception|Interrupt|Refused|Failed|Failure|Exit|Preempted|Killed|Timeout|NotFound)"
     r"|Bad(?:Zip|Gzip)File|TimeoutExpired|StopIteration)"
-    r"\b(?::\s*(.*))?$"
+    r"\b(?:\(\w+\))?(?::\s*(.*))?$"
 )
 TRACEBACK = "Traceback (most recent call last)"
 IGNORED_EXCEPTION = re.compile(
-    r"^Exception (?:ignored|in thread .*(?:wandb|SenderThread|Tqdm|NetStatThr|WriterThread))", re.I
+    r"^Error in (?:atexit\.|sys\.excepthook)"
+    r"|^Exception (?:ignored|in thread .*(?:wandb|SenderThread|Tqdm|NetStatThr|WriterThread))",
+    re.I,
 )
 THREAD_EXCEPTION = re.compile(r"^Exception in thread ")
 """An exception that ends a thread, while the process continues."""
 WARNING = re.compile(r"(?:\S+:\d+: )?(?:\w+: )?\w*Warning: ", re.IGNORECASE)
 """A line of Python's warnings, or one that calls itself a warning."""
 CHAINED = re.compile(r"^(?:During handling of the above exception|The above exception was the direct cause)")
+UNINFORMATIVE = frozenset({"_queue.Empty", "queue.Empty", "queue.Full", "_queue.Full", "StopIteration"})
+"""Exceptions that only start the handling of a failure, and say nothing about it."""
 OWN_ERRORS = frozenset({"ConfigError", "DataError", "GibletError"})
 """Errors of giblet, below which it prints a remedy."""
 WRAPPERS = frozenset(
     {"ChildFailedError", "ProcessRaisedException", "CalledProcessError", "ProcessExitedException", "RayTaskError"}
 )
 """Exceptions that report the failure of another process, and never the cause."""
+VANISHED = re.compile(
+    r"\bbackground workers are no longer alive|\bprocess in the process pool was terminated abruptly", re.IGNORECASE
+)
+"""A process lost another one that printed nothing."""
 ECHO = re.compile(
     r"connection (?:reset|closed|refused) by|connection was (?:reset|closed)|remote process exited|broken ?pipe"
     r"|NCCL communicator was aborted|peer .*(?:closed|exited|failed)|process group has been destroyed"
@@ -198,6 +211,10 @@ PLAIN_ERROR = re.compile(
     r"|signal: (?:Killed|Aborted|Bus)|\bSIGTERM\b.*\b(?:received|caught)|\b(?:[Rr]eceived|[Cc]aught)\b.*\bSIGTERM\b"
     r"|\bthread: \[[\d, ]+\] Assertion .* failed|^CUDA error: |^(?:Segfault|Fatal error|FATAL ERROR)\b|\bpanicked at\b"
     r"|^(?:corrupted (?:double|size)|free\(\):|double free|malloc\(\)|munmap_chunk|\*\*\* stack smashing)"
+    r"|^\*\*\* (?:SIG[A-Z]{3,5} \(|Error in [`'])|^Error (?:in|using) (?!atexit|sys\.)\S|^Execution halted"
+    r"|^(?:[^\s:]+: )?(?:line \d+: )?[^\s:]+: (?:command not found|cannot execute binary file"
+    r"|(?i:no such file or directory|permission denied|not found)\s*$)|^\S+: can't open file "
+    r"|^OMP: Error #\d|^Windows fatal exception: |^forrtl: (?:error|severe)|^libc\+\+abi: terminating|\bFATAL ERROR: "
     r"|^(?:Fehler: )?(?:Training|Job)\b.*\babgebrochen\b|^[Oo]ut of memory\W*$|\bsegmentation fault encountered\b",
 )
 _SIGNALLED = r"killed|terminated|stopped|aborted?|abort|segmentation fault|bus error|floating point exception|hangup"
@@ -216,6 +233,9 @@ _PROGRAM = (
     r"|apptainer|main|train|trainer|training|process|command|job|task|program|script|run)"
 )
 _SCRIPT = r"(?:(?:\S+\.(?:sh|py|bat|ps1|slurm|sbatch)|wrapper|launcher): )?"
+_EXIT_LINE = r"^\W*(?:exit|exit ?(?:code|status)|rc|ret|retval|return code)\W{1,3}(?!0\b)\d{1,3}\W*$"
+EXIT_LINE = re.compile(_EXIT_LINE, re.IGNORECASE)
+"""A line with nothing but an exit code other than 0; its number is no quantity."""
 _NOT_UNEXPECTED = (
     r"if|in case|when|may|might|could|previous|last|prior|earlier|connection|stream|session|upload|download|worker"
     r"|tunnel|monitor|thread|sync|server|socket|request|file"
@@ -228,9 +248,9 @@ EXITED = re.compile(
     rf" with (?:an? )?(?:exit |return )?(?:code|status|rc)\s?[:=]?\s?{_BYTE}"
     rf"|^(?!.*\b(?:{_NOT_UNEXPECTED})\b)"
     r".{0,80}\b(?:ended|terminated|died|aborted|stopped|crashed) unexpectedly\b"
-    r"|\bnon-?zero (?:exit |return )?(?:code|status)"
+    r"|\bnon-?zero (?:exit |return )?(?:code|status)|\bprocess to finish\W{0,5}\(failed [1-9]\d{0,2}\)"
     r"|\*\*\* \[.*\] (?:Error|Fehler) \d"
-    r"|^\W*(?:exit|exit ?code|rc|ret|retval|return code)\W{1,3}(?!0\b)\d{1,3}\W*$"
+    rf"|{_EXIT_LINE}"
     rf"|^\[\d+\]\s*[+-]?\s+(?:[+-]\s+)?(?:\d+\s+)?(?:exit [1-9]|{_SIGNALLED})\b"
     rf"|^(?:zsh|bash|fish|sh|dash): (?:.*[ ,:])?(?:{_SIGNALLED})\b|\bterminated by signal (?:SIG)?[A-Z\d]"
     r"|^(?:(?:\S+: )?Zeile \d+:\s+\d+ )?(?:Getötet|Abgebrochen|Beendet|Speicherzugriffsfehler)\b[^:]{0,40}$"
@@ -264,6 +284,18 @@ HELPER = re.compile(
     re.IGNORECASE,
 )
 """A shell reports the end of a job that is no training, such as a monitor or a tunnel."""
+ENDS_TRAINING = re.compile(r"\binterrupting training\b", re.IGNORECASE)
+"""A warning that announces the end of the training."""
+ACTIVITY = re.compile(
+    r"\b(?:load|sav|restor|resum|read|writ|open|download|summon|decod|export|import)ing\b|\bcheckpoint\b", re.IGNORECASE
+)
+"""A line about what a program does with files: next to an error that names none, it shows what failed."""
+COMPLAINT = re.compile(
+    r"\b[Ff]atal\b|\b[Uu]nrecoverable\b|\b[Gg]iving up\b|\b[Aa]borting\b|\bfailed to start\b"
+    r"|Resource temporarily unavailable|\bLmod has detected the following error|pthread_create failed"
+    r"|^(?=.{2,80}?[\]>|):-]\s)(?:.*?[\]>|):-]\s+)(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception)\b: \S"
+)
+"""Words that doom a program, or an exception behind a prefix of unknown form: an end, if nothing follows."""
 KILLED = re.compile(
     r"^(?:\S+: (?:line|Zeile) \d+:\s+\d+\s+)?(?:Killed|Getötet)(?=\s{2}|[:.!]|\s*$"
     r"|\s(?:\S*/)?(?:python[\d.]*\s+(?:-|\S+\.py\b)|torchrun\s|accelerate launch\b|deepspeed\s|\S+\.(?:py|sh)\b))"
@@ -285,6 +317,8 @@ PROGRAM_ERROR = re.compile(
 CANCELLED = re.compile(
     r"\bCANCELLED AT\b|\bjob (?:was |has been )?killed\b"
     r"|(?:reached|exceeded) .*(?:run ?time|walltime|time) limit|TERM_RUNLIMIT"
+    r"|\bjob allocation \d+ has been revoked|\bforce terminated job\b"
+    r"|\bexceeded the (?:max\w*|allowed|timeout|execution).{0,40}\b(?:timeout|duration|time)\b"
     r"|\bspot (?:instance )?interruption|\bspot instance is being reclaimed"
     r"|\bJobState=(?:TIMEOUT|NODE_FAIL|PREEMPTED|CANCELLED)"
     r"|^scancel: terminating|^qdel: |^job \S+ (?:has been|was) (?:deleted|cancelled|aborted)"
@@ -298,6 +332,9 @@ CANCELLED = re.compile(
 _STATEMENTS: Dict[str, Tuple[str, ...]] = {
     "interrupted": (
         r"^\^?C?KeyboardInterrupt\b",
+        r"^\^C",
+        r"\bctrl ?[-+]? ?c (?:detected|pressed|received|was)|\bsending ctrl-c\b|\bcontrol-c event\b",
+        r"\breceived sigint\b|\bstopped by (?:the )?user\b",
         r"\binterrupted by user",
         r"training interrupted",
         r"detected keyboardinterrupt",
@@ -326,7 +363,21 @@ _STATEMENTS: Dict[str, Tuple[str, ...]] = {
 }
 STATEMENTS = tuple((state, re.compile("|".join(texts), re.IGNORECASE)) for state, texts in _STATEMENTS.items())
 """State -> what a log prints when the training ends by itself."""
-_STATEMENT_WORDS = ("interrupt", "early", "train", "complete", "done", "signal: 2", "patience")
+_STATEMENT_WORDS = (
+    "^c",
+    "ctrl",
+    "control-c",
+    "sigint",
+    "by user",
+    "by the user",
+    "interrupt",
+    "early",
+    "train",
+    "complete",
+    "done",
+    "signal: 2",
+    "patience",
+)
 _STATEMENT_OF_SETTINGS = re.compile(r"patience\s*[:=]|enabled|counter|will stop|callback|use early", re.IGNORECASE)
 RESUMED = re.compile(
     r"\bresum(?:ed|ing)\b|\brestart(?:ed|ing)\b|load(?:ed|ing) (?:the )?(?:last |latest )?checkpoint", re.I
@@ -347,8 +398,8 @@ _KEYWORDS: Dict[str, Tuple[str, ...]] = {
     "too_many_files": ("too many", "zu viele", "errno 24", "ancdata", "emfile"),
     "shared_memory": ("shm", "torch_", "shared memory", "bus error"),
     "gpu_failure": ("ecc", "xid", "bus", "gpu", "nvlink", "device handle"),
-    "oom_gpu": ("memory", "alloc", "algorithm"),
-    "oom_host": ("mem", "oom", "alloc", "errno 12", "killed", "paging", "ram", "speicher"),
+    "oom_gpu": ("memory", "alloc", "algorithm", "2 vs. 0"),
+    "oom_host": ("mem", "out_of_m", "oom", "alloc", "errno 12", "killed", "paging", "ram", "speicher"),
     "disk_full": (
         "space",
         "speicherplatz",
@@ -365,6 +416,7 @@ _KEYWORDS: Dict[str, Tuple[str, ...]] = {
         "edquot",
         "storage",
     ),
+    "data_error": ("ran out of data",),
     "tiny_batch_norm": ("per channel",),
     "collective_timeout": ("time", "barrier", "watchdog"),
     "hangup": ("hangup", "sighup", "signal: 1", "disconnect", "packet_write", "closed by"),
@@ -377,6 +429,19 @@ _OTHER_ERROR_WORDS = (
     *("fehler", "abgebrochen", "getötet", "beendet", "speicher", "kontingent", "zu viele", "zeitlimit", "disconnect"),
     *("closed by", "packet_write", "crashed", "going down", "power off", "terminat", "rc=", "ret=", "retval", "code"),
     *("jobstate", "deleted", "reclaimed", "corrupt", "free", "malloc", "stack smashing", "detected", "stopped"),
+    *(
+        "halted",
+        "not found",
+        "no such",
+        "denied",
+        "can't open",
+        "unavailable",
+        "out_of_m",
+        "2 vs. 0",
+        "sigsegv",
+        "sigbus",
+    ),
+    *("ran out of data", "revoked", "ended (", "exceeded", "omp: ", "insufficient", "unrecoverable", "giving up"),
     *("segfault", "norm is", "badzip", "badgzip", "stopiteration", "notfound", "expired"),
 )
 _ERROR_WORDS = (
@@ -436,6 +501,12 @@ def is_message_of_program(text: str) -> bool:
     return is_message or _states_failure(text)
 
 
+def is_wrapper(text: str) -> bool:
+    """Return True for an exception that reports the failure of another process."""
+    exception = EXCEPTION.match(text)
+    return exception is not None and exception[1] in WRAPPERS
+
+
 def is_exit_only(text: str) -> bool:
     """Return True for a line that reports that a program ended badly, but not why."""
     return EXITED.search(text) is not None or _ENDED_ONLY.search(text) is not None or _states_failure(text)
@@ -450,6 +521,14 @@ def is_end_by_scheduler(text: str) -> bool:
 def _states_failure(text: str) -> bool:
     status = exit_status_of(text)
     return status is not None and status.is_failure
+
+
+_DURATION_ONLY = re.compile(r"\btraining time\s*:?\s*\d", re.IGNORECASE)
+
+
+def is_mere_duration(text: str) -> bool:
+    """Return True for the time that a training took, which some programs also print when an error has ended it."""
+    return _DURATION_ONLY.search(text) is not None
 
 
 def statement_of(text: str) -> str:

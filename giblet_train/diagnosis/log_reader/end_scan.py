@@ -12,7 +12,10 @@ from giblet_train.diagnosis.log_reader import end_patterns as patterns
 from giblet_train.diagnosis.log_reader.checkpoint_mismatch import LOADING, CheckpointMismatch
 from giblet_train.diagnosis.log_reader.exit_status import SIGKILL, ExitStatus, exit_status_of
 from giblet_train.diagnosis.log_reader.line_prefix import LogLine, rank_in
+from giblet_train.diagnosis.log_reader.traceback import MessageRest, Traceback
 
+CONTEXT_LINES = 4
+"""Lines of the end after which what the program did with files has nothing to do with an error."""
 FIRST_ERRORS = 40
 """Error lines kept from the beginning of the end."""
 LAST_LINES = 200
@@ -41,6 +44,14 @@ class ErrorLine(NamedTuple):
     rank: Optional[int] = None
     at: str = ""
     """Timestamp as printed; empty without one."""
+    details: str = ""
+    """What the lines below add to the message; empty if it has one line."""
+    place: str = ""
+    """File and line of the program's own code that raised it, such as `train.py, line 12`; empty if not shown."""
+    later: str = ""
+    """Last exception of the same chain, which follows from this one; empty without one."""
+    before: str = ""
+    """Line before it that shows what the program did with a file, or was itself marked as an error; else empty."""
 
 
 class FailedRank(NamedTuple):
@@ -77,6 +88,12 @@ class LogEnd(NamedTuple):
     statement: str = ""
     """`complete`, `early_stop` or `interrupted`, if the log states it; else empty."""
     statement_line: str = ""
+    statement_rank: Optional[int] = None
+    """Rank that states it; None if its line names none."""
+    after_end: str = ""
+    """First line about a failure after the stated end, which is no exception; empty without one."""
+    failed_after_end: Optional[ErrorLine] = None
+    """First exception after the stated end that nothing caught; None without one."""
     killed: str = ""
     """Line that shows an end by SIGKILL; empty without one."""
     complaint: Optional[ErrorLine] = None
@@ -85,12 +102,18 @@ class LogEnd(NamedTuple):
     """Remedy printed after an error of giblet's own."""
 
     @property
+    def is_by_one_rank(self) -> bool:
+        """Return True if a rank states its end while others wait for it until a collective operation times out."""
+        others_waited = set(self.timed_out_ranks) - {self.statement_rank}
+        return bool(self.statement) and "collective_timeout" in self.causes and bool(others_waited)
+
+    @property
     def error_before_timeout(self) -> Optional[ErrorLine]:
         """Return the error because of which a rank did not join a collective operation; None if it printed none."""
         timeout = self.causes.get("collective_timeout")
         if timeout is None:
             return None
-        earlier = takewhile(lambda error: error != timeout, self.errors)
+        earlier = takewhile(lambda error: error[:2] != timeout[:2], self.errors)
         return next((error for error in earlier if error.rank in self.missing_ranks), None)
 
     @property
@@ -102,8 +125,10 @@ class LogEnd(NamedTuple):
             own = next((error for error in self.errors if error.rank == self.failed.rank), None)
             if own is not None:
                 return own
-        reasons = (error for error in self.errors if not patterns.is_exit_only(error.text))
-        return next(reasons, None) or next(iter(self.errors or self.echoes), None)
+        reasons = [error for error in self.errors if not patterns.is_exit_only(error.text)]
+        messages = [error for error in self.errors if patterns.EXCEPTION.match(error.text)]
+        echoes = [error for error in self.echoes if not patterns.is_wrapper(error.text)]
+        return next(iter([*reasons, *messages, *echoes, *self.errors, *self.echoes]), None)
 
 
 class EndScan:
@@ -128,10 +153,19 @@ class EndScan:
         self._missing: Set[int] = set()
         self._failed: Optional[FailedRank] = None
         self._fields: Optional[Dict[str, str]] = None
-        self._in_traceback: Dict[Optional[int], bool] = {}
+        self._tracebacks: Dict[Optional[int], Traceback] = {}
+        self._rest: Optional[MessageRest] = None
+        self._rest_rank: Optional[int] = None
+        self._rest_lines = self._errors
+        self._context, self._n_since_context = "", 0
+        self._after_end = ""
+        self._failed_after_end: Optional[ErrorLine] = None
+        self._chain_starts: Dict[Optional[int], int] = {}
+        self._linked_ranks: Set[Optional[int]] = set()
         self._ignored = self._in_thread = False
         self._powershell_lines = 0
         self._statement, self._statement_line = "", ""
+        self._statement_rank: Optional[int] = None
         self._killed, self._remedy = "", ""
         self._complaint: Optional[ErrorLine] = None
         self._remedy_expected = False
@@ -142,13 +176,23 @@ class EndScan:
         """Return True if an error was printed after the last progress."""
         return bool(self._errors or self._causes)
 
+    @property
+    def in_traceback(self) -> bool:
+        """Return True if the exception of a traceback has not been printed yet: its source lines may have numbers."""
+        return bool(self._tracebacks)
+
+    def note_rank(self, rank: int) -> None:
+        """Remember a rank that has printed a line."""
+        if rank < MAX_RANKS:
+            self._ranks.add(rank)
+
     def progress(self, is_new_epoch: bool, at: str = "") -> None:
         """Note progress of the training, at the time that its line prints: the errors before it were not its end.
 
         What the log states about the end counts until another epoch begins: figures of a test may follow it.
         """
         self._at = at or self._at
-        statement = ("", "") if is_new_epoch else (self._statement, self._statement_line)
+        statement = ("", "", None) if is_new_epoch else (self._statement, self._statement_line, self._statement_rank)
         self._n_epochs_since += is_new_epoch
         if self._n_epochs_since > EPOCHS_AFTER_CANCEL:
             self._cancelled = None
@@ -157,7 +201,7 @@ class EndScan:
             self._survived_errors = (self._survived_errors + self._errors)[-FIRST_ERRORS:]
             self._tail.clear()
             self._reset()
-            self._statement, self._statement_line = statement
+            self._statement, self._statement_line, self._statement_rank = statement
             if self._cancelled is not None:
                 self._errors.append(self._cancelled)
 
@@ -165,22 +209,27 @@ class EndScan:
         """Read a line that shows no progress."""
         if not line.text.strip():
             self._remedy_expected = False
+            if self._rest is not None and self._rest.read("") is None:
+                self._rest = None
             return
         self._tail.append(raw)
-        if self._is_of_powershell(line.text):
+        self._n_since_context += 1
+        if self._is_of_powershell(line.text) or self._read_rest(line):
             return
         self._at = line.at or self._at
         self._note_ranks(line)
         if patterns.SOURCE.match(line.text) or patterns.HELPER.match(line.text):
             return
         self._note_cancel(line)
+        if not self._tracebacks and patterns.ACTIVITY.search(line.text) and len(line.text) < 300:
+            self._context, self._n_since_context = line.text.strip(), 0
         if self._read_torchrun(line.text) or self._read_mismatch(line):
             return
         if self._read_remedy(line.text):
             return
-        self._read_statement(line.text)
+        self._read_statement(line)
         if (
-            self._in_traceback
+            self._tracebacks
             or self._ignored
             or patterns.may_be_error(line.text)
             or line.level in ("ERROR", "CRITICAL", "FATAL")
@@ -190,7 +239,7 @@ class EndScan:
     def result(self) -> LogEnd:
         """Return what is known so far."""
         failed_rank = self._failed_rank()
-        causes, errors = self._causes, self._errors or self._cut_off()
+        causes, errors = self._with_reasons(self._errors or self._cut_off())
         if failed_rank is not None and not any(error.rank == failed_rank.rank for error in errors):
             # The rank that failed first may have printed its error before a last sign of progress of another rank.
             earlier = [
@@ -213,16 +262,31 @@ class EndScan:
             missing_ranks=self._missing_ranks(),
             statement=self._statement,
             statement_line=self._statement_line,
+            statement_rank=self._statement_rank,
+            after_end=self._after_end,
+            failed_after_end=self._failed_after_end,
             killed=self._killed,
             complaint=self._complaint,
             remedy=self._remedy,
         )
 
+    def _with_reasons(self, errors: List[ErrorLine]) -> Tuple[Dict[str, ErrorLine], List[ErrorLine]]:
+        """Return causes and errors, where an error that a launcher repeats is replaced by the one that it follows from.
+
+        Closing lines of a dying program, between the two, can look like progress.
+        """
+        reasons = {error.later: error for error in self._survived_errors if error.later}
+        if not any(error.text in reasons for error in errors):
+            return self._causes, errors
+        complete_errors = [reasons.get(error.text, error) for error in errors]
+        own = {cause: line for cause, line in self._survived.items() if any(line[:2] == e[:2] for e in complete_errors)}
+        return {**self._causes, **own}, complete_errors
+
     def _cut_off(self) -> List[ErrorLine]:
         """Return the last line of a traceback whose exception was not written any more."""
-        rank = next((rank for rank, is_open in self._in_traceback.items() if is_open), None)
-        if not any(self._in_traceback.values()) or self._ignored or self._statement == "complete" or not self._tail:
+        if not self._tracebacks or self._ignored or self._statement == "complete" or not self._tail:
             return []
+        rank = next(iter(self._tracebacks))
         return [ErrorLine(f"the log ends inside a traceback: {self._tail[-1].strip()}"[:400], rank)]
 
     def _is_of_powershell(self, text: str) -> bool:
@@ -246,8 +310,8 @@ class EndScan:
 
     def _note_ranks(self, line: LogLine) -> None:
         rank = rank_in(line)
-        if rank is not None and rank < MAX_RANKS:
-            self._ranks.add(rank)
+        if rank is not None:
+            self.note_rank(rank)
         size = _WORLD_SIZE.search(line.text)
         if size:
             self._world_size = min(MAX_RANKS, int(size[1] or size[2]))
@@ -318,11 +382,15 @@ class EndScan:
             self._errors[index] = error._replace(text=f"{first[0]}{LOADING}{model}: {self._mismatch.summary()}"[:400])
         return True
 
-    def _read_statement(self, text: str) -> None:
+    def _read_statement(self, line: LogLine) -> None:
+        text = line.text
         status = exit_status_of(text) if patterns.may_be_error(text) else None
         state = "" if status is not None and status.is_failure else patterns.statement_of(text.strip())
+        is_doubtful = state == "complete" and self.has_errors and patterns.is_mere_duration(text)
+        if is_doubtful:
+            return
         if state and not (self._statement and state == "complete"):
-            self._statement, self._statement_line = state, text.strip()
+            self._statement, self._statement_line, self._statement_rank = state, text.strip(), rank_in(line)
         elif status is not None:
             self._note_exit_status(status, text.strip())
 
@@ -340,13 +408,16 @@ class EndScan:
             self._in_thread = patterns.IGNORED_EXCEPTION.match(text) is None
             return
         if patterns.TRACEBACK in text:
-            self._in_traceback[rank] = True
+            self._tracebacks[rank] = Traceback()
             return
-        is_part = text[:1].isspace() or not any(map(str.isalpha, text))
-        if self._in_traceback.get(rank) and is_part:
+        if patterns.CHAINED.match(text):
+            self._note_chain(rank)
+            return
+        traceback = self._tracebacks.get(rank)
+        if traceback is not None and traceback.read(text):
             return
         exception = patterns.EXCEPTION.match(text.strip())
-        ends_traceback = self._in_traceback.pop(rank, False)
+        ends_traceback = self._tracebacks.pop(rank, None) is not None
         if self._ignored:
             self._ignored = not (ends_traceback or exception)
             if not self._ignored and self._in_thread and self._complaint is None:
@@ -355,19 +426,42 @@ class EndScan:
         is_warning = not ends_traceback and (
             line.level in ("DEBUG", "WARN", "WARNING") or patterns.WARNING.match(text) is not None
         )
-        if is_warning or (self._statement == "complete" and not ends_traceback and not exception):
+        is_warning = is_warning and patterns.ENDS_TRAINING.search(text) is None
+        is_after_end = self._statement == "complete" and not ends_traceback and not exception
+        if is_after_end and not is_warning and not self._after_end and patterns.PLAIN_ERROR.search(text.strip()):
+            self._after_end = text.strip()[:400]
+        if is_warning or (is_after_end and not self._is_wait_for_ended_rank(text, rank)):
             return
-        self._classify(line, rank, exception, ends_traceback)
+        self._classify(line, rank, exception, traceback)
+
+    def _is_wait_for_ended_rank(self, text: str, rank: Optional[int]) -> bool:
+        """Return True if a rank waits in vain for another one that has stated its end."""
+        ended = self._statement_rank
+        return None not in (ended, rank) and rank != ended and patterns.cause_of(text) == "collective_timeout"
+
+    def _note_chain(self, rank: Optional[int]) -> None:
+        """Remember the last exception of a rank as the reason for its next one."""
+        indices = [i for i, error in enumerate(self._errors) if error.rank == rank]
+        if indices:
+            self._chain_starts.setdefault(rank, indices[-1])
+            self._linked_ranks.add(rank)
 
     def _classify(
-        self, line: LogLine, rank: Optional[int], exception: "Optional[re.Match[str]]", ends_traceback: bool
+        self,
+        line: LogLine,
+        rank: Optional[int],
+        exception: "Optional[re.Match[str]]",
+        traceback: Optional[Traceback],
     ) -> None:
+        ends_traceback = traceback is not None
         text = line.text.strip()
         message = text[len(_WHAT) :].strip() if text.startswith(_WHAT) else text
         cause = patterns.cause_of(text)
         # A traceback prints no time of its own. A timeout is much later than the line before it.
         at = line.at or (self._at if exception and cause != "collective_timeout" else "")
-        error = ErrorLine(message[:400], rank, at)
+        context = self._context if self._n_since_context <= CONTEXT_LINES or ends_traceback else ""
+        error = ErrorLine(message[:400], rank, at, place=traceback.place if traceback is not None else "")
+        error = error._replace(before=context[:400] if context != text and not self._errors else "")
         if exception and exception[1] == "KeyboardInterrupt":
             return
         if patterns.KILLED.search(text) and not self._killed:
@@ -376,30 +470,81 @@ class EndScan:
         if status.signal == SIGKILL and not self._killed:
             self._killed = text[:400]
         if exception and exception[1] in patterns.WRAPPERS:
-            self._echoes = [*self._echoes, error][:FIRST_ERRORS]
+            self._echoes[:] = [*self._echoes, error][:FIRST_ERRORS]
             return
         if cause and (exception or ends_traceback or not patterns.ADVICE.search(text)):
-            self._causes.setdefault(cause, error)
+            first_line = self._causes.setdefault(cause, error)
+            if exception and first_line.rank == rank and patterns.EXCEPTION.match(first_line.text) is None:
+                self._causes[cause] = error  # what a driver or allocator prints first says less
             self._note_timeout(text, rank)
         statements_of_end = (patterns.PLAIN_ERROR, patterns.ABORTED, patterns.CANCELLED, patterns.EXITED)
         is_named = status.is_failure or any(pattern.search(text) for pattern in statements_of_end)
         is_marked = line.level in ("CRITICAL", "FATAL") or text.startswith("giblet: ")
         is_error = bool(cause or exception or ends_traceback or is_named or is_marked)
-        if line.level == "ERROR" and not is_error and self._complaint is None:
+        is_complaint = line.level == "ERROR" or patterns.COMPLAINT.search(text) is not None
+        if is_complaint and not is_error and self._complaint is None:
             self._complaint = error
+        is_recent = bool(self._context) and self._n_since_context <= CONTEXT_LINES
+        if line.level == "ERROR" and not is_error and not is_recent and not text.endswith(":"):
+            self._context, self._n_since_context = text[:400], 0
         is_progress_of_nan = cause == "nan" and not (exception or ends_traceback or is_named or is_marked)
-        if not is_error or is_progress_of_nan or text == ":" or patterns.CHAINED.match(text):
+        if not is_error or is_progress_of_nan or text == ":":
             return
         self._remedy_expected = text.startswith("giblet: ") or bool(exception and exception[1] in patterns.OWN_ERRORS)
         last = self._errors[-1].text if self._errors else ""
         if (text.startswith(_WHAT) and last.startswith(_THROWN)) or (ends_traceback and _CAUGHT.search(last)):
             self._errors[-1] = error
             return
+        if exception or ends_traceback:
+            self._link(error)
         if LOADING in text and self._mismatch is None:
             self._mismatch = CheckpointMismatch()
         target = self._echoes if patterns.ECHO.search(text) and not cause else self._errors
         if len(target) < FIRST_ERRORS:
             target.append(error)
+            rest = MessageRest(error.text)
+            if exception or ends_traceback or rest.is_expected:
+                self._rest, self._rest_rank, self._rest_lines = rest, line.rank, target
+            if ends_traceback and target is self._errors and self._statement and self._failed_after_end is None:
+                self._failed_after_end = error
+
+    def _link(self, error: ErrorLine) -> None:
+        """Note an exception at the first one of its chain, which is forgotten if it says nothing."""
+        start = self._chain_starts.get(error.rank)
+        if error.rank not in self._linked_ranks or start is None or start >= len(self._errors):
+            self._chain_starts.pop(error.rank, None)
+            return
+        self._linked_ranks.discard(error.rank)
+        reason = self._errors[start]
+        if reason.text in patterns.UNINFORMATIVE:
+            self._chain_starts.pop(error.rank)
+            self._errors.pop(start)
+        else:
+            self._replace(self._errors, start, reason._replace(later=error.text, place=reason.place or error.place))
+
+    def _replace(self, errors: List[ErrorLine], index: int, error: ErrorLine) -> None:
+        """Replace an error, also where it names a cause."""
+        before, errors[index] = errors[index], error
+        self._causes = {cause: error if line == before else line for cause, line in self._causes.items()}
+
+    def _read_rest(self, line: LogLine) -> bool:
+        """Read a line that belongs to the message of the last error. Return False for any other line."""
+        if self._rest is None or not self._rest_lines:
+            return False
+        error = self._rest_lines[-1]
+        is_of_error = line.rank == self._rest_rank and not line.level and (not line.at or line.at == error.at)
+        is_other = self._mismatch is not None or patterns.TRACEBACK in line.text or self._remedy_expected
+        rest = self._rest.read(line.text) if is_of_error and not is_other else None
+        if rest is None:
+            self._rest = None
+            return False
+        if rest:
+            details = f"{error.details} {rest}".strip()
+            self._replace(self._rest_lines, len(self._rest_lines) - 1, error._replace(details=details[:400]))
+            cause = patterns.cause_of(rest)
+            if cause is not None:
+                self._causes.setdefault(cause, self._rest_lines[-1])
+        return True
 
     def _note_timeout(self, text: str, rank: Optional[int]) -> None:
         timed_out = _TIMED_OUT_RANK.search(text)

@@ -13,7 +13,8 @@ _CODE = re.compile(
     r"|\b(?P<field>exit_status|(?:derived)?exitcode)\s{0,16}[:=]?\s{0,16}(?P<of_field>-?\d{1,4})(?::(?P<signal>\d{1,3}))?\b"
     r"|^\s*exit[ _]?code['\"]?\s{0,3}:\s{1,16}(?P<of_pod>-?\d{1,4})\s*$"
     r"|\b(?:rc|returncode|retcode)\s?=\s?(?P<of_wrapper>-?\d{1,4})\b"
-    r"|\bnon-zero exit (?:status|code):? (?P<of_python>-?\d{1,4})\b",
+    r"|\bnon-zero exit (?:status|code):? (?P<of_python>-?\d{1,4})\b"
+    r"|^#? ?ended \(code (?P<of_script>-?\d{1,4})\)",
     re.IGNORECASE,
 )
 """An exit code. Its first two forms are those of a scheduler, for which 0 is the end of the whole job."""
@@ -26,7 +27,11 @@ _STATE = re.compile(
     rf"(?P<field>{_STATE_NAMES})(?:['\",;(]|\s*$|\s\()|\b(?:job)?state\s?=\s?(?P<inline>{_STATE_NAMES})\b",
     re.IGNORECASE,
 )
-_SACCT_ROW = re.compile(rf"\s(?P<state>{_STATE_NAMES})\+?\s(?:.*\s)?(?P<code>\d{{1,3}}):(?P<signal>\d{{1,3}})\s*$")
+_SACCT_ROW = re.compile(
+    rf"[\s|](?:(?P<state>{_STATE_NAMES})\+?|(?P<cut>[A-Z_]{{4,12}})\+)[\s|](?:.*[\s|])?"
+    r"(?P<code>\d{1,3}):(?P<signal>\d{1,3})[\s|]*$"
+)
+"""A row of sacct, which cuts long states off and marks them with a plus sign."""
 _GRID_ENGINE = re.compile(r"^failed\s{2,}(?P<code>\d{1,3})(?:\s*:\s*(?P<reason>.*))?$")
 _ENDS_WELL = ("COMPLETED", "SUCCEEDED")
 _OF_THE_SCHEDULER = (
@@ -55,8 +60,9 @@ class ExitStatus(NamedTuple):
 def exit_status_of(text: str) -> Optional[ExitStatus]:
     """Return the end of a job that a line states; None if it states none."""
     row = _SACCT_ROW.search(text)
-    if row:
-        return _with_state(row["state"], int(row["signal"]) or _signal(int(row["code"])))
+    name = _state_of(row) if row else ""
+    if row and name:
+        return _with_state(name, int(row["signal"]) or _signal(int(row["code"])))
     grid = _GRID_ENGINE.match(text)
     if grid and int(grid["code"]):
         return ExitStatus(True, None, _LIMIT.search(grid["reason"] or "") is not None)
@@ -70,12 +76,18 @@ def exit_status_of(text: str) -> Optional[ExitStatus]:
     return status if status.is_failure or code["condor"] or code["field"] else None
 
 
+def _state_of(row: "re.Match[str]") -> str:
+    """Return the state in a row of sacct; empty if what is cut off there is the beginning of none."""
+    names = _STATE_NAMES.split("|")
+    return row["state"] or next((name for name in names if name.startswith(row["cut"])), "")
+
+
 def _with_state(state: str, signal: Optional[int]) -> ExitStatus:
     return ExitStatus(state.upper() not in _ENDS_WELL, signal, state.upper() in _OF_THE_SCHEDULER)
 
 
 def _of_code(match: "re.Match[str]") -> ExitStatus:
-    names = ("of_condor", "of_field", "of_pod", "of_wrapper", "of_python")
+    names = ("of_condor", "of_field", "of_pod", "of_wrapper", "of_python", "of_script")
     code = int(next(match[name] for name in names if match[name] is not None))
     own_signal = int(match["signal"] or 0)
     if (match["condor"] or "").lower().endswith("signal"):

@@ -28,6 +28,8 @@ _DATE = r"(?:\d{4}[-/.]\d{2}[-/.]\d{2}|\d{2}[-/.]\d{2}[-/.]\d{4}|\d{2}/\d{2}|[A-
 _CLOCK = r"\d{1,2}:\d{2}:\d{2}(?:[.,]\d+)?(?: [AP]M\b)?(?:Z|[+-]\d{2}:?\d{2})?"
 _TIME = re.compile(rf"\s*(?:\[({_DATE}[T ]{_CLOCK})\]|({_DATE}[T ]{_CLOCK}):?|\[({_CLOCK})\]|({_CLOCK}))\s?(?:[-|]\s)?")
 _GLOG = re.compile(r"\s*\[?([IWEF])(\d{3,4} \d{2}:\d{2}:\d{2}\.\d+)\s+(?:\d+\s+)?[\w./-]+:\d+\]\s?")
+_TENSORFLOW = re.compile(r"\s*([IWEF]) [\w./-]+\.(?:cc|cpp|cu|h|py):\d+\]\s?")
+_LETTERS = {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL"}
 _LEVEL = re.compile(
     r"\s*[\[(|]?\s*(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\s*[\])|]?"
     r"(?:\s*:[\w.]*:(?!//)|(?:\s*[-|:])?(?=\s|$))\s?"
@@ -133,10 +135,13 @@ def _prefix(text: str, has_rank: bool, has_time: bool, has_level: bool) -> "tupl
         return match.end(), [next((group for group in match.groups() if group), ""), "", ""]
     match = None if has_time else _GLOG.match(text)
     if match:
-        return match.end(), ["", match[2], {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL"}[match[1]]]
+        return match.end(), ["", match[2], _LETTERS[match[1]]]
     match = None if has_time else _TIME.match(text)
     if match:
         return match.end(), ["", next(group for group in match.groups() if group), ""]
+    match = None if has_level else _TENSORFLOW.match(text)
+    if match:
+        return match.end(), ["", "", _LETTERS[match[1]]]
     match = None if has_level else _LEVEL.match(text)
     if match:
         return match.end(), ["", "", match[1]]

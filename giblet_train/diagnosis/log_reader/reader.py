@@ -19,6 +19,7 @@ from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse, MetricW
 from giblet_train.diagnosis.log_reader.observation import Observation
 from giblet_train.diagnosis.log_reader.speed_watch import Slowdown, SpeedWatch, has_speed
 from giblet_train.diagnosis.log_reader.stall import Stall, StallWatch
+from giblet_train.diagnosis.log_reader.traceback import is_part
 from giblet_train.diagnosis.log_reader.value_watch import ValueRow, ValueWatch
 
 UNREAD_SHOWN = 3
@@ -30,8 +31,11 @@ EPOCHS_AFTER_ERROR = 2
 """Epochs whose bars show the same; the bar of one may be that of the epoch with the error."""
 _BAR_COUNT = re.compile(r"%\|[^|]*\|\s*(\d{1,12})/(\d{1,12})\b")
 _BREAK = re.compile(r"[\r\n]+")
-_GLUED = re.compile(r"(?<=\S)(?=Epoch[ :]\s*\[?\d+\s*/\s*\d+\]?\s*[|,:])")
-"""Where two ranks printed an epoch line each into one line."""
+_GLUED = re.compile(
+    r"(?<=\S)(?=Epoch[ :]\s*\[?\d+\s*/\s*\d+\]?\s*[|,:])"
+    r"|(?<=[\d\])])(?=(?:WARNING|ERROR|CRITICAL):[\w.]+:|Traceback \(most recent call last\):)"
+)
+"""Where two ranks printed an epoch line each into one line, or a message follows a counter without a new line."""
 _BAR_BEFORE_TEXT = re.compile(r"([^{]*?\d%\|[^|]*\|[^\[\]]*\[[^\[\]]*\])\s*(\S.*)$")
 """A progress bar after which another stream printed into the same line."""
 _BAR_OF_EPOCH = re.compile(r"\btrain\w*\W?loss.*\b(?:val|test)|\b(?:val|test)\w*\W?loss.*\btrain", re.IGNORECASE)
@@ -183,7 +187,8 @@ class LogReader:
             elif clean_line:
                 self._flush_bar()
                 for part in _GLUED.split(clean_line):
-                    for line in self._counter.read(part):
+                    is_frame = self._scan.in_traceback and is_part(part)
+                    for line in [part] if is_frame else self._counter.read(part):
                         self._feed_line(line)
 
     def flush(self) -> None:
@@ -274,11 +279,16 @@ class LogReader:
 
     def _feed_line(self, raw: str) -> None:
         line = split_prefix(raw)
+        if line.rank is not None:
+            self._scan.note_rank(line.rank)
         text = without_addresses(line.text)
-        shape, numbers = self._shapes.shape_of(text)
+        is_frame = self._scan.in_traceback and is_part(line.text)
+        shape, numbers = self._shapes.shape_of("" if is_frame else text)
         is_known = shape is not None and shape.is_plain
         is_statement = not is_known and (_is_statement(line.text) or _RATE_TEST.search(line.text) is not None)
-        has_number = not is_statement and (self._parser.in_box or _HAS_NUMBER.search(line.text) is not None)
+        has_number = not (is_statement or is_frame) and (
+            self._parser.in_box or _HAS_NUMBER.search(line.text) is not None
+        )
         observation = self._parser.parse(text, shape, numbers) if has_number else None
         if shape is not None and not is_known:
             shape.is_plain = observation is not None and bool(observation.values) and text == line.text
@@ -420,6 +430,8 @@ def _has_names(observation: Observation) -> bool:
 def _is_statement(text: str) -> bool:
     """Return True for an error, in which `iteration=802` or `STEP 4711.0` is no progress of the training."""
     if end_patterns.EXCEPTION.match(text.strip()) or end_patterns.PROGRAM_ERROR.search(text):
+        return True
+    if end_patterns.EXIT_LINE.match(text):
         return True
     is_nan = any(word in text.lower() for word in ("nan", "inf", "invalid")) and end_patterns.cause_of(text) == "nan"
     return is_nan and not _shows_finite_losses(text)

@@ -14,6 +14,8 @@ from giblet_train.diagnosis.rules.case import Finding, RunHistory
 ENDED_WELL = ("finished", "stopped")
 SHOWN = 300
 """Longest quotation of a log line, in characters."""
+SHOWN_PLACE, SHOWN_LATER = 100, 160
+"""The same for a place in a program, and for an exception that follows from another one."""
 NAMED = 0.96
 """Confidence in a cause that a message names."""
 MENTIONED = 0.4
@@ -52,12 +54,12 @@ def named_cause(case: RunHistory, cause: str) -> tuple[str, float] | None:
     line = end.causes.get(cause)
     if line is None or is_over(case) or not _is_consistent(case, cause):
         return None
-    if not _has_training(case) and not is_message_of_program(line.text):
+    if not has_training(case) and not is_message_of_program(line.text):
         return describe(line), MENTIONED
     return describe(line), NAMED - LATER * list(end.causes).index(cause)
 
 
-def _has_training(case: RunHistory) -> bool:
+def has_training(case: RunHistory) -> bool:
     """Return True if a training was seen; else the text may be notes or source in which a cause is only mentioned."""
     log = case.log
     is_seen = log is not None and (bool(log.rows) or log.last_epoch is not None or log.span is not None)
@@ -67,13 +69,24 @@ def _has_training(case: RunHistory) -> bool:
 def is_over(case: RunHistory) -> bool:
     """Return True if the log states that the training ended by itself or by hand, and no better source contradicts."""
     is_known_to_fail = case.health is not None and case.health.state in ("failed", "died")
-    return log_end(case).statement in ("complete", "early_stop", "interrupted") and not is_known_to_fail
+    end = log_end(case)
+    is_stated = end.statement in ("complete", "early_stop", "interrupted") and not end.is_by_one_rank
+    return is_stated and not is_known_to_fail
 
 
 def describe(line: ErrorLine) -> str:
-    """Format an error line, with its rank if known."""
+    """Format an error line, with its rank, its place in the program, and the last exception of its chain, if known."""
+    place = f" ({line.place[-SHOWN_PLACE:]})" if line.place else ""
+    later = f", then {line.later[:SHOWN_LATER]}" if line.later and line.later != line.text else ""
+    before = f", after: {line.before[:SHOWN_LATER].rstrip('.')}" if line.before else ""
+    message = quote(line)
+    return f"{message.rstrip('.')}{place}{later}{before}" if place or later or before else message
+
+
+def quote(line: ErrorLine) -> str:
+    """Format the message of an error line, with its rank if known."""
     rank = f"rank {line.rank}: " if line.rank is not None else ""
-    return f"{rank}{line.text[:SHOWN]}"
+    return f"{rank}{f'{line.text} {line.details}'.strip()[:SHOWN]}"
 
 
 def log_place(case: RunHistory) -> str:

@@ -6,15 +6,24 @@ import re
 from typing import Any
 
 from giblet_train.diagnosis.log_reader.checkpoint_mismatch import remedy_of
-from giblet_train.diagnosis.log_reader.end_patterns import SIGNALS, cause_of, is_end_by_scheduler, is_exit_only
+from giblet_train.diagnosis.log_reader.end_patterns import (
+    SIGNALS,
+    VANISHED,
+    cause_of,
+    is_end_by_scheduler,
+    is_exit_only,
+)
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.log_evidence import (
+    SHOWN_PLACE,
     describe,
     exit_signal,
+    has_training,
     is_over,
     log_end,
     log_place,
     named_cause,
+    quote,
     resume,
 )
 from giblet_train.diagnosis.rules.noise import TENTATIVE
@@ -23,6 +32,8 @@ from giblet_train.schema.health import BY_SCHEDULER, duration
 
 INFERRED = 0.6
 """Confidence in a cause that only an exit code suggests."""
+WITH_MESSAGE = 0.9
+"""Confidence in a crash whose error is in the log."""
 AFTER_LAST_EPOCH = 0.5
 """Confidence in a crash after the last planned epoch."""
 STALLED_IN_LOG = 0.7
@@ -51,6 +62,15 @@ _SPECIFIC_ACTIONS = (
         r"Numpy is not available|compiled using NumPy 1\.x|_ARRAY_API not found|numpy\.dtype size changed",
         "The version of NumPy does not fit a library that was compiled for another one: install `numpy<2`, or a newer "
         "build of that library",
+    ),
+    (
+        r"can't start new thread|Resource temporarily unavailable|pthread_create",
+        "The limit of processes and threads was reached: raise it (`ulimit -u`), set OMP_NUM_THREADS=1, or use fewer "
+        "loader workers",
+    ),
+    (
+        r"command not found|cannot execute binary file|module\(s\) are unknown",
+        "Load the module, or activate the environment, that has this program before the training starts",
     ),
     (r"ModuleNotFoundError|ImportError", "Install the missing module in the environment of the training"),
     (r"FileNotFoundError|No such file", "Check that path on the node"),
@@ -83,7 +103,8 @@ _SPECIFIC_ACTIONS = (
 )
 _ACTIONS_AFTER_ENDS = (
     (
-        r"TIME LIMIT|time limit|wall ?(?:time|clock)|RUNLIMIT|h_rt|(?i:state|status)\W{1,16}TIMEOUT|DeadlineExceeded"
+        r"TIME LIMIT|time limit|[Ee]xecution duration"
+        r"|wall ?(?:time|clock)|RUNLIMIT|h_rt|(?i:state|status)\W{1,16}TIMEOUT|DeadlineExceeded"
         r"|\sTIMEOUT\s",
         "Ask the scheduler for more time",
     ),
@@ -122,7 +143,21 @@ def oom_host(case: RunHistory) -> Finding | None:
     if case.health is not None and case.health.reason == "oom":
         return _finding(0.98, case.health.sentence, {"health": case.health.sentence}, action)
     finding = _named(case, "oom_host", "The node ran out of memory", action)
-    return finding or _inferred_from_kill(case, action)
+    return finding or _inferred_from_kill(case, action) or _inferred_from_lost_worker(case, action)
+
+
+def _inferred_from_lost_worker(case: RunHistory, action: str) -> Finding | None:
+    """Infer a lack of memory from worker processes that ended without a message."""
+    end = log_end(case)
+    root = end.root_error
+    is_known_to_run = case.health is not None and case.health.state not in ("failed", "died", "ended")
+    if root is None or not VANISHED.search(root.text) or end.causes or is_known_to_run or exit_signal(case) is not None:
+        return None
+    when = "After the training, worker" if is_over(case) else "Worker"
+    sentence = f"{when} processes ended without a message, most likely because the node's memory was full: "
+    confidence = AFTER_LAST_EPOCH if is_over(case) else INFERRED
+    action = f"Confirm with `dmesg | grep -i oom` on the node. {action}"
+    return _finding(confidence, f"{sentence}{describe(root)}", {"line": quote(root)}, action)
 
 
 def _inferred_from_kill(case: RunHistory, action: str) -> Finding | None:
@@ -180,7 +215,7 @@ def hangup(case: RunHistory) -> Finding | None:
     action = "Start it with `giblet launch`, or by hand inside tmux or screen, so that it outlives the login."
     if exit_signal(case) == 1:
         return _finding(0.95, "SIGHUP ended it: its terminal was closed", {"signal": 1}, action)
-    return _named(case, "hangup", "It ended when its terminal was closed", action)
+    return _named(case, "hangup", "It ended when its terminal was closed (SIGHUP)", action)
 
 
 @rule(
@@ -204,6 +239,8 @@ def collective_timeout(case: RunHistory) -> Finding | None:
     missing = ", ".join(map(str, end.missing_ranks[:8]))
     ranks = f"rank {missing}" if len(end.missing_ranks) == 1 else f"ranks {missing}"
     who = f"{ranks} did not join" if end.missing_ranks else "at least one rank did not join"
+    if end.is_by_one_rank:
+        who += f", after it had been stated: {end.statement_line[:120]}"
     target = ranks if end.missing_ranks else "the rank that did not report a timeout"
     action = (
         f"Look in {log_place(case)} for what {target} did last: an error, a slow read, or other code than the others."
@@ -223,8 +260,10 @@ def configuration_error(case: RunHistory) -> Finding | None:
 
 @rule(group="ending", explains=_ENDINGS, level="error")
 def data_error(case: RunHistory) -> Finding | None:
-    """Report data that giblet refused, with its own remedy."""
-    return _refusal(case, "DataError", "The data were refused")
+    """Report data that giblet refused, with its own remedy, or data that ended before the training."""
+    action = "Let the data repeat (`dataset.repeat()`), or give the number of steps per epoch that they hold."
+    named = _named(case, "data_error", "The data ended before the training", action)
+    return _refusal(case, "DataError", "The data were refused") or named
 
 
 @rule(
@@ -269,7 +308,7 @@ def crashed(case: RunHistory) -> Finding | None:
     """Report a run that ended by an error before its time."""
     health = case.health
     if (health is not None and health.state not in ("failed", "died", "ended")) or is_over(case):
-        return None
+        return _failure_after_end(case)
     event = next((e.sentence for e in reversed(case.events) if e.name == "failed"), "")
     is_stated = health is not None and health.reason == BY_SCHEDULER
     error = event or ("" if is_stated else _log_error(case))
@@ -277,9 +316,20 @@ def crashed(case: RunHistory) -> Finding | None:
         return _complaint(case)
     end = health.sentence if health is not None else _place_of_end(case)
     evidence = {"error": error or None, "health": end, "last_step": case.steps[-1].step if case.steps else None}
+    if place := _place_in_program(case, error):
+        evidence |= {"error": error.partition(f" ({place})")[0], "place": place}
     what = "Its scheduler ended it" if _is_cancelled(case, error) else "It crashed"
     silence = ". The log does not show why" if _is_silent(case, error) else ""
     return _finding(_crash_confidence(case), f"{what}: {error or end}{silence}", evidence, _crash_action(case, error))
+
+
+def _failure_after_end(case: RunHistory) -> Finding | None:
+    """Return a tentative finding for an exception after the end of a training that only its log shows."""
+    line = log_end(case).failed_after_end
+    if line is None or case.health is not None or log_end(case).statement == "interrupted":
+        return None
+    sentence = f"The training was over, but what followed it failed: {describe(line)}"
+    return _finding(AFTER_LAST_EPOCH, sentence, {"error": quote(line)}, _crash_action(case, describe(line)))
 
 
 def _is_silent(case: RunHistory, error: str) -> bool:
@@ -304,7 +354,9 @@ def _complaint(case: RunHistory) -> Finding | None:
 
 def _crash_confidence(case: RunHistory) -> float:
     is_after_last_epoch = case.health is None and case.log is not None and case.log.completed
-    return AFTER_LAST_EPOCH if is_after_last_epoch else 0.8
+    root = log_end(case).root_error
+    has_message = case.health is None and root is not None and not is_exit_only(root.text) and has_training(case)
+    return AFTER_LAST_EPOCH if is_after_last_epoch else WITH_MESSAGE if has_message else 0.8
 
 
 def _crash_action(case: RunHistory, error: str) -> str:
@@ -327,7 +379,15 @@ def _crash_action(case: RunHistory, error: str) -> str:
             "Look for the reason elsewhere: a file of standard error, `dmesg` on the node, the scheduler's record "
             f"(`sacct -j JOB`). {then}"
         )
+    if place := _place_in_program(case, error):
+        return f"Look at {place}, where the first error in {log_place(case)} was raised. {then}"
     return f"Read the first error in {log_place(case)}; later errors follow from it. {then}"
+
+
+def _place_in_program(case: RunHistory, error: str) -> str:
+    """Return the file and line of the program that raised the error; empty if the log does not show them."""
+    root = log_end(case).root_error
+    return root.place[-SHOWN_PLACE:] if root is not None and error == describe(root) else ""
 
 
 def _first_action(actions: tuple[tuple[str, str], ...], text: str) -> str | None:

@@ -11,7 +11,7 @@ from giblet_train.diagnosis.rules.adversarial import value_divergence
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
 from giblet_train.diagnosis.rules.curve_fit import ExponentialFit, Points, best_bent, from_steepest, smooth_error
 from giblet_train.diagnosis.rules.held_out import R_DOUBT, SIGNED_SCALE
-from giblet_train.diagnosis.rules.log_evidence import collapse_finding
+from giblet_train.diagnosis.rules.log_evidence import collapse_finding, named_cause
 from giblet_train.diagnosis.rules.metric_course import (
     has_learnt,
     metric_is_flat,
@@ -87,6 +87,10 @@ EARLY_FALL_SDS = 6.0
 """Decrease in the first epochs, in standard deviations of the noise, that shows a model that may have converged."""
 PREDICTS = 0.1
 """Validation correlation that no model reaches by chance on average over voxels."""
+MINIMAL, NEARLY_MINIMAL = -1.0, -0.995
+"""Minimum of a negative cosine similarity, and a loss that no healthy training has after its first epochs."""
+MINIMAL_DOUBT, ROUNDING = 0.002, 1e-4
+"""Distance of a collapsed loss from that minimum, and by how much rounding may exceed it."""
 MOST_DOUBT = 0.01
 """Largest relative error of the level of a log's loss at which its decrease is judged with certainty."""
 UNKNOWN_DOUBT = 0.02
@@ -113,8 +117,9 @@ def nan(case: RunHistory) -> Finding | None:
         if bad or step.total is None or (measured and step.gradient_norm is None):
             return _not_finite(", ".join(bad) if 0 < len(bad) < len(step.loss) else _whole(bad), step.step, None)
     bad_epoch = next((e for e in case.epochs if e.train.total is None), None)
+    message = named_cause(case, "nan")
     return (
-        _not_finite("the training loss", None, bad_epoch.epoch)
+        _not_finite("the training loss", None, bad_epoch.epoch, message[0] if message else "")
         if bad_epoch
         else (collapse_finding(case) or metric_is_nan(case))
     )
@@ -124,11 +129,12 @@ def _whole(bad: Sequence[str]) -> str:
     return "every component" if bad else "the gradient"
 
 
-def _not_finite(what: str, step: int | None, epoch: int | None) -> Finding:
+def _not_finite(what: str, step: int | None, epoch: int | None, message: str = "") -> Finding:
     where = f"at step {step}" if step is not None else f"in epoch {epoch}"
+    quotation = f": {message.rstrip('.')}" if message else ""
     return Finding(
         confidence=0.99,
-        sentence=f"{what[:1].upper()}{what[1:]} stopped being finite {where}.",
+        sentence=f"{what[:1].upper()}{what[1:]} became nan or infinite {where}{quotation}.",
         evidence={"component": what, "step": step, "epoch": epoch},
         action="Resume from the last good checkpoint with a lower learning_rate; look at that component's data.",
     )
@@ -668,5 +674,32 @@ def rounding(case: RunHistory) -> Finding | None:
 
 @rule(group="curve", explains=("plateau", "flat"), level="warning")
 def loss_without_learning(case: RunHistory) -> Finding | None:
-    """Report a loss that is practically 0 while every metric next to it stays where it was, far from perfect."""
-    return metrics_contradict_loss(case)
+    """Report a loss at its minimum without learning: 0 with metrics that stay low, or -1 from the start on."""
+    return metrics_contradict_loss(case) or _is_at_minimum_from_start(case)
+
+
+def _is_at_minimum_from_start(case: RunHistory) -> Finding | None:
+    """Return the finding for a negative cosine similarity that reaches -1 at once: its outputs are constant."""
+    course = case.course
+    if case.steps or len(course) < FEWEST_CURVE_EPOCHS or not case.begins_at_start or has_learnt(case.log):
+        return None
+    values = [value for _, value in course]
+    first_index = next((i for i, value in enumerate(values) if value <= NEARLY_MINIMAL), len(values))
+    late = values[first_index:]
+    if min(values) < MINIMAL - ROUNDING or first_index > max(1, len(values) // 8) or not late:
+        return None
+    if max(late) > NEARLY_MINIMAL or median(late) > MINIMAL + MINIMAL_DOUBT:
+        return None
+    since, unit = course[first_index][0], case.course_unit
+    return Finding(
+        confidence=0.75,
+        sentence=(
+            f"The training loss is at {format_loss(median(late))} since {unit} {since}, the minimum of a negative "
+            f"cosine similarity: the outputs have collapsed to a constant, and nothing is learnt."
+        ),
+        evidence={"since": since, "median": median(late)},
+        action=(
+            "Print the standard deviation of the normalised outputs: 0 is a collapse, 1/sqrt(dimensions) is healthy. "
+            "Look at the stop-gradient, the predictor and its batch normalisation."
+        ),
+    )

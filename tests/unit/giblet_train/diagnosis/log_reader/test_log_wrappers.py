@@ -23,6 +23,7 @@ def judged(lines: list[str]) -> Diagnosis:
         "returned 1",
         "return code: 1",
         "+ ret=1",
+        "ret=1",
         "finished with code 1",
         "ended with status 1",
         "train.sh: attempt 1 ended unexpectedly, giving up (num_boost_round was 20000)",
@@ -42,7 +43,7 @@ def test_a_wrapper_that_reports_a_failure_shows_an_end_without_a_reason(line: st
     "line",
     [
         "python returned 0",
-        "ret=1",
+        "ret=0",
         "finished with code 0",
         "search returned 12 candidates",
         "upload finished with status 404",
@@ -69,14 +70,15 @@ def test_the_remark_of_powershell_is_not_the_error(place: str) -> None:
     ]
     first, *rest = traceback("RuntimeError: Sizes of tensors must match except in dimension 1.")
     causes = judged(log_of([f"python : {first}", *remark, *rest])).causes
-    assert causes[0].sentence == "It crashed: RuntimeError: Sizes of tensors must match except in dimension 1."
+    error = "RuntimeError: Sizes of tensors must match except in dimension 1"
+    assert causes[0].sentence == f"It crashed: {error} (/home/u/proj/main.py, line 40)."
 
 
 def test_the_prefix_of_kubernetes_is_not_quoted() -> None:
     warning = ["A module that was compiled using NumPy 1.x cannot be run in", "NumPy 2.0.0 as it may crash."]
     lines = log_of([*warning, "", *traceback("RuntimeError: Numpy is not available")])
     causes = judged([f"2024-06-18T09:12:05.001733Z stderr F {line}" for line in lines]).causes
-    assert causes[0].sentence == "It crashed: RuntimeError: Numpy is not available."
+    assert causes[0].sentence == "It crashed: RuntimeError: Numpy is not available (/home/u/proj/main.py, line 40)."
     assert "numpy<2" in causes[0].action
 
 

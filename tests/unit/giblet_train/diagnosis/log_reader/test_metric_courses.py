@@ -171,3 +171,14 @@ def test_a_screen_table_of_metrics_only_is_read(header: str, row: str, val: Cour
     rows = [row.format(k=k, a=100 * learns(k), b=100 * val(k), c=val(k)) for k in range(1, 41)]
     log = log_of(["+-------+-----+", header, "+-------+-----+", *rows, "+-------+-----+"])
     assert log.has_course and causes(log) == expected
+
+
+@pytest.mark.parametrize("line", ["Epoch {}/50 loss: {:.4f}", "Epoch: [{}][90/91] Loss {:.4f}"])
+def test_a_negative_similarity_at_its_minimum_from_the_start_is_a_collapse(line: str) -> None:
+    def causes(loss: Callable[[int], float]) -> list[str]:
+        log = parse(line.format(k, loss(k)) for k in range(1, 31))
+        return [cause.cause for cause in diagnose(None, log.metrics, log=log.log).causes]
+
+    assert causes(lambda k: -1 + 0.4 * 0.02**k)[0] == "loss_without_learning"
+    assert causes(lambda k: -0.95 + 0.9 * math.exp(-k / 10)) == []
+    assert causes(lambda k: -0.9999 + 0.6 * math.exp(-k / 8)) == []

@@ -1,0 +1,217 @@
+"""Errors are found and quoted in every form of traceback, with the place in the program and what led to them."""
+
+from __future__ import annotations
+
+import pytest
+
+from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
+from giblet_train.diagnosis.log_parser import parse
+from giblet_train.diagnosis.rules.case import Finding
+from tests.collection.log_ends import epochs, log_of, torchrun, traceback, watchdog
+
+FRAME = '  File "/srv/lab/fit.py", line 31, in fit'
+LIBRARY = '  File "/opt/env/lib/python3.11/site-packages/torch/nn/modules/module.py", line 1501, in _call_impl'
+HEAD = "Traceback (most recent call last):"
+NOTEBOOK_HEAD = "KeyError                                  Traceback (most recent call last)"
+FORMS = {
+    "python": ([HEAD, FRAME, "    step(batch)", LIBRARY, "    return call()"], "/srv/lab/fit.py, line 31"),
+    "notebook": (
+        [
+            "-" * 75,
+            NOTEBOOK_HEAD,
+            "Cell In[3], line 4",
+            "      2 rows = load()",
+            "----> 4 fit(rows)",
+            "",
+            "File ~/lab/fit.py:31, in fit(rows)",
+            "     30 loss = 0.31",
+            "---> 31 return rows['sub']",
+            "",
+        ],
+        "~/lab/fit.py, line 31",
+    ),
+    "old notebook": (
+        [
+            NOTEBOOK_HEAD,
+            "<ipython-input-8-0f2a> in <module>",
+            "----> 2 fit(rows)",
+            "",
+            "/opt/env/lib/python3.7/site-packages/pandas/core/frame.py in __getitem__(self, key)",
+            "   2900             indexer = self.columns.get_loc(key)",
+            "-> 2902             return indexer",
+            "",
+        ],
+        "<ipython-input-8-0f2a>, line 2",
+    ),
+    "rich": (
+        [
+            "╭─────────────── Traceback (most recent call last) ───────────────╮",
+            "│ /srv/lab/fit.py:31 in fit                                       │",
+            "│                                                                 │",
+            "│ ❱ 31     return rows['sub']                                     │",
+            "╰─────────────────────────────────────────────────────────────────╯",
+        ],
+        "/srv/lab/fit.py, line 31",
+    ),
+    "loguru": (
+        [HEAD, "", "> " + FRAME.strip(), "    step(batch)", "    └ <function step at 0x7f>", ""],
+        "/srv/lab/fit.py, line 31",
+    ),
+}
+
+
+def judged(lines: list[str]) -> Diagnosis:
+    log = parse(log_of(lines))
+    return diagnose(None, log.metrics, log=log.log)
+
+
+def first_cause(lines: list[str]) -> Finding:
+    return judged(lines).causes[0]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_error_of_a_traceback_is_quoted_with_its_place_in_the_program(form: str) -> None:
+    frames, place = FORMS[form]
+    cause = first_cause([*frames, "KeyError: 'sub-04'"])
+    assert cause.sentence == f"It crashed: KeyError: 'sub-04' ({place})."
+    assert cause.evidence["error"] == "KeyError: 'sub-04'" and cause.evidence["place"] == place
+    assert cause.action.startswith(f"Look at {place}")
+
+
+def test_an_unknown_exception_is_quoted_with_its_place() -> None:
+    cause = first_cause([HEAD, FRAME, "    step(batch)", "labtools.Mishap: the scanner was off"])
+    assert cause.sentence == "It crashed: labtools.Mishap: the scanner was off (/srv/lab/fit.py, line 31)."
+
+
+@pytest.mark.parametrize(
+    ("message", "quoted"),
+    [
+        (["RuntimeError: ", "        No process was started in this block.", ""], "No process was started"),
+        (["AssertionError: ", "The driver is too old (version 9000)."], "The driver is too old (version 9000)"),
+        (
+            [
+                *("tensorflow.errors.InvalidArgumentError: Graph execution error:", "", "Detected at node 'loss'"),
+                *('    File "fit.py", line 3', "Node: 'loss'", "logits of 9 classes, labels of 10", "\t [[{{node}}]]"),
+            ],
+            "logits of 9 classes, labels of 10",
+        ),
+        (
+            [
+                "torch.distributed.DistBackendError: NCCL error in: NCCL.cpp:12, invalid usage, NCCL version 2.1",
+                *("ncclInvalidUsage: This is a wrong use of NCCL.", "Last error:", "Two ranks share GPU 4000: rank 1"),
+            ],
+            "Two ranks share GPU 4000",
+        ),
+        (["pydantic.ValidationError: 1 validation error for Plan", "rate", "  field required"], "rate field required"),
+    ],
+)
+def test_a_message_of_several_lines_is_quoted(message: list[str], quoted: str) -> None:
+    assert quoted in first_cause([HEAD, FRAME, *message]).sentence
+
+
+def test_a_reason_in_a_later_line_of_the_message_names_the_cause() -> None:
+    message = ["RuntimeError: NCCL error in: NCCL.cpp:12, unhandled cuda error", "Last error:"]
+    assert first_cause([HEAD, FRAME, *message, "Cuda failure 'out of memory'"]).cause == "oom_gpu"
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "The above exception was the direct cause of the following exception:",
+        "During handling of the above exception, another exception occurred:",
+    ],
+)
+def test_the_first_and_the_last_exception_of_a_chain_are_quoted(link: str) -> None:
+    chain = [*traceback("KeyError: 'sub-04'"), "", link, "", *traceback("ValueError: the study cannot be built")]
+    cause = first_cause([*chain, "", *traceback("subprocess.CalledProcessError: Command 'fit.py' failed")])
+    assert cause.sentence == (
+        "It crashed: KeyError: 'sub-04' (/home/u/proj/main.py, line 40), then ValueError: the study cannot be built."
+    )
+
+
+def test_an_exception_that_says_nothing_does_not_stand_for_its_chain() -> None:
+    link = "The above exception was the direct cause of the following exception:"
+    cause = first_cause([*traceback("_queue.Empty"), "", link, "", *traceback("RuntimeError: worker 4711 is gone")])
+    assert "Empty" not in cause.sentence and "worker 4711 is gone" in cause.sentence
+
+
+def test_what_was_done_with_a_file_before_an_error_is_quoted() -> None:
+    cause = first_cause(["Loading checkpoint from /srv/runs/best.pt", *traceback("EOFError: Ran out of input")])
+    assert cause.sentence.endswith(", after: Loading checkpoint from /srv/runs/best.pt.")
+
+
+def test_an_error_that_a_launcher_repeats_after_closing_lines_keeps_its_reason() -> None:
+    link = "During handling of the above exception, another exception occurred:"
+    last = traceback("RuntimeError: [enforce fail at inline_container.cc:300] . unexpected pos 64 vs 32")
+    lines = [*traceback("OSError: [Errno 28] No space left on device: 'epoch_20.pth'"), "", link, "", *last]
+    closing = ["Total training time: 0:25:41", EPOCH_LINE, "-- Process 0 terminated with the following error:"]
+    causes = judged([*lines, *closing, *last]).causes
+    assert causes[0].cause == "disk_full" and "epoch_20.pth" in causes[0].sentence
+
+
+EPOCH_LINE = epochs(21, 21)[0]
+
+
+def test_a_rank_that_only_saw_another_one_end_is_quoted_where_nothing_else_is_known() -> None:
+    message = ["RuntimeError: NCCL error in: NCCL.hpp:268, remote process exited or there was a network error"]
+    lines = [f"[rank5]: {line}" for line in (HEAD, FRAME, *message, "Last error:", "recv from 10.0.0.7 failed")]
+    cause = first_cause([*lines, *torchrun(5, 1)])
+    assert "recv from 10.0.0.7 failed" in cause.sentence and "printed no error" not in cause.sentence
+
+
+def test_a_rank_that_stops_alone_makes_the_others_wait() -> None:
+    stop = "[rank0]: Early stopping triggered at epoch 20"
+    ranks = [f"[rank{rank}]: {line}" for line in epochs(21, 22) for rank in (0, 1)]
+    causes = judged([*ranks, stop, *watchdog([1])]).causes
+    assert causes[0].cause == "collective_timeout" and causes[0].evidence["missing_ranks"] == [0]
+    assert "Early stopping triggered" in causes[0].sentence
+    assert not judged([*ranks, stop]).causes
+
+
+def test_an_exception_after_the_end_is_a_doubt_and_a_signal_a_note() -> None:
+    end = [*epochs(21, 50), "Training complete."]
+    causes = judged([*end, *traceback("RuntimeError: the export failed")]).causes
+    assert [(cause.cause, cause.confidence) for cause in causes] == [("crashed", 0.5)]
+    assert "the export failed" in causes[0].sentence
+    log = parse(log_of([*end, "Segmentation fault (core dumped)"]))
+    assert not diagnose(None, log.metrics, log=log.log).causes
+    assert "After its end it printed: Segmentation fault (core dumped)" in log.notes
+
+
+def test_a_stop_by_hand_is_no_crash_of_the_launcher() -> None:
+    log = parse(
+        log_of(["^C[2025-05-30 20:29:14] stopping workers", *traceback("NameError: name 'job' is not defined")])
+    )
+    assert not diagnose(None, log.metrics, log=log.log).causes
+    assert any(note.startswith("It was stopped by hand") for note in log.notes)
+
+
+def test_workers_that_vanish_suggest_full_memory() -> None:
+    cause = first_cause(traceback("RuntimeError: Some background workers are no longer alive"))
+    assert (cause.cause, cause.confidence) == ("oom_host", 0.6)
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("4821.batch       batch      lab1     8 OUT_OF_ME+    0:125", "oom_host"),
+        ("4821|fit|OUT_OF_MEMORY|0:125", "oom_host"),
+        ("4821             fit        gpu      8  NODE_FAIL      0:0", "crashed"),
+        ("4821|fit|CANCELLED by 1000|0:15", "crashed"),
+        ("F0101 10:00:00.123456  1234 syncedmem.cpp:71] Check failed: error == cudaSuccess (2 vs. 0)", "oom_gpu"),
+        ("labs.base.FitError: pooled_storage.h:157: cudaMalloc failed: out of memory", "oom_gpu"),
+        ("*** SIGSEGV (@0x0) received by PID 1234 (TID 0x7f) from PID 0; stack trace: ***", "crashed"),
+        ("/var/spool/slurmd/job4711/slurm_script: line 12: python: command not found", "crashed"),
+        ("python: can't open file '/srv/lab/fit.py': [Errno 2] No such file or directory", "crashed"),
+        ("Error in x %*% y : non-conformable arguments", "crashed"),
+        ("Waiting for W&B process to finish... (failed 1). Press Control-C to abort syncing.", "crashed"),
+        ("OpenBLAS blas_thread_init: pthread_create failed for thread 3: Resource temporarily unavailable", "crashed"),
+        ("<worker-3> RuntimeError: the loader broke", "crashed"),
+        ("2022-11-15 16:03:15.140911: F external/xla/client.h:75] Terminating process: a task is gone", "crashed"),
+        ("WARNING: Your input ran out of data; interrupting training.", "data_error"),
+        ("AssertionError: found NaN in the local gradient norm on device 3", "nan"),
+    ],
+)  # fmt: skip
+def test_an_end_is_read_in_the_words_of_other_programs(line: str, cause: str) -> None:
+    assert first_cause([line]).cause == cause
+    assert not judged([line, *epochs(21, 26)]).causes
