@@ -67,7 +67,7 @@ def adopt(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
                     f"giblet status {adopted_before.run_id}",
                     5,
                 )
-            pids = adopted_run.trainers(run_processes.with_mark(session.mark))
+            pids = user_sessions.trainers(run_processes.with_mark(session.mark))
             if not pids:
                 raise AgentRefusal(f"Nothing runs in {session.name} but an idle shell.", "Nothing to adopt.", 2)
             run = adopted_before or _write_run_dir(workdir, session, pids, arguments)

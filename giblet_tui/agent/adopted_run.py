@@ -17,16 +17,15 @@ from typing import Any
 
 from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
 from giblet_train.diagnosis.log_reader.value_watch import ValueRow
-from giblet_tui.agent import lab, layout, run_processes
+from giblet_tui.agent import lab, layout, run_processes, user_sessions
 from giblet_tui.agent.followed_log import FollowedLog, epoch_record, values_record
-from giblet_tui.agent.proc import boot_id, start_ticks, stat_fields
+from giblet_tui.agent.proc import boot_id, start_ticks
 from giblet_tui.agent.records import write_record
 
 INTERVAL_S = 0.5
 SEARCH_EVERY_S = 10.0
 """Seconds between searches of all of /proc for new processes of the session, while known ones live."""
 _STATEMENT_SHOWN = 160
-_SHELLS = {"sh", "bash", "dash", "zsh", "fish", "tcsh", "csh", "ksh", "screen", "tmux", "tmux: server"}
 
 
 def monitor_adopted_run(run_dir: Path) -> None:
@@ -56,11 +55,6 @@ def monitor_adopted_run(run_dir: Path) -> None:
     with contextlib.suppress(FileExistsError):
         record = {**ending, "killed": [], "survivors": [], "stop_requested": is_stopped}
         write_record(str(run_dir / layout.EXIT), record, exclusive=True)
-
-
-def trainers(pids: set[int]) -> set[int]:
-    """Return the processes of a session that work: all but shells, multiplexers and this process."""
-    return {pid for pid in pids if pid != os.getpid() and _name(pid) not in _SHELLS}
 
 
 def started_at(pid: int) -> float:
@@ -131,7 +125,8 @@ class _Session:
         self._start_ticks = {pid: ticks for pid, ticks in self._start_ticks.items() if start_ticks(pid) == ticks}
         if not self._start_ticks or time.monotonic() >= self._search_at:
             self._search_at = time.monotonic() + SEARCH_EVERY_S
-            self._start_ticks = run_processes.with_descendants(trainers(run_processes.with_mark(self._mark)))
+            trainers = user_sessions.trainers(run_processes.with_mark(self._mark))
+            self._start_ticks = run_processes.with_descendants(trainers)
             self._start_ticks.pop(os.getpid(), None)
         if self._start_ticks:
             self.eldest = min(self._start_ticks, key=lambda pid: self._start_ticks[pid])
@@ -192,10 +187,3 @@ def _end_sentence(progress: str, log: FollowedLog | None) -> str:
     elif result.end.root_error is not None:
         progress += f", then an error: {result.end.root_error.text[:_STATEMENT_SHOWN]}"
     return f"{progress}; adopted, so its exit code is not known"
-
-
-def _name(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip().lower() if stat_fields(pid) else ""
-    except OSError:
-        return ""

@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Sequence
 
-from giblet_tui.agent import adopted_run, gpu, layout, process_list, run_processes, sessions, stop_job, user_sessions
+from giblet_tui.agent import gpu, layout, process_list, run_processes, sessions, stop_job, user_sessions
 from giblet_tui.agent.kill import KILL_LIMIT_S, kill_tree, surviving
 from giblet_tui.agent.main import AgentRefusal, Emit
 from giblet_tui.agent.proc import descendants, is_paused, send, start_ticks, user_name
@@ -251,7 +251,7 @@ class _StopProcedure:
         alive = self._alive()
         if not self.adopted:
             return alive
-        working = adopted_run.trainers(set(alive)) - {self.run.supervisor()}
+        working = user_sessions.trainers(set(alive)) - {self.run.supervisor()}
         return {pid: alive[pid] for pid in working}
 
     def _gpu_holders(self) -> dict[int, list[dict[str, Any]]]:

@@ -8,12 +8,17 @@ Part of the agent: standard library only, Python >= 3.8.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from giblet_tui.agent import layout
 from giblet_tui.agent.main import AgentRefusal
+from giblet_tui.agent.proc import stat_fields
 from giblet_tui.agent.session_backend import UserSession
 from giblet_tui.agent.sessions import BACKENDS
+
+_SHELLS = {"sh", "bash", "dash", "zsh", "fish", "tcsh", "csh", "ksh", "screen", "tmux", "tmux: server"}
 
 
 def list_sessions() -> list[UserSession]:
@@ -47,6 +52,18 @@ def close(record: dict[str, Any]) -> list[str]:
             BACKENDS[session.kind].kill_user_session(session.address)
             return [session.kind]
     return []
+
+
+def trainers(pids: set[int]) -> set[int]:
+    """Return the processes of a session that work: all but shells, multiplexers and this process."""
+    return {pid for pid in pids if pid != os.getpid() and _name(pid) not in _SHELLS}
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip().lower() if stat_fields(pid) else ""
+    except OSError:
+        return ""
 
 
 def _unique_name(session: UserSession) -> str:
