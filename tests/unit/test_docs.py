@@ -46,15 +46,15 @@ def anchors(page: Path) -> set[str]:
 
 
 def broken_links(page: Path) -> list[str]:
-    broken = []
+    faults = []
     for target in LINK.findall(FENCE.sub("", page.read_text())):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
-        linked = (page.parent / path).resolve() if path else page
-        if not linked.exists() or (anchor and linked.suffix == ".md" and anchor not in anchors(linked)):
-            broken.append(target)
-    return broken
+        linked_page = (page.parent / path).resolve() if path else page
+        if not linked_page.exists() or (anchor and linked_page.suffix == ".md" and anchor not in anchors(linked_page)):
+            faults.append(target)
+    return faults
 
 
 def commands(page: Path) -> list[str]:
@@ -156,8 +156,8 @@ def test_python_examples_of_the_api_run(
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", text, re.S):
         exec(compile(block, "docs/api.md", "exec"), names)
-    printed = capsys.readouterr().out
-    assert "0.001" in printed and "nan" in printed
+    output = capsys.readouterr().out
+    assert "0.001" in output and "nan" in output
 
 
 @pytest.fixture(scope="module")
@@ -190,31 +190,31 @@ def test_readme_is_short() -> None:
 
 
 def test_every_page_is_reachable_from_the_readme() -> None:
-    reached, pages = set(), [ROOT / "README.md"]
+    reachable, pages = set(), [ROOT / "README.md"]
     while pages:
         page = pages.pop()
-        if page in reached:
+        if page in reachable:
             continue
-        reached.add(page)
-        linked = [(page.parent / t.partition("#")[0]).resolve() for t in LINK.findall(page.read_text())]
-        pages += [path for path in linked if path.suffix == ".md" and path.exists()]
-    assert set(PAGES) - reached == set()
+        reachable.add(page)
+        targets = [(page.parent / t.partition("#")[0]).resolve() for t in LINK.findall(page.read_text())]
+        pages += [path for path in targets if path.suffix == ".md" and path.exists()]
+    assert set(PAGES) - reachable == set()
 
 
 def test_the_site_has_no_dead_link_missing_picture_or_error_in_a_browser(site: Path, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "index.html").write_text('<a href="none.html#x">a</a><img src="none.png" alt="a">')
-    with browser(tmp_path / "profile") as opened:
+    with browser(tmp_path / "profile") as chromium:
         with served(site) as address:
-            pages, faults = crawl(opened, f"{address}/index.html")
+            pages, faults = crawl(chromium, f"{address}/index.html")
         assert faults == []
         assert len(pages) > 25 and {page.rsplit("/", 1)[-1] for page in pages} >= {"api.html", "cli.html"}
         with served(tmp_path / "broken") as address:
-            _, faults = crawl(opened, f"{address}/index.html")
+            _, faults = crawl(chromium, f"{address}/index.html")
         assert any("none.png" in fault for fault in faults) and any("none.html" in fault for fault in faults)
 
 
-def crawl(opened: Browser, start: str) -> tuple[set[str], list[str]]:
+def crawl(chromium: Browser, start: str) -> tuple[set[str], list[str]]:
     """Follow every link from a page; return the pages of the same server, and what is wrong with them."""
     ids: dict[str, set[str]] = {}
     anchors_of: dict[str, set[str]] = {}
@@ -224,7 +224,7 @@ def crawl(opened: Browser, start: str) -> tuple[set[str], list[str]]:
         page = queue.pop()
         if page in ids:
             continue
-        page_faults, links, page_ids = opened.site_page(page)
+        page_faults, links, page_ids = chromium.site_page(page)
         ids[page] = set(page_ids)
         faults += [f"{page}: {fault}" for fault in page_faults]
         for link in links:

@@ -110,9 +110,9 @@ def faults(folders: tuple[str, ...]) -> Faults:
 
 
 def bare_participles(function: Function) -> set[str]:
-    stored = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    names = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     arguments = {argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)}
-    return (stored | arguments) & BARE
+    return (names | arguments) & BARE
 
 
 def participles(function: Function) -> set[str]:
@@ -159,8 +159,8 @@ def is_truth_value(value: ast.expr) -> bool:
     )
 
 
-def check(lines: list[str], allowed: int) -> None:
-    assert len(lines) <= allowed, f"{len(lines)} of at most {allowed}:\n" + "\n".join(lines)
+def check(lines: list[str], limit: int) -> None:
+    assert len(lines) <= limit, f"{len(lines)} of at most {limit}:\n" + "\n".join(lines)
 
 
 def opens_with_a_verb(function: Function) -> bool:

@@ -55,13 +55,13 @@ def test_the_check_of_the_agent_finds_what_it_forbids() -> None:
 
 
 def test_every_module_of_the_agent_is_sent_to_nodes() -> None:
-    sent = {*AGENT_MODULES, *COMMAND_MONITOR_MODULES}
-    assert {path.stem for path in AGENT_FILES} - {"__init__"} == {name for name in sent if "." not in name}
+    modules = {*AGENT_MODULES, *COMMAND_MONITOR_MODULES}
+    assert {path.stem for path in AGENT_FILES} - {"__init__"} == {name for name in modules if "." not in name}
 
 
 def test_the_packaged_constraints_are_those_of_the_repository() -> None:
-    packaged = ROOT / "giblet_tui" / "constraints.txt"
-    assert packaged.read_bytes() == (ROOT / "constraints.txt").read_bytes()
+    copy_path = ROOT / "giblet_tui" / "constraints.txt"
+    assert copy_path.read_bytes() == (ROOT / "constraints.txt").read_bytes()
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -77,8 +77,8 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=False)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
-    built = subprocess.run([sys.executable, "-c", BUILD], cwd=tree, capture_output=True, text=True, timeout=300)
-    assert built.returncode == 0, built.stderr
+    build = subprocess.run([sys.executable, "-c", BUILD], cwd=tree, capture_output=True, text=True, timeout=300)
+    assert build.returncode == 0, build.stderr
     [sdist], [wheel] = (tree / "dist").glob("*.tar.gz"), (tree / "dist").glob("*.whl")
     return sdist, wheel
 
@@ -87,14 +87,14 @@ def test_the_wheel_needs_no_torch_and_has_all_that_is_read_at_run_time(distribut
     with zipfile.ZipFile(distributions[1]) as wheel:
         names = set(wheel.namelist())
         facts = message_from_string(wheel.read(next(n for n in names if n.endswith("/METADATA"))).decode())
-    needed = [line for line in facts.get_all("Requires-Dist", []) if "extra ==" not in line]
-    assert {re.split(r"[<>=]", line)[0] for line in needed} == {
+    requirements = [line for line in facts.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert {re.split(r"[<>=]", line)[0] for line in requirements} == {
         *("msgspec", "numpy", "paramiko", "pyyaml", "rich", "textual", "typer"),
     }
     assert set(facts.get_all("Provides-Extra", [])) >= {"train", "docs", "picture"}
     suffixes = (".yaml", ".css", ".tcss", ".csv", ".pyi")
-    read = {str(p.relative_to(ROOT)) for n in ("giblet_train", "giblet_tui") for p in (ROOT / n).rglob("*.*")}
-    assert {name for name in read if name.endswith(suffixes)} - names == set()
+    data_files = {str(p.relative_to(ROOT)) for n in ("giblet_train", "giblet_tui") for p in (ROOT / n).rglob("*.*")}
+    assert {name for name in data_files if name.endswith(suffixes)} - names == set()
     assert "giblet_tui/constraints.txt" in names and not any(name.startswith("tests/") for name in names)
 
 
@@ -111,9 +111,11 @@ def test_the_wheel_runs_where_only_its_requirements_are(distributions: tuple[Pat
     """The command line and the dashboard's module start from the unpacked wheel, and nothing imports torch."""
     with zipfile.ZipFile(distributions[1]) as wheel:
         wheel.extractall(tmp_path / "wheel")
-    hidden = "import sys; sys.modules.update(dict.fromkeys(['torch', 'nibabel', 'av', 'safetensors', 'tokenizers']));"
+    hide_modules = (
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'nibabel', 'av', 'safetensors', 'tokenizers']));"
+    )
     program = (
-        f"{hidden} import giblet_tui; assert giblet_tui.__file__.startswith({str(tmp_path)!r});"
+        f"{hide_modules} import giblet_tui; assert giblet_tui.__file__.startswith({str(tmp_path)!r});"
         " import giblet_tui.dashboard.app; from giblet_tui.cli import main; sys.argv[1:] = ['config', 'ls']; main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "wheel"), "HOME": str(tmp_path)}

@@ -22,13 +22,13 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-def follow(path: Path, pieces: list[bytes], followed: FollowedLog) -> list[tuple[int, float | None]]:
+def follow(path: Path, pieces: list[bytes], log_follower: FollowedLog) -> list[tuple[int, float | None]]:
     """Append pieces to a log; return (epoch, training loss) of the epochs that are returned meanwhile."""
     rows = []
     for piece in pieces:
         with path.open("ab") as file:
             file.write(piece)
-        rows += followed.new_epochs()
+        rows += log_follower.new_epochs()
     return [(row.epoch, row.train) for row in rows]
 
 
@@ -36,10 +36,10 @@ def follow(path: Path, pieces: list[bytes], followed: FollowedLog) -> list[tuple
 @pytest.mark.parametrize("size", [37, 4096])
 def test_every_layout_is_followed_epoch_by_epoch(log: Path, name: str, size: int) -> None:
     text = "".join(LINES[name](epoch) + "\n" for epoch in course("healthy", 8)).encode()
-    followed = FollowedLog(log)
-    pairs = follow(log, [text[i : i + size] for i in range(0, len(text), size)], followed)
+    log_follower = FollowedLog(log)
+    pairs = follow(log, [text[i : i + size] for i in range(0, len(text), size)], log_follower)
     assert len(pairs) >= 6, "all but the epoch that is being read, and one of which a progress bar is held back"
-    pairs += [(row.epoch, row.train) for row in followed.new_epochs(ended=True)]
+    pairs += [(row.epoch, row.train) for row in log_follower.new_epochs(ended=True)]
     whole = FollowedLog(log)
     rows = [*whole.new_epochs(), *whole.new_epochs(ended=True)]
     first = pairs[0][0]
@@ -48,11 +48,11 @@ def test_every_layout_is_followed_epoch_by_epoch(log: Path, name: str, size: int
 
 
 def test_an_epoch_is_complete_once_the_log_is_silent(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    followed = FollowedLog(log)
-    assert follow(log, ["\n".join(epochs(1, 3)).encode() + b"\n"], followed) == follow_result(1, 2)
+    log_follower = FollowedLog(log)
+    assert follow(log, ["\n".join(epochs(1, 3)).encode() + b"\n"], log_follower) == follow_result(1, 2)
     monkeypatch.setattr(followed_log, "SETTLE_S", 0.0)
-    assert [row.epoch for row in followed.new_epochs()] == [3]
-    assert followed.new_epochs() == [] and followed.new_epochs(ended=True) == []
+    assert [row.epoch for row in log_follower.new_epochs()] == [3]
+    assert log_follower.new_epochs() == [] and log_follower.new_epochs(ended=True) == []
 
 
 def follow_result(first: int, last: int) -> list[tuple[int, float | None]]:
@@ -60,12 +60,12 @@ def follow_result(first: int, last: int) -> list[tuple[int, float | None]]:
 
 
 def test_a_replaced_log_is_read_from_its_start(log: Path) -> None:
-    followed = FollowedLog(log)
-    follow(log, ["\n".join(epochs(1, 5)).encode() + b"\n"], followed)
+    log_follower = FollowedLog(log)
+    follow(log, ["\n".join(epochs(1, 5)).encode() + b"\n"], log_follower)
     aside = log.with_name("new.log")
     aside.write_text("\n".join(epochs(1, 3)) + "\n")
     os.replace(aside, log)
-    assert [row.epoch for row in followed.new_epochs()] == [1, 2]
+    assert [row.epoch for row in log_follower.new_epochs()] == [1, 2]
 
 
 def test_other_numbers_are_appended_once(log: Path, tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_a_second_monitor_doubles_nothing(log: Path, tmp_path: Path) -> None:
         "\n".join([*epochs(1, 6), *traceback("KeyError: 'a'"), "resumed from epoch 4", *epochs(5, 9)]) + "\n"
     )
     for _ in range(2):
-        metrics, followed = Metrics(tmp_path / "metrics.jsonl"), FollowedLog(log)
-        metrics.append(followed.new_epochs(), 0.0)
-        metrics.append(followed.new_epochs(ended=True), 0.0)
+        metrics, log_follower = Metrics(tmp_path / "metrics.jsonl"), FollowedLog(log)
+        metrics.append(log_follower.new_epochs(), 0.0)
+        metrics.append(log_follower.new_epochs(ended=True), 0.0)
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in records][-5:] == [5, 6, 7, 8, 9] and [r["seq"] for r in records] == list(
         range(len(records))
@@ -107,7 +107,7 @@ def test_components_and_nan_reach_the_records(log: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", ["early_stopping", "complete", "lightning_stopped"])
 def test_the_end_of_the_log_is_quoted(log: Path, kind: str) -> None:
     log.write_text("\n".join([*epochs(1, 20), *SURVIVED[kind]]) + "\n")
-    followed = FollowedLog(log)
-    followed.new_epochs(ended=True)
-    sentence = adopted_run._end_sentence("epoch 50 of 50 has ended, by its log", followed)
+    log_follower = FollowedLog(log)
+    log_follower.new_epochs(ended=True)
+    sentence = adopted_run._end_sentence("epoch 50 of 50 has ended, by its log", log_follower)
     assert SURVIVED[kind][-1] in sentence and sentence.endswith("adopted, so its exit code is not known")

@@ -44,8 +44,8 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunDir]
 
 def test_one_is_snoozed_the_other_acknowledged_and_both_are_reported(run_dir: RunDir) -> None:
     assert "▲ flat" in RUNNER.invoke(program, ["alerts", "@last"]).stdout
-    snoozed = RUNNER.invoke(program, ["alerts", run_dir.run_id, "plateau", "--snooze", "8h", "--json"])
-    output = {a["name"]: a["answer"] for a in json.loads(snoozed.stdout)["alerts"]}
+    snooze = RUNNER.invoke(program, ["alerts", run_dir.run_id, "plateau", "--snooze", "8h", "--json"])
+    output = {a["name"]: a["answer"] for a in json.loads(snooze.stdout)["alerts"]}
     assert output["flat"] is None and output["plateau"]["until"] == pytest.approx(time.time() + 8 * 3600, abs=300)
     listing = RUNNER.invoke(program, ["alerts", "@last", "flat", "--ack"]).stdout
     assert (

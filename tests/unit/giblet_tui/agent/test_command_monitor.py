@@ -46,8 +46,8 @@ class CommandRun:
         return path
 
     def metrics(self) -> list[EpochMetric]:
-        metrics, malformed = decode_metrics((self.path / "metrics.jsonl").read_bytes().splitlines())
-        assert not malformed
+        metrics, n_malformed = decode_metrics((self.path / "metrics.jsonl").read_bytes().splitlines())
+        assert not n_malformed
         return [metric for metric in metrics if isinstance(metric, EpochMetric)]
 
     def losses(self) -> list[tuple[int, float | None]]:
@@ -242,11 +242,11 @@ def test_silence_counts_only_once_the_pace_of_an_epoch_is_known(
 
 
 def test_a_monitor_that_is_held_up_takes_no_log_for_silent(run: CommandRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, read = [0.0], Sources.read
+    clock, read_sources = [0.0], Sources.read
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
 
     def read_and_pause(self: Sources, ended: bool) -> None:
-        read(self, ended)
+        read_sources(self, ended)
         clock[0] += 10.0
 
     monkeypatch.setattr(Sources, "read", read_and_pause)

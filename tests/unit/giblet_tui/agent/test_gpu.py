@@ -69,10 +69,10 @@ def test_health_names_mode_slices_display_and_errors() -> None:
     assert gpu.parse_health('Field "mig.mode.current" is not a valid field to query.') == {}
 
 
-def test_a_gpu_that_is_slowed_down_is_a_warning_and_stays_usable(recorded: Path) -> None:
+def test_a_gpu_that_is_slowed_down_is_a_warning_and_stays_usable(nvidia_smi: Path) -> None:
     slow = f"{UUIDS[0]}, Not Active, Not Active\n{UUIDS[1]}, Active, Not Active\n"
     script = f"case $1 in *throttle*) printf '{escaped(slow)}';; *=index*) printf '{escaped(GPUS)}';; esac"
-    write(recorded, script)
+    write(nvidia_smi, script)
     answer = gpu.query_gpus()
     assert answer["gpu_warning"].startswith(
         "nvidia-smi: GPU 1 (NVIDIA RTX A6000) is slowed down because of heat or power"
@@ -81,10 +81,10 @@ def test_a_gpu_that_is_slowed_down_is_a_warning_and_stays_usable(recorded: Path)
     assert gpu.parse_slowdown('Field "clocks_throttle_reasons.hw_slowdown" is not a valid field to query.') == set()
 
 
-def test_a_query_joins_all_answers(recorded: Path) -> None:
+def test_a_query_joins_all_answers(nvidia_smi: Path) -> None:
     health = f"{UUIDS[0]}, Default, Disabled, Disabled, 0\n{UUIDS[1]}, Prohibited, Disabled, Disabled, 0\n"
     write(
-        recorded,
+        nvidia_smi,
         f"case $1 in *compute_mode*) printf '{escaped(health)}';;"
         f" *gpu=*) printf '{escaped(GPUS)}';; *) printf '{escaped(PROCESSES)}';; esac",
     )
@@ -95,11 +95,11 @@ def test_a_query_joins_all_answers(recorded: Path) -> None:
     assert second["processes"] == [] and second["fault"] == "compute mode Prohibited"
 
 
-def test_slices_and_damage_are_seen_as_recorded(recorded: Path) -> None:
-    gpu_recordings.record(recorded.parent)
+def test_slices_and_damage_are_seen_as_recorded(nvidia_smi: Path) -> None:
+    gpu_recordings.record(nvidia_smi.parent)
     state = gpu.query_gpus()
     assert [gpu_allocation.label(card) for card in state["gpus"]] == ["0", "0:0", "0:1", "1", "2", "3"]
-    _, busy, free, fallen, lost, damaged = state["gpus"]
+    _, busy, free, fallen_gpu, lost_gpu, damaged_gpu = state["gpus"]
     assert [gpu_allocation.why_not_free(card) for card in state["gpus"]] == [
         "divided into 2 MIG slices",
         "? (pid 424242, 8.8 GiB)",
@@ -109,11 +109,11 @@ def test_slices_and_damage_are_seen_as_recorded(recorded: Path) -> None:
         "2 uncorrectable ECC errors",
     ]
     assert (free["uuid"], free["name"]) == (gpu_recordings.SLICES[1], "MIG 1g.5gb of NVIDIA A100-SXM4-40GB")
-    assert busy["memory_total_gib"] == 19.5 and "slice" not in fallen
-    assert lost["fault"] and not damaged["fault"], "--force takes a damaged card, but no lost one"
+    assert busy["memory_total_gib"] == 19.5 and "slice" not in fallen_gpu
+    assert lost_gpu["fault"] and not damaged_gpu["fault"], "--force takes a damaged card, but no lost one"
 
 
-def test_slices_that_cannot_be_read_are_not_free(recorded: Path) -> None:
+def test_slices_that_cannot_be_read_are_not_free(nvidia_smi: Path) -> None:
     card = {"index": 0, "uuid": gpu_recordings.DIVIDED, "name": "A100", "temperature": None}
     for details in ("", "<nvidia_smi_log/>", gpu_recordings.DETAILS[:700], "Insufficient Permissions"):
         slices = gpu_slices.slices_of(card, gpu_recordings.LISTING, details)
@@ -131,9 +131,9 @@ def test_the_name_of_a_process_hides_no_slice() -> None:
 
 
 def test_slices_that_nvidia_smi_does_not_list_in_time_are_not_called_absent(
-    recorded: Path, monkeypatch: pytest.MonkeyPatch
+    nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gpu_recordings.record(recorded.parent)
+    gpu_recordings.record(nvidia_smi.parent)
     run = gpu._run
 
     def slow(commands: list[list[str]], deadline: float) -> list[tuple[int, str]]:
@@ -163,38 +163,38 @@ def test_a_programs_own_xid_leaves_the_gpu_well() -> None:
         ("exit 0", "it printed ''"),
     ],
 )
-def test_an_unusable_answer_is_an_error_and_never_an_exception(recorded: Path, script: str, note: str) -> None:
-    write(recorded, script)
+def test_an_unusable_answer_is_an_error_and_never_an_exception(nvidia_smi: Path, script: str, note: str) -> None:
+    write(nvidia_smi, script)
     state = gpu.query_gpus()
     assert state["gpus"] == [] and note in state["gpu_note"] and state["gpu_error"] == state["gpu_note"]
 
 
-def test_a_warning_next_to_good_rows_is_only_a_warning(recorded: Path) -> None:
+def test_a_warning_next_to_good_rows_is_only_a_warning(nvidia_smi: Path) -> None:
     """Exit code 14: a damaged infoROM, while all rows are good."""
     warning = "WARNING: infoROM is corrupted at gpu 0000:03:00.0"
-    write(recorded, f"case $1 in *gpu=index*) printf '{escaped(GPUS)}'; echo '{warning}'; exit 14;; esac")
+    write(nvidia_smi, f"case $1 in *gpu=index*) printf '{escaped(GPUS)}'; echo '{warning}'; exit 14;; esac")
     state = gpu.query_gpus()
     assert [card["index"] for card in state["gpus"]] == [0, 1] and state["gpu_error"] == ""
     assert state["gpu_warning"] == f"nvidia-smi: it ended with status 14: {warning}"
 
 
-def test_an_unreadable_row_hides_one_gpu_only(recorded: Path) -> None:
-    write(recorded, f"case $1 in *gpu=index*) echo '[Unknown Error], x'; printf '{escaped(GPUS)}';; esac")
+def test_an_unreadable_row_hides_one_gpu_only(nvidia_smi: Path) -> None:
+    write(nvidia_smi, f"case $1 in *gpu=index*) echo '[Unknown Error], x'; printf '{escaped(GPUS)}';; esac")
     state = gpu.query_gpus()
     assert [card["index"] for card in state["gpus"]] == [0, 1]
     assert "[Unknown Error], x" in state["gpu_warning"]
 
 
-def test_a_slow_answer_is_a_warning(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_answer_is_a_warning(nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "SLOW_S", 0.0)
-    write(recorded, f"case $1 in *gpu=index*) printf '{escaped(GPUS)}';; esac")
+    write(nvidia_smi, f"case $1 in *gpu=index*) printf '{escaped(GPUS)}';; esac")
     state = gpu.query_gpus()
     assert len(state["gpus"]) == 2 and "persistence mode" in state["gpu_warning"]
 
 
-def test_a_query_never_hangs(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_never_hangs(nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "LIMIT_S", 0.2)
-    write(recorded, "exec sleep 60")
+    write(nvidia_smi, "exec sleep 60")
     assert "did not answer" in gpu.query_gpus()["gpu_error"]
 
 
@@ -239,7 +239,7 @@ XIDS = (
     ],
 )
 def test_after_a_reset_the_driver_decides_and_not_the_kernel_log(
-    recorded: Path, recovery: tuple[str, str], ecc_errors: str, damages: tuple[str, str]
+    nvidia_smi: Path, recovery: tuple[str, str], ecc_errors: str, damages: tuple[str, str]
 ) -> None:
     health = f"{UUIDS[0]}, Default, Disabled, Disabled, {ecc_errors}\n{UUIDS[1]}, Default, Disabled, Disabled, [N/A]\n"
     actions = f"{UUIDS[0]}, {recovery[0]}\n{UUIDS[1]}, {recovery[1]}\n"
@@ -247,17 +247,17 @@ def test_after_a_reset_the_driver_decides_and_not_the_kernel_log(
         actions = 'Field "gpu_recovery_action" is not a valid field to query.\n'
     addresses = f"{UUIDS[0]}, 00000000:07:00.0\n{UUIDS[1]}, 00000000:3B:00.0\n"
     answers = {"*recovery*": actions, "*compute_mode*": health, "*pci.bus*": addresses, "*gpu=index*": GPUS}
-    write(recorded, "case $1 in " + " ".join(f"{p}) printf '{escaped(t)}';;" for p, t in answers.items()) + " esac")
-    write(recorded.with_name("dmesg"), f"printf '{escaped(XIDS)}'")
+    write(nvidia_smi, "case $1 in " + " ".join(f"{p}) printf '{escaped(t)}';;" for p, t in answers.items()) + " esac")
+    write(nvidia_smi.with_name("dmesg"), f"printf '{escaped(XIDS)}'")
     assert tuple(card["damage"] for card in gpu.query_gpus()["gpus"]) == damages
 
 
-def test_a_gpu_that_shares_the_nodes_memory_is_usable(recorded: Path) -> None:
+def test_a_gpu_that_shares_the_nodes_memory_is_usable(nvidia_smi: Path) -> None:
     """A DGX Spark or a Jetson reports no memory of its own; a divided card of an unknown kind does not either."""
     row = f"0, {UUIDS[0]}, NVIDIA GB10, [N/A], [N/A], 3, 41\n"
     for health, fault in ((f"{UUIDS[0]}, Default, [N/A], Disabled, [N/A]\n", ""), ("", "nvidia-smi reports [N/A]")):
         branches = f"*compute_mode*) printf '{escaped(health)}';; *gpu=index*) printf '{escaped(row)}';;"
-        write(recorded, f"case $1 in {branches} *apps*) echo '{UUIDS[0]}, 12, 2048';; esac")
+        write(nvidia_smi, f"case $1 in {branches} *apps*) echo '{UUIDS[0]}, 12, 2048';; esac")
         (card,) = gpu.query_gpus()["gpus"]
         assert card["fault"].startswith(fault) and bool(card["fault"]) == bool(fault)
         assert fault or (card["memory_used_gib"] == 2.0 and card["memory_total_gib"] > 0.1)
@@ -269,17 +269,17 @@ def test_units_that_were_not_asked_for_are_read() -> None:
     assert card["fault"] == ""
 
 
-def test_figures_do_not_depend_on_the_users_language(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_do_not_depend_on_the_users_language(nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     write(
-        recorded,
+        nvidia_smi,
         f'[ "$LC_ALL" = C ] && used=2048 || used=2.048; echo "0, {UUIDS[0]}, NVIDIA A100, $used, 40960, 0, 30"',
     )
     assert gpu.query_gpus()["gpus"][0]["memory_used_gib"] == 2.0
 
 
 def test_nvidia_smi_is_found_beside_the_path_and_its_absence_is_no_cpu_node(
-    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nvidia_smi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, device = tmp_path / "lib", tmp_path / "nvidia0"
     place.mkdir()
@@ -301,12 +301,12 @@ os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 1,
 
 
 def test_beside_a_query_that_hangs_in_the_kernel_no_other_is_started(
-    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nvidia_smi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A parent waits for its child as it would for a driver, where the child waits for a reader of a FIFO."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    write(recorded, f"touch {tmp_path}/asked; printf '{escaped(GPUS)}'")
+    write(nvidia_smi, f"touch {tmp_path}/asked; printf '{escaped(GPUS)}'")
     monkeypatch.setattr(gpu, "LIMIT_S", 0.0)
     words = ["nvidia-smi", "-S", "-c", HANGS, "--query-gpu=index", str(fifo)]
     query = subprocess.Popen(words, executable=sys.executable, stdout=subprocess.DEVNULL)
@@ -325,7 +325,7 @@ def test_beside_a_query_that_hangs_in_the_kernel_no_other_is_started(
 
 
 @pytest.fixture
-def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(gpu, "PLACES", ())
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -72,8 +72,8 @@ class Writer:
 
 def as_sent(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments as they reach the agent."""
-    sent: dict[str, Any] = json.loads(json.dumps(arguments, default=msgspec.to_builtins))
-    return sent
+    message: dict[str, Any] = json.loads(json.dumps(arguments, default=msgspec.to_builtins))
+    return message
 
 
 class Node1:

@@ -44,7 +44,7 @@ def local(workdir: Path, **values: Any) -> Node:
 @pytest.mark.parametrize("name", AGENT_MODULES)
 def test_it_is_standard_library_of_the_oldest_python(name: str) -> None:
     tree = ast.parse(agent_sources()[full_name(name)], feature_version=OLDEST)
-    imported = {
+    modules = {
         module
         for node in ast.walk(tree)
         for module in (
@@ -55,11 +55,11 @@ def test_it_is_standard_library_of_the_oldest_python(name: str) -> None:
             else []
         )
     }
-    for module in imported:
+    for module in modules:
         top = module.partition(".")[0]
         assert top in sys.stdlib_module_names or module.startswith(("giblet_tui.agent", LOG_READER)), module
     loaded_before = AGENT_MODULES[: AGENT_MODULES.index(name)]
-    for module in imported:
+    for module in modules:
         if module.startswith("giblet_tui.agent."):
             assert module.rpartition(".")[2] in loaded_before, f"{name} is listed before {module}"
         if module.startswith(f"{LOG_READER}."):
@@ -110,8 +110,8 @@ def test_it_runs_on_the_oldest_python_there_is(tmp_path: Path) -> None:
 
 
 def test_the_command_has_nothing_a_shell_would_touch() -> None:
-    quoted = AGENT_COMMAND.removeprefix("exec /bin/sh -c '").removesuffix("'")
-    assert "'" not in quoted and "!" not in quoted and "\n" not in quoted and "\\" not in quoted
+    script = AGENT_COMMAND.removeprefix("exec /bin/sh -c '").removesuffix("'")
+    assert "'" not in script and "!" not in script and "\n" not in script and "\\" not in script
 
 
 def test_output_of_an_operation_s_children_is_no_message(tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ def test_a_reader_ends_when_nobody_listens(tmp_path: Path) -> None:
         "agent.SILENCE_LIMIT_S = {limit}; agent._take_over_streams(); agent.INPUT.end_without_client()\n"
         "time.sleep(600)\n"
     )
-    closed = subprocess.Popen([sys.executable, "-c", program.format(limit=600)], stdin=subprocess.PIPE)
-    assert closed.stdin is not None
-    closed.stdin.close()
-    assert closed.wait(120) == 0
+    closing_client = subprocess.Popen([sys.executable, "-c", program.format(limit=600)], stdin=subprocess.PIPE)
+    assert closing_client.stdin is not None
+    closing_client.stdin.close()
+    assert closing_client.wait(120) == 0
     silent = subprocess.Popen([sys.executable, "-c", program.format(limit=0.2)], stdin=subprocess.PIPE)
     assert silent.wait(120) == 0
 
@@ -210,9 +210,9 @@ class Scripted:
 
 
 def talk(*pieces: bytes | None) -> list[dict[str, Any]]:
-    spoken = AgentSession(Scripted(*pieces), "tensor01", lambda: None)
-    spoken.begin("", "op", {})
-    return list(spoken.messages(60.0))
+    session = AgentSession(Scripted(*pieces), "tensor01", lambda: None)
+    session.begin("", "op", {})
+    return list(session.messages(60.0))
 
 
 def test_messages_in_pieces_after_noise() -> None:

@@ -38,12 +38,12 @@ def place(kind, path):
     elif kind == "device":
         path.symlink_to("/dev/zero")
     else:
-        bound = socket.socket(socket.AF_UNIX)
+        server = socket.socket(socket.AF_UNIX)
         before = os.getcwd()
         os.chdir(path.parent)  # a socket's path must be short
-        bound.bind(path.name)
+        server.bind(path.name)
         os.chdir(before)
-        bound.close()
+        server.close()
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device"])

@@ -50,8 +50,8 @@ def test_a_file_that_is_sent_opens_no_directory(tmp_path, open_umask, monkeypatc
     assert {mode & 0o777 for mode in modes(tmp_path / "giblet").values()} == {0o700}
 
 
-@pytest.mark.parametrize("opened", ["", "envs", "envs/key", "envs/key/bin"])
-def test_an_interpreter_that_others_could_have_changed_is_never_run(tmp_path, opened):
+@pytest.mark.parametrize("open_path", ["", "envs", "envs/key", "envs/key/bin"])
+def test_an_interpreter_that_others_could_have_changed_is_never_run(tmp_path, open_path):
     python = tmp_path / "envs" / "key" / "bin" / "python"
     private_dirs.make(str(python.parent))
     tmp_path.chmod(0o700)
@@ -61,7 +61,7 @@ def test_an_interpreter_that_others_could_have_changed_is_never_run(tmp_path, op
     python_env.engine(request, ignore)
     assert (tmp_path / "executed").exists(), "closed, it is run"
     (tmp_path / "executed").unlink()
-    (tmp_path / opened).chmod(0o775)
+    (tmp_path / open_path).chmod(0o775)
     with pytest.raises(AgentRefusal, match=r"can be written by others \(mode 0775\)") as refusal:
         python_env.engine(request, ignore)
     assert refusal.value.exit_code == 5 and refusal.value.remedy.endswith(f"chmod -R go-w {tmp_path}")
@@ -80,15 +80,15 @@ def test_what_a_stranger_placed_is_never_run(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("opened", ["envs/wheels", "envs/wheels/ab12"])
+@pytest.mark.parametrize("open_path", ["envs/wheels", "envs/wheels/ab12"])
 @pytest.mark.parametrize("operation", [python_env.setup, python_env.add_packages])
-def test_a_wheel_that_others_could_have_changed_is_not_installed(tmp_path, opened, operation):
+def test_a_wheel_that_others_could_have_changed_is_not_installed(tmp_path, open_path, operation):
     wheel = tmp_path / "envs" / "wheels" / "ab12" / "x.whl"
     private_dirs.make(str(wheel.parent))
     wheel.touch(mode=0o600)
-    (tmp_path / opened).chmod(0o775)
+    (tmp_path / open_path).chmod(0o775)
     request = {"workdir": str(tmp_path), "key": "key", "wheel": str(wheel), "packages": [str(wheel)]}
-    with pytest.raises(AgentRefusal, match=f"{opened} can be written by others"):
+    with pytest.raises(AgentRefusal, match=f"{open_path} can be written by others"):
         operation(request, ignore)
     assert not (tmp_path / "envs" / "key").exists()
 
@@ -105,26 +105,26 @@ def test_a_command_that_others_could_have_changed_is_not_unpacked(tmp_path):
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-@pytest.mark.parametrize("opened", ["runs", "runs/demo-20260101-120000-abcd"])
-def test_records_that_others_could_have_changed_end_no_process(tmp_path, opened):
+@pytest.mark.parametrize("open_path", ["runs", "runs/demo-20260101-120000-abcd"])
+def test_records_that_others_could_have_changed_end_no_process(tmp_path, open_path):
     """Those of an adopted run name the mark of the processes that a stop ends."""
     run_dir = tmp_path / "runs" / "demo-20260101-120000-abcd"
     private_dirs.make(str(run_dir))
     bystander = subprocess.Popen(["sleep", "60"], env={"MARK": "of-a-shell"})
     try:
-        adopted = {"mark": "MARK=of-a-shell", "address": "x"}
-        (run_dir / "run.json").write_text(json.dumps({"run_id": run_dir.name, "adopted": adopted}))
-        (tmp_path / opened).chmod(0o775)
-        with pytest.raises(AgentRefusal, match="can be written by others") as refused:
+        adoption = {"mark": "MARK=of-a-shell", "address": "x"}
+        (run_dir / "run.json").write_text(json.dumps({"run_id": run_dir.name, "adopted": adoption}))
+        (tmp_path / open_path).chmod(0o775)
+        with pytest.raises(AgentRefusal, match="can be written by others") as refusal:
             stop_run.stop({"workdir": str(tmp_path), "run_id": run_dir.name}, ignore)
-        assert refused.value.exit_code == 5 and bystander.poll() is None
+        assert refusal.value.exit_code == 5 and bystander.poll() is None
     finally:
         bystander.kill()
         bystander.wait()
 
 
-@pytest.mark.parametrize("opened", ["runs", "runs/demo-20260101-120000-abcd"])
-def test_a_run_that_others_could_have_changed_is_listed_and_keeps_its_environment(tmp_path, opened):
+@pytest.mark.parametrize("open_path", ["runs", "runs/demo-20260101-120000-abcd"])
+def test_a_run_that_others_could_have_changed_is_listed_and_keeps_its_environment(tmp_path, open_path):
     run_dir, python = tmp_path / "runs" / "demo-20260101-120000-abcd", tmp_path / "envs" / "key" / "bin" / "python"
     private_dirs.make(str(run_dir))
     private_dirs.make(str(python.parent))
@@ -132,11 +132,11 @@ def test_a_run_that_others_could_have_changed_is_listed_and_keeps_its_environmen
     (run_dir / "run.json").write_text(json.dumps({"run_id": run_dir.name, "argv": [str(python)]}))
     live = subprocess.Popen(["sleep", "60"], env={"GIBLET_RUN_ID": run_dir.name})
     try:
-        (tmp_path / opened).chmod(0o775)
+        (tmp_path / open_path).chmod(0o775)
         assert [run.run_id for run in run_processes.all_runs(str(tmp_path))] == [run_dir.name]
-        listed = cleanup.holdings({"workdir": str(tmp_path)}, ignore)
-        assert [entry["kept"] for entry in listed["environments"]] == [f"{run_dir.name} is running in it"]
-        if opened == "runs":
+        holdings = cleanup.holdings({"workdir": str(tmp_path)}, ignore)
+        assert [entry["kept"] for entry in holdings["environments"]] == [f"{run_dir.name} is running in it"]
+        if open_path == "runs":
             with pytest.raises(AgentRefusal, match="can be written by others"):
                 cleanup.remove({"workdir": str(tmp_path), "environments": ["key"]}, ignore)
     finally:

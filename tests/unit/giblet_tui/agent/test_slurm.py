@@ -29,8 +29,8 @@ def test_jobs_of_giblet_are_listed_by_the_name_of_their_run() -> None:
 
 
 def test_of_two_jobs_with_one_name_the_live_one_counts() -> None:
-    ended, live = "7|gib-x|CANCELLED|None|n1\n", "8|gib-x|RUNNING|None|n1\n"
-    assert parse_jobs(ended + live)["gib-x"].job_id == parse_jobs(live + ended)["gib-x"].job_id == "8"
+    ended_job, live = "7|gib-x|CANCELLED|None|n1\n", "8|gib-x|RUNNING|None|n1\n"
+    assert parse_jobs(ended_job + live)["gib-x"].job_id == parse_jobs(live + ended_job)["gib-x"].job_id == "8"
 
 
 def test_what_a_pending_job_waits_for() -> None:
@@ -92,8 +92,8 @@ def test_the_users_variables_neither_hide_jobs_nor_ask_nor_replace_options(
     slurm.Slurm().start("gib-demo", ["/bin/sh", str(run_dir / "launch.sh")])
     slurm.jobs()
     slurm.cancel("12")
-    sent = {p.stem: p.read_text() for p in tmp_path.glob("*.env")}
+    environments = {p.stem: p.read_text() for p in tmp_path.glob("*.env")}
     assert "--partition=gpu --signal=B:TERM@120 " in (tmp_path / "sbatch.argv").read_text()
-    assert "SBATCH_ACCOUNT=short" in sent["sbatch"] and "SBATCH_WAIT" not in sent["sbatch"]
-    assert "SQUEUE_PARTITION" not in sent["squeue"] and "SCANCEL_INTERACTIVE" not in sent["scancel"]
+    assert "SBATCH_ACCOUNT=short" in environments["sbatch"] and "SBATCH_WAIT" not in environments["sbatch"]
+    assert "SQUEUE_PARTITION" not in environments["squeue"] and "SCANCEL_INTERACTIVE" not in environments["scancel"]
     slurm.forget_list()

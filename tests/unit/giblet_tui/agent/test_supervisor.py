@@ -26,9 +26,9 @@ SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
 IGNORES_TERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 
 
-def until(reached, limit_s=120.0):
+def until(condition, limit_s=120.0):
     deadline = time.monotonic() + limit_s
-    while not reached():
+    while not condition():
         assert time.monotonic() < deadline, f"not within {limit_s} s"
         time.sleep(0.01)
 
@@ -75,7 +75,7 @@ class Supervised:
 
 
 @pytest.fixture
-def supervised(tmp_path):
+def supervise(tmp_path):
     runs = []
 
     def make(program, **options):
@@ -89,76 +89,76 @@ def supervised(tmp_path):
             run.process.wait(120)
 
 
-def test_records_start_and_end(supervised):
+def test_records_start_and_end(supervise):
     before = time.time()
-    run = supervised("print('up'); raise SystemExit(7)").start()
+    run = supervise("print('up'); raise SystemExit(7)").start()
     pid = run.process.pid
-    ended = run.ended()
+    end = run.ended()
     began = decode((run.dir / "supervisor.json").read_bytes(), SupervisorRecord)
     assert (began.run_id, began.pid, began.boot_id) == (RUN_ID, pid, proc.boot_id())
     assert began.start_ticks > 0 and began.argv[-1].startswith("print")
-    assert (ended.run_id, ended.code, ended.signal) == (RUN_ID, 7, None)
-    assert not ended.killed and not ended.survivors and not ended.stop_requested
-    assert before <= began.started_at <= ended.ended_at <= time.time()
+    assert (end.run_id, end.code, end.signal) == (RUN_ID, 7, None)
+    assert not end.killed and not end.survivors and not end.stop_requested
+    assert before <= began.started_at <= end.ended_at <= time.time()
     assert run.log() == "up\n"
     assert {p.stat().st_mode & 0o777 for p in run.dir.iterdir() if p.name != "run.json"} == {0o600}
 
 
-def test_the_command_runs_in_the_working_directory_with_its_mark_and_gpus(supervised):
+def test_the_command_runs_in_the_working_directory_with_its_mark_and_gpus(supervise):
     names = "GIBLET_RUN_ID", "CUDA_VISIBLE_DEVICES", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
     shows = f"import os; print(os.getcwd(), *map(os.environ.get, {names}), os.getsid(0) == os.getpid())"
-    run = supervised(shows, gpus=("GPU-a", "GPU-b"), grace_s=50).start()
+    run = supervise(shows, gpus=("GPU-a", "GPU-b"), grace_s=50).start()
     assert run.ended().code == 0
     assert run.log().split() == [str(run.dir.parent.parent), RUN_ID, "GPU-a,GPU-b", "40", "True"]
 
 
-def test_death_by_signal_is_recorded(supervised):
-    assert supervised("import os; os.kill(os.getpid(), 11)").start().ended().signal == signal.SIGSEGV
+def test_death_by_signal_is_recorded(supervise):
+    assert supervise("import os; os.kill(os.getpid(), 11)").start().ended().signal == signal.SIGSEGV
 
 
-def test_a_command_that_cannot_start_is_named(supervised):
-    run = supervised(["/no/such/python", "x"]).start()
+def test_a_command_that_cannot_start_is_named(supervise):
+    run = supervise(["/no/such/python", "x"]).start()
     assert run.ended().code == 127
     assert run.log() == "/no/such/python cannot be started: No such file or directory\n"
 
 
-def test_term_ends_within_the_grace_then_kills(supervised):
-    run = supervised(IGNORES_TERM, grace_s=0.5).start().until_up()
-    begun = time.monotonic()
+def test_term_ends_within_the_grace_then_kills(supervise):
+    run = supervise(IGNORES_TERM, grace_s=0.5).start().until_up()
+    began = time.monotonic()
     run.process.terminate()
-    ended = run.ended()
-    assert 0.5 <= time.monotonic() - begun < 40.0
-    assert ended.signal == signal.SIGKILL and len(ended.killed) == 1 and not ended.stop_requested
+    end = run.ended()
+    assert 0.5 <= time.monotonic() - began < 40.0
+    assert end.signal == signal.SIGKILL and len(end.killed) == 1 and not end.stop_requested
 
 
-def test_term_lets_a_trainer_save(supervised, tmp_path):
+def test_term_lets_a_trainer_save(supervise, tmp_path):
     saves = (
         "import signal, sys, time, pathlib\n"
         f"def save(*_): time.sleep(0.4); pathlib.Path({str(tmp_path / 'saved')!r}).touch(); sys.exit(75)\n"
         "signal.signal(15, save); print('up', flush=True); time.sleep(60)"
     )
-    run = supervised(saves, grace_s=20).start().until_up()
+    run = supervise(saves, grace_s=20).start().until_up()
     run.process.terminate()
     assert run.ended().code == 75 and (tmp_path / "saved").exists()
 
 
 @pytest.mark.parametrize("is_asked", [False, True])
-def test_a_failure_next_to_a_stop_file_is_its_own_unless_the_supervisor_was_asked_to_end(supervised, is_asked):
+def test_a_failure_next_to_a_stop_file_is_its_own_unless_the_supervisor_was_asked_to_end(supervise, is_asked):
     fails = (
         "import pathlib, signal, sys, time; signal.signal(15, lambda *_: sys.exit(1)); print('up', flush=True)\n"
         f"while {is_asked} or not pathlib.Path('runs/{RUN_ID}/stop').exists(): time.sleep(0.01)\n"
         "sys.exit(1)"
     )
-    run = supervised(fails).start().until_up()
+    run = supervise(fails).start().until_up()
     (run.dir / "stop").touch()
     if is_asked:
         run.process.terminate()
-    ended = run.ended()
-    assert (ended.code, ended.stop_requested, ended.by_itself) == (1, True, not is_asked)
+    end = run.ended()
+    assert (end.code, end.stop_requested, end.by_itself) == (1, True, not is_asked)
 
 
 @pytest.mark.parametrize("told_by", ["heartbeat.json", "ranks/r/attempt_0/3/error.json", "cause.json", ""])
-def test_what_failed_before_it_was_told_to_end_has_failed(supervised, told_by):
+def test_what_failed_before_it_was_told_to_end_has_failed(supervise, told_by):
     """Told at once, as by `stop --force`, while the other processes of the run have not left yet."""
     fails = (
         "import os, time\n"
@@ -166,22 +166,22 @@ def test_what_failed_before_it_was_told_to_end_has_failed(supervised, told_by):
         "os.makedirs(os.path.dirname(path), exist_ok=True)\n"
         "open(path, 'w').write('{\"state\": \"failed\"}'); print('up', flush=True); time.sleep(600)"
     )
-    run = supervised(fails).start().until_up()
+    run = supervise(fails).start().until_up()
     (run.dir / "stop").touch()
     run.process.send_signal(signal.SIGQUIT)
-    ended = run.ended()
-    assert (ended.code, ended.stop_requested, ended.by_itself) == (None, True, bool(told_by))
+    end = run.ended()
+    assert (end.code, end.stop_requested, end.by_itself) == (None, True, bool(told_by))
 
 
-def test_quit_does_not_wait(supervised):
-    run = supervised(IGNORES_TERM, grace_s=60).start().until_up()
+def test_quit_does_not_wait(supervise):
+    run = supervise(IGNORES_TERM, grace_s=60).start().until_up()
     run.process.send_signal(signal.SIGQUIT)
-    begun = time.monotonic()
-    assert run.ended().signal == signal.SIGKILL and time.monotonic() - begun < 40.0
+    began = time.monotonic()
+    assert run.ended().signal == signal.SIGKILL and time.monotonic() - began < 40.0
 
 
-def test_a_hang_up_changes_nothing_and_is_not_inherited(supervised):
-    run = supervised(
+def test_a_hang_up_changes_nothing_and_is_not_inherited(supervise):
+    run = supervise(
         "import signal; print('up', signal.getsignal(1) == signal.SIG_DFL, flush=True); import time; time.sleep(60)"
     )
     run.start().until_up()
@@ -194,20 +194,20 @@ def test_a_hang_up_changes_nothing_and_is_not_inherited(supervised):
     assert run.ended().stop_requested
 
 
-def test_what_a_finished_command_leaves_is_ended(supervised):
+def test_what_a_finished_command_leaves_is_ended(supervise):
     leaves = (
         "import subprocess, sys\n"
         f"p = subprocess.Popen([sys.executable, '-c', {IGNORES_TERM!r}], start_new_session=True, env={{}}, stdout=-1)\n"
         "p.stdout.readline(); print('left', p.pid)"
     )
-    run = supervised(leaves, grace_s=0.5).start()
-    ended = run.ended()
+    run = supervise(leaves, grace_s=0.5).start()
+    end = run.ended()
     pid = int(run.log().split("left ")[1].split()[0])
-    assert ended.code == 0 and ended.killed == (pid,) and not living(pid)
+    assert end.code == 0 and end.killed == (pid,) and not living(pid)
 
 
-def test_a_second_supervisor_is_refused(supervised):
-    run = supervised(SLEEPS).start().until_up()
+def test_a_second_supervisor_is_refused(supervise):
+    run = supervise(SLEEPS).start().until_up()
     second = subprocess.run(run.argv, capture_output=True, text=True, timeout=120)
     assert second.returncode == 1 and "already has a supervisor" in second.stderr
     assert decode((run.dir / "supervisor.json").read_bytes(), SupervisorRecord).pid == run.process.pid
@@ -223,7 +223,7 @@ def test_a_directory_without_a_run_is_refused_in_words(tmp_path):
     )
 
 
-def test_the_watcher_is_ended_last(supervised, tmp_path):
+def test_the_watcher_is_ended_last(supervise, tmp_path):
     notes = tmp_path / "watched"
     watch = f"""
 import os, pathlib, signal, time
@@ -239,17 +239,17 @@ while True: time.sleep(60)
     trains = (
         f"import os, time; open({part!r}, 'w').write(str(os.getpid())); os.rename({part!r}, {pid!r}); time.sleep(60)"
     )
-    run = supervised(trains, grace_s=5, watcher_argv=[sys.executable, "-c", watch]).start().until_up()
+    run = supervise(trains, grace_s=5, watcher_argv=[sys.executable, "-c", watch]).start().until_up()
     until((tmp_path / "pid").exists)
     run.process.terminate()
     assert run.ended().signal == signal.SIGTERM
     assert notes.read_text() == "False"
 
 
-def test_the_terminal_shows_the_log_and_may_go_away(supervised):
+def test_the_terminal_shows_the_log_and_may_go_away(supervise):
     """Raw bytes on the terminal; then the terminal closes, and the run goes on writing to its log."""
     prints = "import time\nfor i in range(60): print('line', i, '\\x1b[31m', flush=True); time.sleep(0.02)"
-    run = supervised(prints)
+    run = supervise(prints)
     ours, theirs = pty.openpty()
     run.start(stdin=theirs, stdout=theirs)
     os.close(theirs)
@@ -262,8 +262,8 @@ def test_the_terminal_shows_the_log_and_may_go_away(supervised):
     assert run.log().splitlines()[-1].startswith("line 59")
 
 
-def test_a_terminal_that_takes_nothing_does_not_hold_up_the_run(supervised):
-    run = supervised("print('x' * 1_000_000)")
+def test_a_terminal_that_takes_nothing_does_not_hold_up_the_run(supervise):
+    run = supervise("print('x' * 1_000_000)")
     ours, theirs = pty.openpty()
     run.start(stdin=theirs, stdout=theirs)
     assert run.ended().code == 0
@@ -280,13 +280,13 @@ raise SystemExit(3)
 """
 
 
-def test_an_end_on_a_full_disk_is_recorded_once_there_is_room(supervised, tmp_path):
+def test_an_end_on_a_full_disk_is_recorded_once_there_is_room(supervise, tmp_path):
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", str(tmp_path)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("needs a small file system of its own, which only root may mount")
     try:
         processes = tmp_path / "runs" / RUN_ID / "processes.json"
-        run = supervised([sys.executable, "-c", FILLS, str(processes)]).start()
+        run = supervise([sys.executable, "-c", FILLS, str(processes)]).start()
         until(lambda: (tmp_path / "fill").exists() and not proc.descendants([run.process.pid]))
         with pytest.raises(subprocess.TimeoutExpired):
             run.process.wait(1.0)
@@ -317,19 +317,19 @@ def memory_group():
     group.rmdir()
 
 
-def test_a_kill_for_want_of_memory_is_counted(supervised, memory_group):
-    run = supervised("held = [bytes(1 << 20) + b'x' for _ in range(200)]")
+def test_a_kill_for_want_of_memory_is_counted(supervise, memory_group):
+    run = supervise("held = [bytes(1 << 20) + b'x' for _ in range(200)]")
     run.argv = ["sh", "-c", f'echo $$ > {memory_group}/cgroup.procs && exec "$@"', "sh", *run.argv]
-    ended = run.start().ended()
-    assert (ended.signal, ended.oom_kills) == (signal.SIGKILL, 1)
+    end = run.start().ended()
+    assert (end.signal, end.oom_kills) == (signal.SIGKILL, 1)
 
 
 @pytest.mark.skipif(PYTHON38 is None, reason="no python3.8 here (the oldest a node may have)")
-def test_runs_on_the_oldest_python_a_node_may_have(supervised):
+def test_runs_on_the_oldest_python_a_node_may_have(supervise):
     probe = subprocess.run([PYTHON38, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True)
     if probe.returncode:
         pytest.skip("python3.8 is a shim without an interpreter")
-    run = supervised("print('up')", python=PYTHON38).start()
+    run = supervise("print('up')", python=PYTHON38).start()
     assert run.ended().code == 0
 
 

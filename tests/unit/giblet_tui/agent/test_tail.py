@@ -33,11 +33,11 @@ def test_only_whole_lines_and_each_once(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     reader = Reader(path)
     assert read_new(path, None, None, False) is None
-    written, got, draw = [], [], random.Random(3)
+    lines_written, got, draw = [], [], random.Random(3)
     with path.open("ab", buffering=0) as file:
         for number in range(300):
             line = b"%d \xff\xfe %s" % (number, b"x" * draw.randrange(200))
-            written.append(line)
+            lines_written.append(line)
             cut = draw.randrange(len(line))
             file.write(line[:cut])
             got += [x for x in reader.lines() if x]
@@ -45,7 +45,7 @@ def test_only_whole_lines_and_each_once(tmp_path: Path) -> None:
             if draw.random() < 0.3:
                 got += [x for x in reader.lines() if x]
     got += [x for x in reader.lines() if x]
-    assert got == written
+    assert got == lines_written
     assert reader.resets == 1
 
 

@@ -29,8 +29,8 @@ def test_a_session_is_opened_detached_and_runs_its_command_without_a_shell():
 
 
 def test_a_session_is_addressed_exactly():
-    recorded = f"{SESSION}\n{SESSION}0\nwork\n"
-    addresses = tmux.parse_list(recorded)
+    session_list = f"{SESSION}\n{SESSION}0\nwork\n"
+    addresses = tmux.parse_list(session_list)
     assert addresses == {SESSION: f"={SESSION}", f"{SESSION}0": f"={SESSION}0", "work": "=work"}
     assert tmux.kill_argv(addresses[SESSION])[5:] == ["kill-session", "-t", f"={SESSION}"]
 

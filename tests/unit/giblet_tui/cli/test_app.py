@@ -113,10 +113,10 @@ def test_an_interrupt_during_an_import_ends_without_a_traceback(module: str, set
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
 def test_help_is_that_of_the_command_line_library_at_every_width(columns: str, settings: dict[str, str]) -> None:
     environment = {**settings, "COLUMNS": columns}
-    parsed = [sys.executable, "-c", "from giblet_tui.cli.run import run; run()", "--help"]
+    command = [sys.executable, "-c", "from giblet_tui.cli.run import run; run()", "--help"]
     texts = [
         subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
-        for words in ([GIBLET, "--help"], parsed)
+        for words in ([GIBLET, "--help"], command)
     ]
     assert texts[0] == texts[1] and "Commands:" in texts[0]
 
@@ -158,9 +158,9 @@ def test_usage_errors_and_other_errors_look_alike(words: str, settings: dict[str
 def test_the_table_of_commands_names_the_module_that_registers_each() -> None:
     for name, row in COMMANDS.items():
         importlib.import_module(f"giblet_tui.cli.{row.module}")
-        registered = {*app.verbs, *GROUPS}
-        assert name in registered
-    assert registered == set(COMMANDS)
+        names = {*app.verbs, *GROUPS}
+        assert name in names
+    assert names == set(COMMANDS)
     assert set(SYNONYMS.values()) <= {*COMMANDS, "--help", "--version", "--install-completion"}
 
 
@@ -337,8 +337,8 @@ def test_config_check_names_each_bad_file(settings: dict[str, str], tmp_path: Pa
 
 def test_nodes_are_added_listed_and_removed(settings: dict[str, str]) -> None:
     assert giblet("node", "add", "lab", "--host", "h.example.org", "--workdir", "/data/g", env=settings).returncode == 0
-    listed = json.loads(giblet("node", "ls", "--json", env=settings).stdout)["nodes"]
-    assert [(n["name"], n["host"], n["workdir"]) for n in listed][1:] == [("lab", "h.example.org", "/data/g")]
+    nodes = json.loads(giblet("node", "ls", "--json", env=settings).stdout)["nodes"]
+    assert [(n["name"], n["host"], n["workdir"]) for n in nodes][1:] == [("lab", "h.example.org", "/data/g")]
     again = giblet("node", "add", "lab", env=settings)
     assert (again.returncode, "already in" in again.stderr) == (2, True)
     assert giblet("node", "rm", "lab", env=settings).returncode == 0
@@ -425,8 +425,8 @@ def test_watching_runs_repeats_the_list_until_ctrl_c(settings: dict[str, str]) -
 def test_init_writes_a_configuration_that_passes_the_check(
     settings: dict[str, str], tiny_study: Path, tmp_path: Path
 ) -> None:
-    written = giblet("init", "local", str(tiny_study), "--name", "mine", env=settings, cwd=tmp_path)
-    assert (written.returncode, written.stdout) == (0, "mine.yaml\n"), written.stderr
+    result = giblet("init", "local", str(tiny_study), "--name", "mine", env=settings, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (0, "mine.yaml\n"), result.stderr
     assert giblet("config", "check", "./mine.yaml", env=settings, cwd=tmp_path).stdout == "ok ./mine.yaml\n"
     again = giblet("init", "local", str(tiny_study), "--name", "mine", env=settings, cwd=tmp_path)
     assert again.returncode == 2 and "mine.yaml already exists" in again.stderr

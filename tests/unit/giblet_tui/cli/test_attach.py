@@ -29,9 +29,9 @@ def copy_that_ends_with(error: OSError, monkeypatch: pytest.MonkeyPatch, target:
 def test_a_file_that_cannot_be_written_is_a_sentence(
     error: OSError, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as refusal:
         copy_that_ends_with(error, monkeypatch, tmp_path)
-    assert refused.value.message == f"{tmp_path} cannot be written: {reason}."
+    assert refusal.value.message == f"{tmp_path} cannot be written: {reason}."
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), TimeoutError()])

@@ -73,12 +73,12 @@ def test_members_that_were_started_are_named_when_a_later_one_is_refused(monkeyp
 
     monkeypatch.setattr("giblet_tui.cli.dashboard.run_launch", launch)
     choice = LaunchChoice("local", "demo", members="3")
-    with pytest.raises(GibletError) as refused:
+    with pytest.raises(GibletError) as refusal:
         DashboardActions().launch(choice, print)
-    assert refused.value.message == (
+    assert refusal.value.message == (
         "demo-20260101-120000-aaaa, demo-20260101-120000-bbbb started; the other members did not: No GPU is free."
     )
-    assert refused.value.remedy == "Wait with --when-free."
+    assert refusal.value.remedy == "Wait with --when-free."
     with pytest.raises(PreflightRefused):
         DashboardActions().launch(choice, print)
 

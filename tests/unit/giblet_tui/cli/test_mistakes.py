@@ -129,8 +129,8 @@ def test_a_mistake_in_a_variable_is_a_sentence_with_a_remedy(
 
 
 def test_a_relative_home_of_giblet_is_below_the_current_folder(settings: dict[str, str], tmp_path: Path) -> None:
-    listed = giblet("node ls --json", settings | {"GIBLET_HOME": "here"}, tmp_path)
-    assert json.loads(listed.stdout)["nodes"][0]["workdir"] == str(tmp_path / "here"), listed.stderr
+    listing = giblet("node ls --json", settings | {"GIBLET_HOME": "here"}, tmp_path)
+    assert json.loads(listing.stdout)["nodes"][0]["workdir"] == str(tmp_path / "here"), listing.stderr
 
 
 def test_one_faulty_configuration_does_not_hide_the_others(settings: dict[str, str], tmp_path: Path) -> None:

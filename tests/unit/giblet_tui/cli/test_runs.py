@@ -49,8 +49,10 @@ def now(run: RunSnapshot) -> RunSnapshot:
 
 def test_ps_shows_living_and_lately_ended_runs(giblet: Giblet, tmp_path: Path) -> None:
     rundirs.write(tmp_path / "work", now(fleets.run(suffix="11fe", steps=40)), alive=True)
-    ended = replace(fleets.run("pilot", steps=40), run=replace(fleets.run("pilot").run, launched_at=time.time() - 1e6))
-    rundirs.write(tmp_path / "work", ended, code=1)
+    old_run = replace(
+        fleets.run("pilot", steps=40), run=replace(fleets.run("pilot").run, launched_at=time.time() - 1e6)
+    )
+    rundirs.write(tmp_path / "work", old_run, code=1)
     text = giblet("ps").stdout
     assert "● running" in text and "pilot" not in text and "\x1b" not in text
     assert "pilot" in giblet("ps", "-a").stdout
@@ -62,8 +64,8 @@ def test_ps_shows_living_and_lately_ended_runs(giblet: Giblet, tmp_path: Path) -
 
 def test_wait_returns_the_result_of_ended_runs_and_gives_up_at_its_deadline(giblet: Giblet, tmp_path: Path) -> None:
     rundirs.write(tmp_path / "work", fleets.run("broken", nan_from=70, suffix="bad0"), code=1)
-    failed = giblet("wait", "broken")
-    assert failed.returncode == 1 and failed.stdout.splitlines()[-1] == "verdict: FAIL"
+    wait = giblet("wait", "broken")
+    assert wait.returncode == 1 and wait.stdout.splitlines()[-1] == "verdict: FAIL"
     rundirs.write(tmp_path / "work", now(fleets.run("well", suffix="11fe", steps=40)), alive=True)
     late = giblet("wait", "well", "broken", "--timeout", "1")
     assert late.returncode == 124 and "has not ended in time" in late.stderr
@@ -74,10 +76,10 @@ def test_status_and_verdict_speak_by_their_exit_codes(giblet: Giblet, tmp_path: 
     rundirs.write(tmp_path / "work", fleets.run("broken", nan_from=70, suffix="bad0"), code=1)
     assert giblet("status", "well").returncode == 0
     assert giblet("verdict", "well").returncode == 0
-    failed = giblet("status", "broken")
-    assert failed.returncode == 1 and failed.stdout.startswith("✖ failed  broken-")
-    judged = giblet("verdict", "broken", "--json")
-    assert (judged.returncode, json.loads(judged.stdout)["verdict"]) == (1, "fail")
+    status = giblet("status", "broken")
+    assert status.returncode == 1 and status.stdout.startswith("✖ failed  broken-")
+    verdict = giblet("verdict", "broken", "--json")
+    assert (verdict.returncode, json.loads(verdict.stdout)["verdict"]) == (1, "fail")
     assert giblet("verdict", "broken").stdout.splitlines()[-1] == "verdict: FAIL"
 
 
@@ -193,8 +195,8 @@ def test_stale_runs_are_listed_with_the_reason_and_ended_when_agreed(giblet: Gib
     assert result.returncode == 5
     assert f"{folder.run_id} on local, launched by ada: its supervisor is gone" in result.stderr
     assert not folder.exit.exists()
-    ended = giblet("stop", "--stale", "--yes")
-    assert ended.returncode == 0
+    stop = giblet("stop", "--stale", "--yes")
+    assert stop.returncode == 0
     assert folder.exit.exists()
     assert "Nothing is stale." in giblet("stop", "--stale").stderr
 
@@ -212,10 +214,10 @@ def test_what_a_run_has_is_pulled_whole(giblet: Giblet, tmp_path: Path) -> None:
     folder = rundirs.write(tmp_path / "work", fleets.run())
     result = giblet("pull", "@last")
     assert result.returncode == 0
-    pulled = tmp_path / folder.run_id
+    copy_path = tmp_path / folder.run_id
     for name in ("run.json", "config.yaml", "metrics.jsonl", "train.log", "exit.json"):
-        assert (pulled / name).read_bytes() == (folder.path / name).read_bytes()
-    assert not (pulled / "alerts.jsonl").exists()
+        assert (copy_path / name).read_bytes() == (folder.path / name).read_bytes()
+    assert not (copy_path / "alerts.jsonl").exists()
     assert giblet("pull", "@last", "--best").returncode == 2
 
 

@@ -16,7 +16,7 @@ NODES = {name: Node(name=name, host=name) for name in ("far", "near")}
 
 
 @pytest.fixture
-def ended(monkeypatch):
+def ended_ids(monkeypatch):
     """Collect the ids of stopped runs; `far` cannot be reached; a run called `stuck` survives."""
     stopped_ids: list[str] = []
 
@@ -41,15 +41,15 @@ def ended(monkeypatch):
     return stopped_ids
 
 
-def test_the_others_are_stopped_and_the_exit_code_says_one_was_not(ended, capsys):
+def test_the_others_are_stopped_and_the_exit_code_says_one_was_not(ended_ids, capsys):
     with pytest.raises(Unreachable, match=r"a was not stopped: far does not answer") as error:
         stop.stop(["a", "b", "c"])
-    assert ended == ["b", "c"] and error.value.exit_code == 3
+    assert ended_ids == ["b", "c"] and error.value.exit_code == 3
     assert capsys.readouterr().out.count("no process, no session") == 2
 
 
-def test_a_survivor_is_reported_before_a_node_that_is_down(ended, capsys):
+def test_a_survivor_is_reported_before_a_node_that_is_down(ended_ids, capsys):
     with pytest.raises(TargetNotReached, match="stuck cannot be ended: pid 7"):
         stop.stop(["a", "stuck", "b"])
-    assert ended == ["stuck", "b"]
+    assert ended_ids == ["stuck", "b"]
     assert "a was not stopped" in capsys.readouterr().err

@@ -24,8 +24,8 @@ Why = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def why(tmp_path: Path) -> Why:
     folders = {"XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache", "GIBLET_HOME": "work", "HOME": "user"}
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GIBLET_")}
-    environment = inherited | {key: str(tmp_path / folder) for key, folder in folders.items()}
+    own_environment = {k: v for k, v in os.environ.items() if not k.startswith("GIBLET_")}
+    environment = own_environment | {key: str(tmp_path / folder) for key, folder in folders.items()}
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return giblet_server().run(["why", *words], environment, tmp_path, 60)

@@ -23,9 +23,9 @@ def ignore(event):
 
 def check(answer, kind):
     """Decode an answer and compare the keys at its top with the struct's fields."""
-    sent = json.loads(json.dumps(answer))
-    struct = protocol.decode(sent, kind)
-    assert set(sent) <= set(struct.__struct_fields__)
+    message = json.loads(json.dumps(answer))
+    struct = protocol.decode(message, kind)
+    assert set(message) <= set(struct.__struct_fields__)
     return struct
 
 
@@ -71,9 +71,9 @@ def test_events_of_a_watch(tmp_path, run_dir):
     for event, struct in zip(events, decoded, strict=True):
         part = struct.run if struct.run is not None else struct.tick
         assert set(event.get("run") or event["tick"]) <= set(part.__struct_fields__)
-    appended = {name: piece for news in decoded if news.run for name, piece in news.run.appended.items()}
-    assert appended["metrics.jsonl"].text.encode() == LINE
-    assert appended["metrics.jsonl"].mark.offset == len(LINE)
+    pieces = {name: piece for news in decoded if news.run for name, piece in news.run.appended.items()}
+    assert pieces["metrics.jsonl"].text.encode() == LINE
+    assert pieces["metrics.jsonl"].mark.offset == len(LINE)
     assert decoded[-1].tick.present == (run_dir.run_id,)
 
 
@@ -93,5 +93,5 @@ def test_the_end_of_a_log(tmp_path, run_dir):
     lines = ["Epoch 1/9 | Train Loss: 1.5", *traceback(OOM, "[rank3]: "), *stacks(500), *torchrun(3, 1)]
     run_dir.log.write_text("\n".join(lines) + "\n")
     answer = check(log_end.log_end({"workdir": str(tmp_path), "run_id": run_dir.run_id}, ignore), protocol.LogEndAnswer)
-    assert [(named.cause, named.line.rank) for named in answer.causes] == [("oom_gpu", 3)]
+    assert [(cause.cause, cause.line.rank) for cause in answer.causes] == [("oom_gpu", 3)]
     assert answer.failed is not None and (answer.failed.rank, answer.failed.exit_code) == (3, 1)

@@ -175,9 +175,9 @@ def test_what_is_not_giblets_is_reported_and_left_unchanged():
 
 
 def test_a_link_lost_meanwhile_says_who_finishes_the_job():
-    with pytest.raises(Unreachable) as lost:
+    with pytest.raises(Unreachable) as error:
         stop(NODE, Node1(Unreachable("The link broke.")), RUN_ID, print)
-    assert lost.value.exit_code == 3 and f"giblet stop {RUN_ID}" in lost.value.remedy
+    assert error.value.exit_code == 3 and f"giblet stop {RUN_ID}" in error.value.remedy
 
 
 def test_nothing_left_is_a_sentence():

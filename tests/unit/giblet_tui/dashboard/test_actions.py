@@ -172,12 +172,12 @@ async def test_read_only_refuses_what_changes_anything(key: str) -> None:
 
 
 async def test_the_output_of_a_command_appears_line_by_line() -> None:
-    proceed = threading.Event()
+    may_proceed = threading.Event()
 
     class Slow(Recorder):
         def output(self, words: Sequence[str], show: Callable[[str], None], closed: threading.Event) -> None:
             show("first line")
-            proceed.wait(120)
+            may_proceed.wait(120)
             show("second line")
 
     app = dashboard(fleets.healthy(), actions=Slow())
@@ -188,7 +188,7 @@ async def test_the_output_of_a_command_appears_line_by_line() -> None:
         assert isinstance(screen, CommandOutputScreen)
         await until(pilot, lambda: bool(screen.lines))
         assert "first line" in "\n".join(screen_text(app)) and "running" in "\n".join(screen_text(app))
-        proceed.set()
+        may_proceed.set()
         await settle(pilot)
         assert screen.lines == ["first line", "second line"]
 

@@ -55,9 +55,9 @@ def test_a_wrong_file_is_refused_in_words(tmp_path: Path, text: str, words: str)
 
 
 def test_an_unknown_theme_is_refused_with_the_themes_that_exist() -> None:
-    with pytest.raises(ConfigError, match="no theme giblet-lihgt, did you mean") as refused:
+    with pytest.raises(ConfigError, match="no theme giblet-lihgt, did you mean") as refusal:
         dashboard(fleets.healthy(), settings=Settings(theme="giblet-lihgt"))
-    assert "giblet-contrast" in str(refused.value.remedy)
+    assert "giblet-contrast" in str(refusal.value.remedy)
 
 
 def test_a_key_for_an_unknown_action_is_refused() -> None:

@@ -69,9 +69,9 @@ class Terminal:
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     if shutil.which("tmux") is None:
         pytest.skip("missing: tmux (apt-get install tmux)")
-    opened = Terminal(tmp_path, 80, 24)
-    yield opened
-    opened.close()
+    screen = Terminal(tmp_path, 80, 24)
+    yield screen
+    screen.close()
 
 
 def test_a_session_at_eighty_columns(terminal: Terminal) -> None:

@@ -30,7 +30,7 @@ def remote_like(workdir: Path, python: str | None = None) -> tuple[Node, LocalCo
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the interpreter of a bare environment into which our wheel was installed, without what it depends on."""
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder / "env", with_pip=True)
@@ -42,17 +42,17 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def test_the_wheel_holds_the_engine_byte_for_byte(installed: Path) -> None:
+def test_the_wheel_holds_the_engine_byte_for_byte(interpreter: Path) -> None:
     code = "from giblet_train.schema.version import facts; f = facts(); print(f['version'], f['fingerprint'])"
-    printed = subprocess.run([installed, "-c", code], check=True, capture_output=True, text=True, cwd="/").stdout
-    assert printed.split() == [version.facts()["version"], version.fingerprint()]
+    output = subprocess.run([interpreter, "-c", code], check=True, capture_output=True, text=True, cwd="/").stdout
+    assert output.split() == [version.facts()["version"], version.fingerprint()]
 
 
-def test_the_wheel_brings_configurations_constraints_and_the_command(installed: Path) -> None:
-    site = next(installed.parent.parent.glob("lib/python3*/site-packages"))
+def test_the_wheel_brings_configurations_constraints_and_the_command(interpreter: Path) -> None:
+    site = next(interpreter.parent.parent.glob("lib/python3*/site-packages"))
     assert (site / "giblet_train" / "configs" / "demo.yaml").is_file()
     assert "torch==" in (site / "giblet_tui" / "constraints.txt").read_text()
-    assert os.access(installed.with_name("giblet"), os.X_OK)
+    assert os.access(interpreter.with_name("giblet"), os.X_OK)
 
 
 def test_equal_sources_make_equal_wheels() -> None:
@@ -98,14 +98,14 @@ def test_a_node_without_an_environment_is_told_to_set_up(tmp_path: Path) -> None
     assert refusal.value.remedy == "giblet setup tensor01"
 
 
-def test_what_an_interpreter_lacks_is_named(tmp_path: Path, installed: Path) -> None:
-    node, connection = remote_like(tmp_path, python=str(installed))
+def test_what_an_interpreter_lacks_is_named(tmp_path: Path, interpreter: Path) -> None:
+    node, connection = remote_like(tmp_path, python=str(interpreter))
     with pytest.raises(PreflightRefused, match=r"lacks .*torch"):
         install.environment(node, connection)
 
 
 @can_train
-def test_another_version_is_refused(tmp_path: Path, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_is_refused(tmp_path: Path, interpreter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node, connection = remote_like(tmp_path, python=sys.executable)
     monkeypatch.setattr(version, "fingerprint", lambda: "000000000000")
     with pytest.raises(PreflightRefused, match=r"this is .* \(000000000000\)") as refusal:
@@ -166,11 +166,11 @@ def lab_wheel(folder: Path, requires: str = "") -> Path:
     return wheel
 
 
-def test_a_lab_adds_its_package_and_no_version_changes(tmp_path: Path, installed: Path) -> None:
+def test_a_lab_adds_its_package_and_no_version_changes(tmp_path: Path, interpreter: Path) -> None:
     node, connection = remote_like(tmp_path)
     environment = tmp_path / "envs" / install.environment_key()
     tmp_path.joinpath("envs").mkdir(mode=0o700)
-    environment.symlink_to(installed.parent.parent)
+    environment.symlink_to(interpreter.parent.parent)
     (environment / "constraints.txt").write_text("msgspec==0.0.1\n")
     python, house = environment / "bin" / "python", tmp_path / "house"
     house.mkdir()
@@ -208,6 +208,6 @@ def test_an_environment_that_is_not_giblets_is_not_changed(tmp_path: Path) -> No
 def test_what_counts_as_missing_is_what_training_requires() -> None:
     """Without the conditional ones: a node lacks nothing that its platform does not have."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    required = map(Requirement, project["optional-dependencies"]["train"])
-    train = {r.name.replace("-", "_") for r in required if r.marker is None}
+    requirements = map(Requirement, project["optional-dependencies"]["train"])
+    train = {r.name.replace("-", "_") for r in requirements if r.marker is None}
     assert train | {"numpy"} == set(version.NEEDED)

@@ -95,17 +95,17 @@ def test_a_node_without_network_is_set_up(tmp_path: Path, monkeypatch: pytest.Mo
     """The real thing but for torch and its like: the wheel is made to need msgspec alone."""
     whole, own = install.build_wheel(), tmp_path / "own.whl"
     own.write_bytes(whole)
-    with zipfile.ZipFile(own) as read, zipfile.ZipFile(tmp_path / "small.whl", "w") as written:
-        for entry in read.infolist():
-            data = read.read(entry)
+    with zipfile.ZipFile(own) as source, zipfile.ZipFile(tmp_path / "small.whl", "w") as target:
+        for entry in source.infolist():
+            data = source.read(entry)
             if entry.filename.endswith("METADATA"):
                 lines = [
                     line for line in data.split(b"\n") if not line.startswith(b"Requires-Dist") or b"msgspec" in line
                 ]
                 data = b"\n".join(lines)
             if not entry.filename.endswith("RECORD"):
-                written.writestr(entry, data)
-        written.writestr(f"giblet-{install.giblet_train.__version__}.dist-info/RECORD", "")
+                target.writestr(entry, data)
+        target.writestr(f"giblet-{install.giblet_train.__version__}.dist-info/RECORD", "")
     monkeypatch.setattr(install, "build_wheel", (tmp_path / "small.whl").read_bytes)
     monkeypatch.setattr(install, "ALONE", ())
     monkeypatch.setattr(install, "needed", lambda: ["msgspec"])

@@ -48,10 +48,10 @@ def test_the_file_may_say_how_local_works(own_files: Path) -> None:
 
 
 def test_a_host_of_the_ssh_config_just_works(own_files: Path) -> None:
-    included = own_files / "more"
-    included.write_text("Host=deep\n  HostName deep.example.org\n")
+    include_file = own_files / "more"
+    include_file.write_text("Host=deep\n  HostName deep.example.org\n")
     (own_files / "ssh_config").write_text(
-        f'Include "{included}"\nHost tensor01 alias # a remark\n  User me\nhost gpu*\n\nHost *\n  Port 22\n'
+        f'Include "{include_file}"\nHost tensor01 alias # a remark\n  User me\nhost gpu*\n\nHost *\n  Port 22\n'
     )
     assert hosts_of(own_files / "ssh_config") == ["deep", "tensor01", "alias"]
     for name in ("deep", "tensor01", "alias", "gpu7"):

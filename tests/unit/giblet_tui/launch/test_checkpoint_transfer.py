@@ -43,12 +43,12 @@ def save(node: Node, step: int, weights: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("named", [lambda path: f"{RUN_ID}/checkpoints/{path.name}", lambda path: RUN_ID])
-def test_a_node_without_it_gets_the_same_one(members: Members, named: Callable[[Path], str]) -> None:
+@pytest.mark.parametrize("name_of", [lambda path: f"{RUN_ID}/checkpoints/{path.name}", lambda path: RUN_ID])
+def test_a_node_without_it_gets_the_same_one(members: Members, name_of: Callable[[Path], str]) -> None:
     """`two` has a later one of the same run, left from elsewhere: it must not be taken there."""
     path = save(members[0][0], 20, b"weights" * 1000)
     save(members[1][0], 30, b"others")
-    transfer = plan_transfer(members, named(path))
+    transfer = plan_transfer(members, name_of(path))
     assert transfer.checkpoint.place == f"{RUN_ID}/checkpoints/{path.name}"
     reports: list[str] = []
     transfer.transfer(reports.append)

@@ -61,10 +61,10 @@ def members(request: CommandRequest) -> dict[str, tarfile.TarInfo]:
 
 def test_what_lies_in_the_repository_is_sent_as_it_is_now(repository: Path, tmp_path: Path) -> None:
     request = build(["python", "train.py"], repository)
-    sent = members(request)
+    files = members(request)
     names = ("work/.gitignore", "work/added.py", "work/data", "work/scripts/run.sh", "work/train.py")
-    assert set(sent) == {*names, "uncommitted.patch"}
-    assert sent["work/data"].linkname == "/data/sherlock" and sent["work/scripts/run.sh"].mode & 0o100
+    assert set(files) == {*names, "uncommitted.patch"}
+    assert files["work/data"].linkname == "/data/sherlock" and files["work/scripts/run.sh"].mode & 0o100
     record = commands.command_record(request)
     assert record.commit == git(repository, "rev-parse", "HEAD").strip() and record.uncommitted
     lines = commands.notes(request)
@@ -140,8 +140,8 @@ def test_a_file_that_would_be_missing_there_is_refused_or_named(
     monkeypatch.chdir(repository)
     build(["cat", "notes.txt"], repository, push_paths=[Path("notes.txt")])
     build(["cat", "notes.txt"], repository, cwd="/data")
-    ignored = build(["python", "train.py", "cache.npy", "x" * 5000], repository)
-    assert "cache.npy is not sent: git ignores it, or it is elsewhere (--push cache.npy)" in commands.notes(ignored)
+    command = build(["python", "train.py", "cache.npy", "x" * 5000], repository)
+    assert "cache.npy is not sent: git ignores it, or it is elsewhere (--push cache.npy)" in commands.notes(command)
     (tmp_path / "alone.py").write_text("")
     with pytest.raises(PreflightRefused, match=r"alone\.py is on this machine only") as refusal:
         build(["python", "alone.py"], tmp_path)
@@ -156,8 +156,8 @@ def test_a_pushed_file_is_named_by_its_path_on_the_node(tmp_path: Path) -> None:
     there = "/w/runs/r/pushed/v3.yaml"
     assert command_argv(request, "/w/runs/r") == ("python", "train.py", there, f"--config={there}", "--other=x.yaml")
     assert set(members(request)) == {"pushed/v3.yaml"}
-    unnamed = build(["python"], tmp_path, push_paths=[config])
-    assert "$GIBLET_RUN_DIR/pushed/v3.yaml" in commands.notes(unnamed)[1]
+    command = build(["python"], tmp_path, push_paths=[config])
+    assert "$GIBLET_RUN_DIR/pushed/v3.yaml" in commands.notes(command)[1]
 
 
 @pytest.mark.parametrize(

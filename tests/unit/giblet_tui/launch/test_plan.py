@@ -32,9 +32,14 @@ NODE = Node(name="tensor01", host="tensor01")
 CONFIG = Config(name="demo")
 
 
-def gpu(index, *pids, used=0.0):
+def gpu(index, *pids, used_gib=0.0):
     processes = [{"pid": pid, "user": "bob", "memory_gib": 20.0} for pid in pids]
-    return {"index": index, "uuid": f"GPU-{index}", "memory_used_gib": used or 20.0 * len(pids), "processes": processes}
+    return {
+        "index": index,
+        "uuid": f"GPU-{index}",
+        "memory_used_gib": used_gib or 20.0 * len(pids),
+        "processes": processes,
+    }
 
 
 def facts(*gpus, **changes):
@@ -53,9 +58,9 @@ def planned(node_facts=None, node=NODE, config=CONFIG, **request):
     )
 
 
-def plan_for(request: LaunchRequest, node_facts: dict, replaced: ReplacedRuns = NO_RUNS, node=NODE) -> LaunchPlan:
+def plan_for(request: LaunchRequest, node_facts: dict, replaced_runs: ReplacedRuns = NO_RUNS, node=NODE) -> LaunchPlan:
     assignment = assign_one_node(node, request.config)
-    return plan_node(request, node, node_facts, "/env/bin/python", assignment, replaced)
+    return plan_node(request, node, node_facts, "/env/bin/python", assignment, replaced_runs)
 
 
 def world(size):
@@ -119,7 +124,7 @@ def test_a_node_without_gpus_trains_on_its_processors_with_the_configurations_pr
         (facts(), {"config": replace(CONFIG, device="cuda")}, PreflightRefused, "has no GPU"),
         (facts(gpu(0, 11), gpu(1)), {"gpus": 2}, PreflightRefused, r"2 GPUs .* 1 of 2 are free \(GPU 0: bob \(pid 11"),
         (facts(gpu(0, 11)), {"gpus": (0,)}, PreflightRefused, r"Busy: GPU 0: bob \(pid 11, 20.0 GiB\)"),
-        (facts(gpu(0, used=3.0)), {}, PreflightRefused, r"GPU 0: 3.0 GiB in use"),
+        (facts(gpu(0, used_gib=3.0)), {}, PreflightRefused, r"GPU 0: 3.0 GiB in use"),
         (facts(gpu(0)), {"gpus": (4,)}, ConfigError, "has no GPU 4"),
         (facts(gpu(0)), {"gpus": 1, "config": replace(CONFIG, device="cpu")}, ConfigError, "device: cpu"),
         (facts(kill_user_processes=True), {}, PreflightRefused, "when you log out"),
@@ -176,7 +181,7 @@ def test_a_process_table_of_a_hostile_node_is_made_harmless():
 
 
 @pytest.mark.parametrize(
-    ("preference", "installed", "expected"),
+    ("preference", "programs", "expected"),
     [
         ("auto", ("tmux", "screen", "process"), "tmux"),
         ("auto", ("screen", "process"), "screen"),
@@ -185,8 +190,8 @@ def test_a_process_table_of_a_hostile_node_is_made_harmless():
         ("process", ("tmux", "screen", "process"), "process"),
     ],
 )
-def test_the_session_is_tmux_else_screen_else_a_process(preference, installed, expected):
-    assert choose_multiplexer(preference, facts(session_kinds=installed)) == expected
+def test_the_session_is_tmux_else_screen_else_a_process(preference, programs, expected):
+    assert choose_multiplexer(preference, facts(session_kinds=programs)) == expected
 
 
 def test_a_plan_is_data():
@@ -203,8 +208,8 @@ def test_a_run_that_may_wait_names_what_for_and_brings_what_it_needs():
     assert planned(node_facts, when_free=True).run.awaits is None, "one is free: it starts at once"
     behind = planned(replace(node_facts, waiting=("other-20260101-120000-abcd",)), when_free=True)
     assert behind.run.awaits is not None and "free (behind other-20260101-120000-abcd), in" in behind.notes[0]
-    named = planned(node_facts, gpus=(2,), when_free=True)
-    assert named.run.awaits == GpuWait(n_gpus=1, among=("GPU-2",))
+    waiting_plan = planned(node_facts, gpus=(2,), when_free=True)
+    assert waiting_plan.run.awaits == GpuWait(n_gpus=1, among=("GPU-2",))
 
 
 @pytest.mark.parametrize(
@@ -221,10 +226,10 @@ def test_no_waiting_fixes_what_the_node_does_not_have(request_, error):
 
 def test_what_will_have_been_replaced_is_free():
     live = {"run_id": "demo-20260101-120000-abcd", "files": {"exit.json": None}, "supervised": True, "processes": [7]}
-    ended = {**live, "run_id": "demo-20260101-120000-abce", "files": {"exit.json": "{}"}}
+    ended_run = {**live, "run_id": "demo-20260101-120000-abce", "files": {"exit.json": "{}"}}
     other = {**live, "run_id": "demo2-20260101-120000-abcf", "processes": [8]}
-    superseded = runs_to_replace("demo", decode_answer({"now": 0.0, "runs": [live, ended, other]}, Resources))
-    assert superseded == ReplacedRuns(run_ids=(live["run_id"],), pids=frozenset({7}))
-    plan = plan_for(LaunchRequest(config=CONFIG, launched_by="a@b"), facts(gpu(0, 7), gpu(1, 8)), superseded)
-    assert plan.run.gpus == ("GPU-0",) and plan.replaces == superseded.run_ids
+    replaced_runs = runs_to_replace("demo", decode_answer({"now": 0.0, "runs": [live, ended_run, other]}, Resources))
+    assert replaced_runs == ReplacedRuns(run_ids=(live["run_id"],), pids=frozenset({7}))
+    plan = plan_for(LaunchRequest(config=CONFIG, launched_by="a@b"), facts(gpu(0, 7), gpu(1, 8)), replaced_runs)
+    assert plan.run.gpus == ("GPU-0",) and plan.replaces == replaced_runs.run_ids
     assert f"replaces {live['run_id']}" in plan.notes

@@ -98,11 +98,11 @@ def test_who_has_decided_about_the_scheduler_is_not_warned(multiplexer: Any) -> 
 
 
 def test_a_run_on_the_cpu_needs_no_nvidia_smi() -> None:
-    broken = probe(gpus=[], gpu_error="nvidia-smi cannot be read: mismatch")
-    on_cpu = {f.name: f for f in check_node(NODE, broken, ENGINE, device="cpu")}
+    broken_node = probe(gpus=[], gpu_error="nvidia-smi cannot be read: mismatch")
+    on_cpu = {f.name: f for f in check_node(NODE, broken_node, ENGINE, device="cpu")}
     assert not on_cpu["gpus"].well and not on_cpu["gpus"].needed
-    assert checks(request(replace(SIMULATED, device="cpu")), broken)["processes"].well
-    refusal = checks(request(), broken)["processes"]
+    assert checks(request(replace(SIMULATED, device="cpu")), broken_node)["processes"].well
+    refusal = checks(request(), broken_node)["processes"]
     assert not refusal.well and refusal.needed and "mismatch" in refusal.sentence
 
 
@@ -113,8 +113,8 @@ def test_a_missing_engine_stops_a_launch() -> None:
 
 def test_lingering_spares_nothing_and_root_is_not_ended() -> None:
     """As `launch` judges it: tmux and screen go with the last logout, whether the user lingers or not."""
-    ended = {f.name: f for f in check_node(NODE, probe(kill_user_processes=True, linger=True, user="ada"), ENGINE)}
-    assert not ended["logout"].well and "KillUserProcesses=no" in ended["logout"].remedy
+    findings = {f.name: f for f in check_node(NODE, probe(kill_user_processes=True, linger=True, user="ada"), ENGINE)}
+    assert not findings["logout"].well and "KillUserProcesses=no" in findings["logout"].remedy
     assert all(f.well for f in check_node(NODE, probe(kill_user_processes=True, user="root"), ENGINE))
 
 
@@ -192,15 +192,15 @@ def test_space_is_judged_by_earlier_runs_and_never_guessed() -> None:
         file="last.safetensors", step=9, epoch=1, at=0.0, sha256="0", bytes=2**30, config_hash="0", store_key="0"
     )
     steps = tuple(replace(step, rss_gib=2.0) for step in run.steps[:2])
-    named = replace(run, run=replace(fleet_run, name=config.name), steps=steps, checkpoints=(weights,))
+    same_name = replace(run, run=replace(fleet_run, name=config.name), steps=steps, checkpoints=(weights,))
     small = probe(gpus=[], disk_free_gib=0.0, ram_available_gib=1.0)
-    findings = {f.name: f for f in check_run(request(config), small, None, [named])}
+    findings = {f.name: f for f in check_run(request(config), small, None, [same_name])}
     assert not findings["checkpoints"].well
     assert f"{config.keep_checkpoints + 3} checkpoints" in findings["checkpoints"].sentence
     assert findings["memory"].sentence == "1 process of 2.0 GiB: 2.0 GiB of 1 GiB free" and not findings["memory"].well
-    large = {f.name: f for f in check_run(request(config), probe(gpus=[], ram_available_gib=500.0), None, [named])}
+    large = {f.name: f for f in check_run(request(config), probe(gpus=[], ram_available_gib=500.0), None, [same_name])}
     assert large["checkpoints"].well and large["memory"].well
-    other = {f.name: f for f in check_run(request(replace(config, name="other")), small, None, [named])}
+    other = {f.name: f for f in check_run(request(replace(config, name="other")), small, None, [same_name])}
     assert [other[name].mark for name in ("checkpoints", "memory")] == ["?", "?"]
 
 
@@ -243,6 +243,6 @@ def test_the_node_answers_all_of_it_in_one_call(tmp_path: Path) -> None:
     sentences = [problem.sentence for problem in answer.files.problems]
     assert len(sentences) >= 3 and all("does not exist" in s or "No file matches" in s for s in sentences)
     assert agent_preflight.preflight({**arguments, "config": None}, lambda event: None)["files"] is None
-    broken = agent_preflight.study_files({**arguments, "python": "/no/such/python"})
-    assert "/no/such/python cannot be run" in broken["unknown"]
+    no_files = agent_preflight.study_files({**arguments, "python": "/no/such/python"})
+    assert "/no/such/python cannot be run" in no_files["unknown"]
     assert "missing required key" in agent_preflight.study_files({**arguments, "config": "nonsense: 1\n"})["unknown"]

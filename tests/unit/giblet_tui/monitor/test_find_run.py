@@ -74,8 +74,8 @@ def test_an_empty_name_means_no_run() -> None:
 
 
 def test_a_silent_node_makes_living_runs_unknown_and_leaves_ended_ones() -> None:
-    living, ended = fleets.run(), fleets.run("pilot", state="finished")
-    node = fleets.node(runs=(living, ended))
+    living, ended_run = fleets.run(), fleets.run("pilot", state="finished")
+    node = fleets.node(runs=(living, ended_run))
     silent = find_run.unreachable_nodes(node, Unreachable("No route.", "Look at the cable."))
     assert [run.health.state for run in silent.runs] == ["unknown", "finished"]
     assert (silent.link, silent.link_sentence) == ("lost", "No route. Look at the cable.")

@@ -61,9 +61,9 @@ def test_columns_read_each_record_once_and_start_again_for_another_history() -> 
     assert late.origin == early.origin
     assert len(late.step_N) == 600
     assert (early.loss["total"] == first_values).all()
-    thinned = columns.curves(run.steps[::7], ())
-    assert thinned.origin != late.origin
-    assert thinned.step_N.tolist() == [s.step for s in run.steps[::7]]
+    sparse_curves = columns.curves(run.steps[::7], ())
+    assert sparse_curves.origin != late.origin
+    assert sparse_curves.step_N.tolist() == [s.step for s in run.steps[::7]]
 
 
 def test_columns_of_nothing() -> None:

@@ -203,16 +203,16 @@ def test_a_run_here_has_our_name_for_the_node(tmp_path: Path) -> None:
 
 
 def test_an_unheard_node_s_live_runs_are_unknown(tmp_path: Path) -> None:
-    live, ended = make_run(tmp_path, "live", "tensor01"), make_run(tmp_path, "ended", "tensor01")
+    live, ended_run = make_run(tmp_path, "live", "tensor01"), make_run(tmp_path, "ended", "tensor01")
     beat(live)
-    beat(ended, "finished")
-    end(ended)
+    beat(ended_run, "finished")
+    end(ended_run)
     state = Looker(tmp_path).look()
-    lost = to_snapshot(state, "lost", "The connection is lost.", elapsed_s=240.0)
-    states = {run.run.name: run.health for run in lost.runs}
+    snapshot = to_snapshot(state, "lost", "The connection is lost.", elapsed_s=240.0)
+    states = {run.run.name: run.health for run in snapshot.runs}
     assert (states["live"].state, states["live"].sentence) == ("unknown", "not heard for 4m 00s")
     assert states["ended"].state == "finished"
-    assert (lost.link, lost.link_sentence) == ("lost", "The connection is lost.")
+    assert (snapshot.link, snapshot.link_sentence) == ("lost", "The connection is lost.")
 
 
 def test_a_run_of_a_newer_giblet_says_so(tmp_path: Path) -> None:
@@ -252,11 +252,11 @@ def test_a_table_of_runs_in_a_configuration_is_read_as_it_was_launched(tmp_path:
     run_dir = make_run(tmp_path, node="tensor01")
     stimuli = {"film": StimulusConfig(video="film.mp4")}
     table = "subject\tbold\tstimulus\n01\tsub-01.nii.gz\tfilm\n"
-    launched = Config(name="demo", data=DataConfig(runs=table, stimuli=stimuli))
-    run_dir.config.write_text(dump(launched))
+    config = Config(name="demo", data=DataConfig(runs=table, stimuli=stimuli))
+    run_dir.config.write_text(dump(config))
     (run,) = to_snapshot(Looker(tmp_path).look()).runs
-    assert run.config is not None and diff(launched, run.config) == {}
-    hostile = dump(launched).replace("film.mp4", "f\\x1b]0;x\\x07").replace("sub-01", "sub\\x1b[2J")
+    assert run.config is not None and diff(config, run.config) == {}
+    hostile = dump(config).replace("film.mp4", "f\\x1b]0;x\\x07").replace("sub-01", "sub\\x1b[2J")
     run_dir.config.write_text(hostile)
     (run,) = to_snapshot(Looker(tmp_path).look()).runs
     assert run.config is not None and "\x1b" not in dump(run.config)

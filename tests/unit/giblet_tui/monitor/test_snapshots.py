@@ -37,8 +37,8 @@ def test_a_run_known_by_another_laptops_name_for_the_node_is_not_hidden() -> Non
 
 def test_a_snapshot_replaces_its_node_in_place() -> None:
     fleet = Fleet(nodes=(node("a"), node("b")))
-    lost = msgspec.structs.replace(node("a"), link="lost")
-    assert [n.link for n in fleet.with_node(lost).nodes] == ["lost", "live"]
+    lost_node = msgspec.structs.replace(node("a"), link="lost")
+    assert [n.link for n in fleet.with_node(lost_node).nodes] == ["lost", "live"]
     assert [n.node for n in fleet.with_node(node("c")).nodes] == ["a", "b", "c"]
 
 
@@ -49,6 +49,6 @@ def test_time_left_follows_the_pace_and_is_unknown_when_nothing_moves() -> None:
     expected = (moving.plan.total_steps - 100) * sum(paces) / len(paces)
     assert moving.eta_s is not None
     assert abs(moving.eta_s / expected - 1) < 0.5
-    stalled = msgspec.structs.replace(moving, health=Health(state="stalled", sentence=""))
-    assert stalled.eta_s is None
+    stalled_run = msgspec.structs.replace(moving, health=Health(state="stalled", sentence=""))
+    assert stalled_run.eta_s is None
     assert fleets.run(steps=3).eta_s is None

@@ -63,10 +63,10 @@ def test_every_step_comes_back_as_it_was(n_at_once: int) -> None:
 def test_an_earlier_history_stays_as_it_was() -> None:
     early = history_of(STEPS[:2000])
     others = [replace(step, lr=9.0) for step in STEPS[:1500]]
-    late, forked = early.extended(STEPS[2000:]), early.extended(others)
+    late, other_history = early.extended(STEPS[2000:]), early.extended(others)
     again = early.extended(STEPS[2000:])
     assert early == STEPS[:2000] and late == STEPS and again == STEPS
-    assert forked == (*STEPS[:2000], *others) and late == STEPS, "the fork has blocks of its own"
+    assert other_history == (*STEPS[:2000], *others) and late == STEPS, "the fork has blocks of its own"
 
 
 def test_many_runs_share_one_open_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,29 +80,25 @@ def test_many_runs_share_one_open_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_full_disk_loses_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = history_of(STEPS[:1700])
+    history = history_of(STEPS[:1700])
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    assert begun.extended(STEPS[1700:]) == STEPS
+    assert history.extended(STEPS[1700:]) == STEPS
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     assert history_of(STEPS) == STEPS
 
 
 def test_rules_and_curves_are_those_of_all_steps() -> None:
-    watched = replace(RUN, steps=history_of(STEPS))
-    assert watched.config is not None
-    assert verdict_of(watched.config, watched.metrics, watched.health) == verdict_of(
-        watched.config, RUN.metrics, RUN.health
-    )
-    assert diagnose(watched.config, watched.metrics, health=watched.health) == diagnose(
-        RUN.config, RUN.metrics, health=RUN.health
-    )
-    assert watched.eta_s == RUN.eta_s
-    columns = StepColumns().curves(watched.steps, ())
+    run = replace(RUN, steps=history_of(STEPS))
+    assert run.config is not None
+    assert verdict_of(run.config, run.metrics, run.health) == verdict_of(run.config, RUN.metrics, RUN.health)
+    assert diagnose(run.config, run.metrics, health=run.health) == diagnose(RUN.config, RUN.metrics, health=RUN.health)
+    assert run.eta_s == RUN.eta_s
+    columns = StepColumns().curves(run.steps, ())
     assert columns.step_N.tolist() == [step.step for step in STEPS]
 
 

@@ -127,8 +127,8 @@ def test_the_cursor_is_drawn_over_the_map():
 
 @pytest.mark.parametrize(("columns", "rows"), [(30, 4), (80, 10), (200, 50), (8, 1)])
 def test_it_fits_into_any_size(columns, rows):
-    drawn = draw(decode_map(record(), "r"), columns, rows)
-    assert len(drawn) <= rows and all(len(row) <= max(columns, 3 + 4) for row in drawn)
+    lines = draw(decode_map(record(), "r"), columns, rows)
+    assert len(lines) <= rows and all(len(row) <= max(columns, 3 + 4) for row in lines)
 
 
 def test_colours_of_terminals():

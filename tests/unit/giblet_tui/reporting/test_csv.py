@@ -56,13 +56,13 @@ def words(drawing: Picture) -> str:
 def test_the_picture_shows_the_run_asked_for_and_calls_nobody() -> None:
     drawing = picture(1)
     assert "flat f1a7 on tensor01" in words(drawing) and "balance" in words(drawing)
-    drawn = svg_text(drawing)
-    texts = [element.text for element in ElementTree.fromstring(drawn).iter() if element.tag.endswith("text")]
+    svg = svg_text(drawing)
+    texts = [element.text for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("text")]
     assert "balance" in texts and "tensor01" in texts
     assert not any(shapes(character) for text in texts for character in text or ""), (
         "braille and blocks are drawn, not written"
     )
-    assert "url(" not in drawn and "href" not in drawn and "@font-face" not in drawn
+    assert "url(" not in svg and "href" not in svg and "@font-face" not in svg
 
 
 def test_one_panel_fills_the_picture() -> None:

@@ -29,8 +29,8 @@ def test_states_and_events_are_reported_when_they_come() -> None:
     event = EventMetric(seq=1, step=0, epoch=1, at=fleets.NOW, name="film", level="warning", sentence="film generated")
     assert narrator.new_lines(msgspec.structs.replace(waiting, events=(event,))) == ["warning: film generated"]
     assert narrator.new_lines(msgspec.structs.replace(waiting, events=(event,))) == []
-    failed = fleets.run(steps=1, state="failed", sentence="audio is not finite")
-    assert narrator.new_lines(failed)[0] == "failed: audio is not finite"
+    failed_run = fleets.run(steps=1, state="failed", sentence="audio is not finite")
+    assert narrator.new_lines(failed_run)[0] == "failed: audio is not finite"
 
 
 def test_each_stage_of_loading_is_reported_once() -> None:

@@ -69,9 +69,9 @@ def test_a_sweep_without_a_result_says_so() -> None:
 
 
 def test_an_early_end_is_explained() -> None:
-    failed = cell(1, 0.1, None)
-    failed = replace(failed, health=Health(state="failed", sentence="fmri starts at 5,555"))
-    assert "rate=1e-4: failed: fmri starts at 5,555" in sweep_lines([failed])
+    failed_cell = cell(1, 0.1, None)
+    failed_cell = replace(failed_cell, health=Health(state="failed", sentence="fmri starts at 5,555"))
+    assert "rate=1e-4: failed: fmri starts at 5,555" in sweep_lines([failed_cell])
 
 
 def test_runs_are_grouped_by_sweep_in_the_order_of_the_grid() -> None:

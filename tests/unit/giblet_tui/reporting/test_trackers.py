@@ -35,10 +35,10 @@ def test_an_event_file_is_read_back():
     assert masked_crc(b"123456789") == ((0xE3069283 >> 15 | 0xE3069283 << 17) + 0xA282EAD8) & 0xFFFFFFFF
     data = event_file(RUN)
     assert tensorboard.is_event_file(data[:64])
-    read = [(s.tag, s.step, s.value) for s in tensorboard.scalars(io.BytesIO(data))]
+    scalars = [(s.tag, s.step, s.value) for s in tensorboard.scalars(io.BytesIO(data))]
     expected = [(s.tag, s.step, s.value) for s in scalars_of(RUN)]
-    assert [r[:2] for r in read] == [e[:2] for e in expected]
-    assert [r[2] for r in read] == pytest.approx([e[2] for e in expected], rel=1e-6, nan_ok=True)
+    assert [r[:2] for r in scalars] == [e[:2] for e in expected]
+    assert [r[2] for r in scalars] == pytest.approx([e[2] for e in expected], rel=1e-6, nan_ok=True)
 
 
 def test_tensorboard_itself_reads_it(tmp_path):

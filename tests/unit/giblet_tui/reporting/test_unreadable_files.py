@@ -94,7 +94,7 @@ def test_a_folder_here_that_holds_no_run_is_distinguished_from_a_damaged_one(
     empty = giblet("why", "empty")
     assert empty.returncode == 2 and "is no run directory: it has neither run.json nor config.yaml" in empty.stderr
     misspell(folder.config)
-    damaged = giblet("why", str(folder.path))
-    assert damaged.returncode == 2
-    assert f"{folder.config}, line 2" in damaged.stderr
-    assert f"Bring it again: giblet pull {folder.run_id} --logs" in damaged.stderr
+    result = giblet("why", str(folder.path))
+    assert result.returncode == 2
+    assert f"{folder.config}, line 2" in result.stderr
+    assert f"Bring it again: giblet pull {folder.run_id} --logs" in result.stderr

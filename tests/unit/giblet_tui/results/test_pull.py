@@ -57,9 +57,9 @@ class Counted:
 
 def bring(node: Node, run: RunSnapshot, target: Path) -> tuple[Path, int]:
     with connect(node) as connection:
-        counted = Counted(connection)
+        counter = Counted(connection)
         record = pull.checkpoint(run, "best", WAYS)
-        return pull.weights(counted, node, run, record, target, lambda _: None), counted.n_bytes  # type: ignore[arg-type]
+        return pull.weights(counter, node, run, record, target, lambda _: None), counter.n_bytes  # type: ignore[arg-type]
 
 
 def part_in(target: Path) -> Path:
@@ -107,16 +107,16 @@ def test_a_hostile_file_name_is_refused(run: RunSnapshot, name: str) -> None:
 def test_a_role_that_no_checkpoint_has_is_reported_with_the_words_that_bring_another(run: RunSnapshot) -> None:
     """Of a run that goes on it is not there yet; of one that ended before it saved, the reason is to be looked for."""
     run_id = run.run.run_id
-    ended = replace(run, checkpoints=(), health=Health(state="failed", sentence="ended with code 1"))
-    goes_on = replace(ended, health=Health(state="running", sentence="heartbeat now"))
+    ended_run = replace(run, checkpoints=(), health=Health(state="failed", sentence="ended with code 1"))
+    goes_on = replace(ended_run, health=Health(state="running", sentence="heartbeat now"))
     adoption = Adoption(address="s", mark="STY=1.s", at=0.0, by="ada")
-    adopted = replace(ended, run=replace(run.run, adopted=adoption))
+    adopted_run = replace(ended_run, run=replace(run.run, adopted=adoption))
     newest = replace(goes_on, checkpoints=(replace(run.checkpoints[0], roles=("last",)),))
     for snapshot, sentence, remedy in (
         (goes_on, "has no best checkpoint yet.", f"`giblet status {run_id}` shows its state."),
         (newest, "has no best checkpoint yet.", "pull it --last"),
-        (ended, "has no best checkpoint.", f"It ended before it saved one: giblet why {run_id}"),
-        (adopted, "has no checkpoints that giblet knows of: it was adopted.", f"giblet pull {run_id} --logs"),
+        (ended_run, "has no best checkpoint.", f"It ended before it saved one: giblet why {run_id}"),
+        (adopted_run, "has no checkpoints that giblet knows of: it was adopted.", f"giblet pull {run_id} --logs"),
     ):
         with pytest.raises(ConfigError) as error:
             pull.checkpoint(snapshot, "best", WAYS)

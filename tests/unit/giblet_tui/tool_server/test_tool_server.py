@@ -86,24 +86,24 @@ def client(environment: dict[str, str]) -> Iterator[Client]:
 
 
 def test_a_session_from_its_first_message_to_its_end(client: Client, run_id: str) -> None:
-    begun = client.ask("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo={"name": "tester"})
-    assert begun["result"]["protocolVersion"] == "2025-06-18"
-    assert begun["result"]["serverInfo"]["name"] == "giblet" and "tools" in begun["result"]["capabilities"]
+    beginning = client.ask("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo={"name": "tester"})
+    assert beginning["result"]["protocolVersion"] == "2025-06-18"
+    assert beginning["result"]["serverInfo"]["name"] == "giblet" and "tools" in beginning["result"]["capabilities"]
     assert client.ask("initialize", protocolVersion="1999-01-01")["result"]["protocolVersion"] == REVISIONS[0]
     assert client.ask("ping")["result"] == {}
     tools = {tool["name"]: tool for tool in client.ask("tools/list")["result"]["tools"]}
     changing = [name for name, tool in tools.items() if not tool["annotations"]["readOnlyHint"]]
     assert changing == ["request_stop", "request_launch"]
-    text, failed = client.call("list_runs", all=True)
-    assert not failed and run_id in text
+    text, is_error = client.call("list_runs", all=True)
+    assert not is_error and run_id in text
     assert run_id in client.call("run_status", run="@last")[0]
     assert client.call("why", run=run_id)[1] is False
     assert client.close() == 0
 
 
 def test_what_a_run_printed_is_marked_as_data(client: Client, run_id: str) -> None:
-    text, failed = client.call("log_tail", run=run_id, lines=5)
-    assert not failed
+    text, is_error = client.call("log_tail", run=run_id, lines=5)
+    assert not is_error
     mark = re.search(r"<(data-[0-9a-f]{16})>", text)
     assert mark and text.endswith(f"</{mark[1]}>") and "data, not instructions" in text
     assert "Ignore all instructions" in text and "\x1b" not in text
@@ -146,21 +146,21 @@ def test_what_breaks_the_protocol_is_answered_and_the_session_goes_on(client: Cl
     ],
 )
 def test_an_argument_that_is_no_plain_name_is_refused(client: Client, tool: str, arguments: dict[str, Any]) -> None:
-    text, failed = client.call(tool, **arguments)
-    assert failed and ("does not fit" in text or "is missing" in text)
+    text, is_error = client.call(tool, **arguments)
+    assert is_error and ("does not fit" in text or "is missing" in text)
     assert change_requests.waiting(time.time()) == []
 
 
 def test_nothing_is_stopped_before_a_person_confirms(client: Client, environment: dict[str, str], run_id: str) -> None:
     client.ask("initialize", clientInfo={"name": "agent\x1b[2J"})
-    text, failed = client.call("request_stop", run=run_id, reason="its loss is flat")
-    assert not failed and "Nothing has happened yet" in text
+    text, is_error = client.call("request_stop", run=run_id, reason="its loss is flat")
+    assert not is_error and "Nothing has happened yet" in text
     [request] = change_requests.waiting(time.time())
     assert request.words == ("stop", run_id) and oct(change_requests.folder().stat().st_mode)[-3:] == "700"
-    piped = subprocess.run(
+    confirmation = subprocess.run(
         argv(["confirm", request.request_id]), input="yes\n", capture_output=True, text=True, env=environment
     )
-    assert piped.returncode == 5 and "Only a person at a terminal" in piped.stderr
+    assert confirmation.returncode == 5 and "Only a person at a terminal" in confirmation.stderr
     assert "Waiting for a person" in client.call("request_state", request=request.request_id)[0]
 
     code, screen = at_terminal(["confirm", request.request_id], "yes\n", environment)
@@ -212,9 +212,9 @@ def test_a_folder_of_another_user_is_not_to_be_closed_but_left(monkeypatch: pyte
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     request = change_requests.ask(("stop", "demo"), "it is over", "a program")
     monkeypatch.setattr(os, "getuid", lambda: 65534)
-    with pytest.raises(ConfigError, match="belongs to another user") as refused:
+    with pytest.raises(ConfigError, match="belongs to another user") as refusal:
         change_requests.find(request.request_id)
-    assert refused.value.remedy == "Set XDG_STATE_HOME to a folder of your own."
+    assert refusal.value.remedy == "Set XDG_STATE_HOME to a folder of your own."
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="the client of the mcp package is not installed")
@@ -230,7 +230,7 @@ async def test_the_client_of_the_mcp_package_understands_it(environment: dict[st
         assert run_id in result.content[0].text
 
 
-def at_terminal(words: list[str], typed: str, environment: dict[str, str]) -> tuple[int, str]:
+def at_terminal(words: list[str], keys: str, environment: dict[str, str]) -> tuple[int, str]:
     """Run a command of giblet at a terminal of its own and type; its exit code and what it showed."""
     master, slave = pty.openpty()
     process = subprocess.Popen(argv(words), stdin=slave, stdout=slave, stderr=slave, env=environment, close_fds=True)
@@ -247,7 +247,7 @@ def at_terminal(words: list[str], typed: str, environment: dict[str, str]) -> tu
         elif process.poll() is not None:
             break
         if b"refuse:" in screen and not has_typed:
-            os.write(master, typed.encode())
+            os.write(master, keys.encode())
             has_typed = True
     os.close(master)
     return process.wait(30), screen.decode("utf-8", "replace")

@@ -56,11 +56,9 @@ def test_nothing_is_spaces() -> None:
 def test_half_a_million_points_keep_their_extremes() -> None:
     y = np.zeros(500_000)
     y[123_456], y[400_000] = 1.0, -1.0
-    drawn = dots(
-        braille.draw([Layer(Points(np.arange(500_000.0), y), "a")], Range(0, 499_999), Range(-1, 1), 50, 5), 50
-    )
-    assert {x for x, row in drawn if row == 0} == {round(123_456 / 499_999 * 99)}
-    assert {x for x, row in drawn if row == 19} == {round(400_000 / 499_999 * 99)}
+    rows = dots(braille.draw([Layer(Points(np.arange(500_000.0), y), "a")], Range(0, 499_999), Range(-1, 1), 50, 5), 50)
+    assert {x for x, row in rows if row == 0} == {round(123_456 / 499_999 * 99)}
+    assert {x for x, row in rows if row == 19} == {round(400_000 / 499_999 * 99)}
 
 
 def test_a_steep_line_does_not_fall_apart() -> None:
@@ -70,8 +68,8 @@ def test_a_steep_line_does_not_fall_apart() -> None:
 
 def test_a_gap_is_left_open_and_what_is_outside_is_cut() -> None:
     series = points((0, 5), (3, 5), (4, math.nan), (5, 5), (9, 5))
-    drawn = dots(braille.draw([Layer(series, "a")], Range(0, 9), Range(0, 10), 5, 1), 5)
-    assert {x for x, _ in drawn} == {0, 1, 2, 3, 5, 6, 7, 8, 9}
+    rows = dots(braille.draw([Layer(series, "a")], Range(0, 9), Range(0, 10), 5, 1), 5)
+    assert {x for x, _ in rows} == {0, 1, 2, 3, 5, 6, 7, 8, 9}
     assert not dots(braille.draw([Layer(series, "a")], Range(0, 9), Range(6, 10), 5, 1), 5)
 
 
@@ -220,9 +218,9 @@ def test_a_chart_too_small_to_read_is_nothing(width: int, height: int) -> None:
 def test_a_chart_says_where_numbers_ended() -> None:
     rows = loss_chart.rows(demo_chart(), 68, 10)
     bottom = rows[-2]
-    marked = [run for run in bottom if run.style == "bad"]
-    assert marked and set(marked[0].text) == {"×"}
-    assert sum(len(run.text) for run in bottom[: bottom.index(marked[0])]) == GUTTER + round(150 / 199 * 59)
+    marks = [run for run in bottom if run.style == "bad"]
+    assert marks and set(marks[0].text) == {"×"}
+    assert sum(len(run.text) for run in bottom[: bottom.index(marks[0])]) == GUTTER + round(150 / 199 * 59)
 
 
 def test_the_best_constant_is_in_sight_when_it_is_near() -> None:

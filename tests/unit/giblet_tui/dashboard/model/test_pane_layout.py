@@ -36,18 +36,18 @@ SLOTS = (
 def test_panes_never_overlap_or_leave_the_screen(
     width: int, height: int, side: bool | None, aside: bool | None
 ) -> None:
-    placed = place_panes(SLOTS, Size(width, height), side=side, aside=aside)
+    places = place_panes(SLOTS, Size(width, height), side=side, aside=aside)
     screen = Region(0, 0, width, height)
-    assert placed and all(region in screen and region.area for region in placed.values())
-    assert not any(a.overlaps(b) for a, b in combinations(placed.values(), 2))
+    assert places and all(region in screen and region.area for region in places.values())
+    assert not any(a.overlaps(b) for a, b in combinations(places.values(), 2))
 
 
 @given(st.integers(44, 300), st.integers(20, 100))
 def test_no_row_of_the_main_column_is_left_empty(width: int, height: int) -> None:
-    placed = place_panes(SLOTS, Size(width, height))
-    losses = placed["losses"]
-    assert sum(region.height for region in placed.values() if region.x == losses.x or region.x == 0) >= height
-    assert placed["log"].bottom == height
+    places = place_panes(SLOTS, Size(width, height))
+    losses = places["losses"]
+    assert sum(region.height for region in places.values() if region.x == losses.x or region.x == 0) >= height
+    assert places["log"].bottom == height
 
 
 @pytest.mark.parametrize(
@@ -72,16 +72,16 @@ def test_a_hundred_columns_show_no_less_than_eighty() -> None:
 def test_a_pane_that_shares_a_row_is_as_wide_as_it_asks() -> None:
     slots = [s._replace(hint=s.hint._replace(width=64)) if s.id == "balance" else s for s in SLOTS]
     for width, cells in ((86, (45, 40)), (98, (57, 40)), (130, (67, 62))):
-        placed = place_panes(slots, Size(width, 40), side=False, aside=False)
-        assert (placed["balance"].width, placed["clock"].width) == cells
-        assert placed["balance"].y == placed["clock"].y
+        places = place_panes(slots, Size(width, 40), side=False, aside=False)
+        assert (places["balance"].width, places["clock"].width) == cells
+        assert places["balance"].y == places["clock"].y
 
 
 def test_a_column_is_shown_or_hidden_on_request() -> None:
     assert "runs" in place_panes(SLOTS, Size(90, 30), side=True)
-    hidden = place_panes(SLOTS, Size(200, 50), side=False, aside=False)
-    assert "runs" not in hidden and "alerts" not in hidden
-    assert hidden["verdict"].width == 200 and hidden["hardware"].height == 1
+    places = place_panes(SLOTS, Size(200, 50), side=False, aside=False)
+    assert "runs" not in places and "alerts" not in places
+    assert places["verdict"].width == 200 and places["hardware"].height == 1
 
 
 def test_one_pane_alone_has_all_the_room() -> None:

@@ -117,9 +117,9 @@ async def test_silence_of_a_node_is_shown_at_once_and_by_time_alone() -> None:
         assert app.screen.has_class("-stale")
         assert "○ unknown 1h demo" in rows[0]
         assert "data 1h 00m old" in rows[-1]
-        lost = msgspec.structs.replace(fleets.healthy().nodes[0], link="lost", link_sentence="No answer for 3 s.")
+        lost_node = msgspec.structs.replace(fleets.healthy().nodes[0], link="lost", link_sentence="No answer for 3 s.")
         clock.now = fleets.NOW + 1
-        tape.play(lost)
+        tape.play(lost_node)
         await settle(pilot)
         assert "○ lost tensor01" in screen_text(app)[-1] and "No answer for 3 s." in screen_text(app)[-1]
         assert app.screen.has_class("-stale")
@@ -222,11 +222,13 @@ async def test_log_lines_and_the_crosshair_lead_to_each_other() -> None:
 async def test_a_resumed_run_continues_the_curves_of_the_one_before() -> None:
     before = fleets.run(steps=120, state="died", suffix="aaaa")
     whole = fleets.run(steps=200, suffix="bbbb")
-    repeated = tuple(msgspec.structs.replace(step, seq=i) for i, step in enumerate(whole.steps[100:]))
-    resumed = msgspec.structs.replace(whole.run, resumed_from=f"/home/ada/giblet/runs/{before.run.run_id}")
+    later_steps = tuple(msgspec.structs.replace(step, seq=i) for i, step in enumerate(whole.steps[100:]))
+    resumed_run = msgspec.structs.replace(whole.run, resumed_from=f"/home/ada/giblet/runs/{before.run.run_id}")
     assert whole.plan_record is not None
     plan = msgspec.structs.replace(whole.plan_record, resumed_from_step=100)
-    after = msgspec.structs.replace(whole, run=resumed, steps=repeated, epochs=whole.epochs[5:], plan_record=plan)
+    after = msgspec.structs.replace(
+        whole, run=resumed_run, steps=later_steps, epochs=whole.epochs[5:], plan_record=plan
+    )
     after = whole_run(after, {before.run.run_id: before}.get)
     app = dashboard(Fleet(nodes=(fleets.node(runs=(after, before)),)))
     async with app.run_test(size=(120, 40)) as pilot:
@@ -253,20 +255,20 @@ async def test_a_lab_log_without_components_is_not_shown_as_nan() -> None:
     epochs = tuple(replace(epoch, train=replace(epoch.train, loss={}), validation=None) for epoch in run.epochs)
     adoption = Adoption(address="s", mark="STY=1.s", at=0.0, by="ada", log="/train.log")
     facts = replace(run.run, adopted=adoption)
-    adopted = replace(run, run=facts, config=None, plan_record=None, steps=(), epochs=epochs)
-    app = dashboard(Fleet(nodes=(fleets.node(runs=(adopted,)),)))
+    adopted_run = replace(run, run=facts, config=None, plan_record=None, steps=(), epochs=epochs)
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(adopted_run,)),)))
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         text = "\n".join(screen_text(app))
         assert "NaN" not in text and [panel.component for panel in app.screen.query(LossPanel)] == ["total"]
         assert "waiting" not in text and "no plan is known" in text and "it was adopted, without criteria" in text
-    assert epoch_words(adopted) == str(epochs[-1].epoch)
+    assert epoch_words(adopted_run) == str(epochs[-1].epoch)
 
 
 async def test_steps_within_a_second_reach_header_and_log_at_once_and_the_curves_at_the_tick() -> None:
     tape, whole = Tape(), fleets.run(steps=45)
-    begun = replace(whole, steps=whole.steps[:41])
-    app = dashboard(Fleet(nodes=(fleets.node(runs=(begun,)),)), source=tape)
+    beginning = replace(whole, steps=whole.steps[:41])
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(beginning,)),)), source=tape)
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         screen = app.screen

@@ -32,14 +32,14 @@ async def test_a_step_that_is_late_by_20_s_is_shown_before_the_run_counts_as_sta
 
 @EVERY_SIZE
 async def test_a_stall_of_90_s_shows_its_present_age_and_not_the_one_it_was_raised_with(size: tuple[int, int]) -> None:
-    raised = fleets.alert("stalled", "It stands still: no step for 61s; one was due within 60s", "error")
+    alert = fleets.alert("stalled", "It stands still: no step for 61s; one was due within 60s", "error")
     tape = Tape()
     clock = clock_at(fleets.run().steps[-1].at + 61)
-    app = dashboard(Fleet(nodes=(fleets.frozen(61.0, fleets.run(alerts=(raised,))),)), source=tape, clock=clock)
+    app = dashboard(Fleet(nodes=(fleets.frozen(61.0, fleets.run(alerts=(alert,))),)), source=tape, clock=clock)
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         clock.now += 29
-        tape.play(fleets.frozen(90.0, fleets.run(alerts=(raised,))))
+        tape.play(fleets.frozen(90.0, fleets.run(alerts=(alert,))))
         await settle(pilot)
         app.screen.tick()  # type: ignore[attr-defined]
         await pilot.pause()
@@ -127,8 +127,8 @@ async def test_an_alert_without_news_keeps_its_sentence_with_its_date() -> None:
 
 
 async def test_a_short_screen_shows_the_remedy_of_a_stall_whose_age_the_header_states() -> None:
-    raised = fleets.alert("stalled", "It stands still: no step for 61s", "error")
-    node = fleets.frozen(90.0, fleets.run(alerts=(raised,)))
+    alert = fleets.alert("stalled", "It stands still: no step for 61s", "error")
+    node = fleets.frozen(90.0, fleets.run(alerts=(alert,)))
     app = dashboard(Fleet(nodes=(node,)), clock=clock_at(node.observed_at or 0.0))
     async with app.run_test(size=(60, 15)) as pilot:
         await pilot.pause()

@@ -17,8 +17,8 @@ async def test_a_component_that_dominates_is_marked() -> None:
     app = dashboard(Fleet(nodes=(fleets.node(runs=(msgspec.structs.replace(run, steps=(*run.steps[:-1], heavy)),)),)))
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        marked = [row for row in str(app.screen.query_one(Balance).render()).splitlines() if "dominates" in row]
-        assert len(marked) == 1 and "audio" in marked[0]
+        marked_rows = [row for row in str(app.screen.query_one(Balance).render()).splitlines() if "dominates" in row]
+        assert len(marked_rows) == 1 and "audio" in marked_rows[0]
 
 
 async def test_without_headings_only_figures_that_need_none_are_shown() -> None:

@@ -41,8 +41,8 @@ async def test_large_losses_are_shown_with_enough_digits() -> None:
 
 async def test_a_run_without_steps_names_the_epoch_of_its_first_nan() -> None:
     run = fleets.run(steps=200)
-    broken = [replace(e, train=replace(e.train, total=None if e.epoch > 6 else e.train.total)) for e in run.epochs]
-    app = dashboard(Fleet(nodes=(fleets.node(runs=(replace(run, steps=(), config=None, epochs=tuple(broken)),)),)))
+    epochs = [replace(e, train=replace(e.train, total=None if e.epoch > 6 else e.train.total)) for e in run.epochs]
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(replace(run, steps=(), config=None, epochs=tuple(epochs)),)),)))
     async with app.run_test(size=(160, 40)) as pilot:
         await pilot.pause()
         assert "✖ NaN from epoch 7" in "\n".join(screen_text(app))
@@ -103,8 +103,10 @@ async def test_dragging_and_a_sideways_wheel_pan() -> None:
         await pilot.hover("#total", offset=(22, 4))
         await pilot.mouse_up("#total", offset=(22, 4))
         await pilot.pause()
-        dragged = charts.viewport
-        assert dragged.share == before.share and dragged.end is not None and dragged.end < 1 and dragged.cursor is None
+        viewport = charts.viewport
+        assert (
+            viewport.share == before.share and viewport.end is not None and viewport.end < 1 and viewport.cursor is None
+        )
         charts.query_one("#total", LossPanel).post_message(LossPanel.Panned(9.0))
         await pilot.pause()
         assert charts.viewport.end is None

@@ -19,7 +19,7 @@ async def test_a_run_without_news_has_no_verdict_word() -> None:
             row = runs.get_option(run.run.run_id).prompt
             assert isinstance(row, Content)
             doubtful = run.run.name in ("deep", "far")
-            named = next((w for w in ("PASS", "FAIL", "AT RISK", "ON TRACK", "?") if w in row.plain), row.plain[-1])
-            words = row.plain.rindex(named)
+            word = next((w for w in ("PASS", "FAIL", "AT RISK", "ON TRACK", "?") if w in row.plain), row.plain[-1])
+            words = row.plain.rindex(word)
             styles = {str(span.style) for span in row.spans if span.start <= words < span.end}
             assert (styles == {MUTED}) == doubtful, (run.run.name, styles)
