@@ -14,6 +14,9 @@ from giblet_tui.agent.run_processes import LocalRun
 KILL_LIMIT_S = 10.0
 QUIET_S = 0.1
 """Time between the two looks that must both find nothing."""
+FIRST_PAUSE_S = 0.02
+"""A killed process is gone within milliseconds; each further pause for one that is not is twice as long."""
+MAX_PAUSE_S = 0.5
 
 
 def kill_tree(run: LocalRun, earlier: dict[int, int] | None = None) -> dict[int, int]:
@@ -26,7 +29,7 @@ def kill_tree(run: LocalRun, earlier: dict[int, int] | None = None) -> dict[int,
     """
     deadline = time.monotonic() + KILL_LIMIT_S
     processes = dict(earlier or {})
-    n_quiet = 0
+    n_quiet, pause_s = 0, FIRST_PAUSE_S
     while True:
         alive = surviving(run, processes)
         processes.update(alive)
@@ -42,7 +45,8 @@ def kill_tree(run: LocalRun, earlier: dict[int, int] | None = None) -> dict[int,
         for pid, ticks in processes.items():
             if start_ticks(pid) == ticks:
                 send(pid, signal.SIGKILL)
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, MAX_PAUSE_S)
 
 
 def surviving(run: LocalRun, earlier: dict[int, int]) -> dict[int, int]:

@@ -91,14 +91,21 @@ def multiplexer(request: pytest.FixtureRequest) -> str:
     return name
 
 
+def workdirs(cluster: Cluster) -> list[str]:
+    """Return the working directory of each node."""
+    return [str(node.home / "giblet") for node in cluster.nodes.values()]
+
+
 @pytest.fixture
 def laptop(tmp_path: Path, cluster: Cluster) -> Iterator[Laptop]:
     """Yield a laptop whose test leaves no run behind, whatever became of the test and of giblet itself."""
     laptop = Laptop(tmp_path, cluster.ssh_config)
+    earlier_runs = {run.path for workdir in workdirs(cluster) for run in run_processes.all_runs(workdir)}
     yield laptop
-    for workdir in [*(node.home / "giblet" for node in cluster.nodes.values()), tmp_path / "local"]:
-        for run in run_processes.all_runs(str(workdir)):
-            kill.kill_tree(run)
+    for workdir in [*workdirs(cluster), str(tmp_path / "local")]:
+        for run in run_processes.all_runs(workdir):
+            if run.path not in earlier_runs:
+                kill.kill_tree(run)
 
 
 @pytest.fixture

@@ -526,7 +526,8 @@ def freezer():
 
 
 def test_what_nothing_ends_is_named_until_it_has_ended(ground, freezer, monkeypatch):
-    monkeypatch.setattr(stop_run, "KILL_LIMIT_S", 0.3)
+    for module in (stop_run, kill):
+        monkeypatch.setattr(module, "KILL_LIMIT_S", 0.3)
     run_id = ground.start(SLEEPS, "process")
     up(ground, run_id)
     stuck_pid = max(ground.run(run_id).processes())
