@@ -111,11 +111,9 @@ def test_the_wheel_runs_where_only_its_requirements_are(distributions: tuple[Pat
     """The command line and the dashboard's module start from the unpacked wheel, and nothing imports torch."""
     with zipfile.ZipFile(distributions[1]) as wheel:
         wheel.extractall(tmp_path / "wheel")
-    hide_modules = (
-        "import sys; sys.modules.update(dict.fromkeys(['torch', 'nibabel', 'av', 'safetensors', 'tokenizers']));"
-    )
+    hide = "import sys; sys.modules.update(dict.fromkeys(['torch', 'nibabel', 'av', 'safetensors', 'tokenizers']));"
     program = (
-        f"{hide_modules} import giblet_tui; assert giblet_tui.__file__.startswith({str(tmp_path)!r});"
+        f"{hide} import giblet_tui; assert giblet_tui.__file__.startswith({str(tmp_path)!r});"
         " import giblet_tui.dashboard.app; from giblet_tui.cli import main; sys.argv[1:] = ['config', 'ls']; main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "wheel"), "HOME": str(tmp_path)}

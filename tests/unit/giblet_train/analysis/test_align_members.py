@@ -45,11 +45,11 @@ def there():
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_the_truth_of_one_member_is_the_truth_of_another(here, there, modality):
     assert here.split.train_blocks != there.split.train_blocks and here.split.test_blocks == there.split.test_blocks
-    rows, fixed = here.split.test, here.pca_columns.start if modality == "video" else None
+    rows, n_own_columns = here.split.test, here.pca_columns.start if modality == "video" else None
     moved_TF = to_features_of(there, here, modality, there.targets[modality][rows])
     own_TF = here.targets[modality][rows]
-    assert not np.allclose(there.targets[modality][rows][:, :fixed], own_TF[:, :fixed], atol=1e-3)
-    np.testing.assert_allclose(moved_TF[:, :fixed], own_TF[:, :fixed], atol=1e-3)
+    assert not np.allclose(there.targets[modality][rows][:, :n_own_columns], own_TF[:, :n_own_columns], atol=1e-3)
+    np.testing.assert_allclose(moved_TF[:, :n_own_columns], own_TF[:, :n_own_columns], atol=1e-3)
 
 
 def test_frames_of_one_member_are_those_of_another_as_far_as_its_components_reach(here, there):
@@ -92,11 +92,11 @@ def test_an_ensemble_averages_members_that_learnt_from_other_trs(tmp_path):
         paths.append(run_dir.path)
     (fold,) = score_folds(paths, "best", load, lambda *_: None)
     first, second = (load_run(path, "best", load, lambda *_: None) for path in paths)
-    data, moved = first.data, to_features_of
+    data, align = first.data, to_features_of
     assert fold.data.split == data.split
     for modality in MODALITIES:
         own_TF, other_TF = (run.evaluator.rebuilt(run.model)["measured"][modality] for run in (first, second))
-        mean_TF = (own_TF + moved(second.data, data, modality, other_TF)) / 2
+        mean_TF = (own_TF + align(second.data, data, modality, other_TF)) / 2
         np.testing.assert_allclose(fold.rebuilt["measured"][modality], mean_TF, atol=1e-4)
     predicted = [dict(run.evaluator.predicted(run.model)) for run in (first, second)]
     r = []

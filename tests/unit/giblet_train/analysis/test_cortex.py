@@ -48,11 +48,11 @@ def overlays():
 @pytest.mark.parametrize("kind", ["volume", "vertices"])
 def test_a_spot_at_the_back_of_the_left_hemisphere_is_drawn_there(kind):
     geometry, canvas, values = overlays()[kind]
-    drawn = dict(pictures(Cortex.of(geometry, canvas).draw(Overlay(values, 0.5, 1.0), "r")))
-    assert list(drawn) == ["left, lateral", "left, medial", "right, medial", "right, lateral"]
-    spot = coloured(drawn["left, lateral"])
-    assert len(spot) > 50 and spot[:, 1].min() > 0.7 * drawn["left, lateral"].shape[1], "posterior is on the right"
-    assert not len(coloured(drawn["right, lateral"])) and not len(coloured(drawn["right, medial"]))
+    views = dict(pictures(Cortex.of(geometry, canvas).draw(Overlay(values, 0.5, 1.0), "r")))
+    assert list(views) == ["left, lateral", "left, medial", "right, medial", "right, lateral"]
+    spot = coloured(views["left, lateral"])
+    assert len(spot) > 50 and spot[:, 1].min() > 0.7 * views["left, lateral"].shape[1], "posterior is on the right"
+    assert not len(coloured(views["right, lateral"])) and not len(coloured(views["right, medial"]))
 
 
 def test_the_files_of_nilearn_are_read_without_importing_it():

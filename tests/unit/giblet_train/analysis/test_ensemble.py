@@ -123,23 +123,23 @@ def test_a_training_that_fails_is_named(tmp_path):
 def test_the_same_call_continues_with_what_was_left_half_done(tmp_path, members, monkeypatch):
     run_dir = tmp_path / "runs" / "seed-0"
     shutil.copytree(members[0], run_dir)
-    trained = []
+    training_calls = []
 
     def broken_off(paths, *rest):
-        trained.append(list(paths))
+        training_calls.append(list(paths))
         shutil.copy(members[1] / "heartbeat.json", paths[0])
         raise RunFailed("1 of 2 runs failed.")
 
     monkeypatch.setattr("giblet_train.distributed.local_queue.train_all", broken_off)
     with pytest.raises(RunFailed):
         train_missing_members([run_dir], 3, False, 1, quiet)
-    [[complete, half]] = trained
+    [[complete, half]] = training_calls
     monkeypatch.setattr(
-        "giblet_train.distributed.local_queue.train_all", lambda paths, *rest: trained.append(list(paths))
+        "giblet_train.distributed.local_queue.train_all", lambda paths, *rest: training_calls.append(list(paths))
     )
     messages = []
     assert train_missing_members([run_dir], 3, False, 1, messages.append) == [run_dir, complete, half]
-    assert trained[1:] == [[half]] and f"{half.name} has not finished" in messages[-1]
+    assert training_calls[1:] == [[half]] and f"{half.name} has not finished" in messages[-1]
     (half / "run.json").write_text("{}")  # as launched by someone, who may go on with it
     assert train_missing_members([run_dir], 3, False, 1, quiet)[2] != half
 

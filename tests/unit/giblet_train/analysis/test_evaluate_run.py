@@ -31,49 +31,49 @@ def look(path, how=load):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished_run(tmp_path_factory):
     criteria = {"drop": {"kind": "loss_drop", "threshold": 0.01}, "far": {"kind": "loss_drop", "threshold": 0.9}}
     run_dir = run_dir_of(tmp_path_factory.mktemp("work"), criteria=criteria)
     assert process.train(run_dir.path, load) == 0
     return run_dir
 
 
-def test_judging_again_gives_the_recorded_figures(finished):
-    lines = finished.metrics.read_bytes()
-    again = json.loads(json.dumps(evaluate_checkpoint(look(finished.path))))
-    recorded = msgspec.to_builtins(metrics_of(finished, EvaluationMetric)[0])
+def test_judging_again_gives_the_recorded_figures(finished_run):
+    lines = finished_run.metrics.read_bytes()
+    again = json.loads(json.dumps(evaluate_checkpoint(look(finished_run.path))))
+    record = msgspec.to_builtins(metrics_of(finished_run, EvaluationMetric)[0])
     for part in ("encoding", "skill", "baselines"):
-        assert {k: again[part][k] for k in recorded[part]} == pytest.approx(recorded[part], rel=1e-5)
+        assert {k: again[part][k] for k in record[part]} == pytest.approx(record[part], rel=1e-5)
     assert (
         again["schema"] == 1 and again["folds"] == [0] and set(again["decoding"]) == {"predicted", "measured", "ridge"}
     )
     names = {"r_mean", "r_median", "r_p95", "share_above_null", "r_ridge", "r_ceiling", "by_region"}
     assert names <= set(again["encoding"])
     assert any(line.startswith("  r, responsive voxels") for line in evaluation_lines(again))
-    assert finished.metrics.read_bytes() == lines, "nothing is written"
+    assert finished_run.metrics.read_bytes() == lines, "nothing is written"
 
 
-def test_each_voxels_r_can_be_had_as_a_volume(finished, tmp_path):
-    figures, _ = evaluate_into(look(finished.path), tmp_path, QUIET)
+def test_each_voxels_r_can_be_had_as_a_volume(finished_run, tmp_path):
+    figures, _ = evaluate_into(look(finished_run.path), tmp_path, QUIET)
     r_XYZ = nibabel.load(tmp_path / "r.nii.gz").get_fdata()
     data = split_data()
     assert r_XYZ.shape == data.mask.shape
     assert r_XYZ[data.mask][data.responsive_V].mean() == pytest.approx(figures["encoding"]["r_responsive"], rel=1e-4)
 
 
-def test_other_data_are_not_judged(finished):
+def test_other_data_are_not_judged(finished_run):
     def other(config, workdir, progress):
         data = split_data()
         object.__setattr__(data.study, "key", "other")
         return data
 
     with pytest.raises(DataError, match="trained on store synthetic, the data here are store other"):
-        look(finished.path, other)
+        look(finished_run.path, other)
 
 
-def test_what_was_pulled_is_judged_next_to_a_study_that_is_elsewhere(finished, tmp_path, monkeypatch):
+def test_what_was_pulled_is_judged_next_to_a_study_that_is_elsewhere(finished_run, tmp_path, monkeypatch):
     copy = tmp_path / "pulled"
-    shutil.copytree(finished.path, copy)
+    shutil.copytree(finished_run.path, copy)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     workdirs = []
 
@@ -83,7 +83,7 @@ def test_what_was_pulled_is_judged_next_to_a_study_that_is_elsewhere(finished, t
 
     for lab_folder in (None, tmp_path / "lab"):
         figures = evaluate_checkpoint(load_run(copy, "best", noting, QUIET, lab_folder))
-        assert figures["encoding"] == evaluate_checkpoint(look(finished.path))["encoding"]
+        assert figures["encoding"] == evaluate_checkpoint(look(finished_run.path))["encoding"]
     assert workdirs == [tmp_path / "home" / "giblet", tmp_path / "lab"]
 
 
@@ -116,14 +116,14 @@ def test_without_a_checkpoint_there_is_nothing_to_judge(tmp_path):
         look(run_dir_of(tmp_path).path)
 
 
-def test_the_verdict_names_each_criterion(finished, tmp_path):
-    failed, lines = verdict_lines(finished.path, as_json=False)
-    assert failed and lines[-1] == "Verdict: FAIL"
+def test_the_verdict_names_each_criterion(finished_run, tmp_path):
+    is_failed, lines = verdict_lines(finished_run.path, as_json=False)
+    assert is_failed and lines[-1] == "Verdict: FAIL"
     assert lines[0].startswith("PASS      completed: 2 of 2 epochs")
     assert lines[1].startswith("PASS      drop: train loss 2 (best constant) → ") and lines[2].startswith(
         "FAIL      far: "
     )
-    _, [as_json] = verdict_lines(finished.path, as_json=True)
+    _, [as_json] = verdict_lines(finished_run.path, as_json=True)
     assert [c["status"] for c in json.loads(as_json)["criteria"]] == ["pass", "pass", "fail"]
     with pytest.raises(ConfigError, match="cannot be read"):
         verdict_lines(run_dir_of(tmp_path).path, as_json=False)

@@ -45,8 +45,8 @@ def test_only_what_follows_the_film_is_missed(run):
             assert value == pytest.approx(evaluation.decoding["measured"][modality][name], rel=1e-3, abs=1e-4)
     film, noise = (lesion["changes"] for lesion in study["lesions"])
     cases = {"film": film, "noise": noise}
-    lost = {name: np.mean([c["r"]["lost"] for c in changes.values()]) for name, changes in cases.items()}
-    assert lost["film"] > 0.1 and lost["film"] > 3 * abs(lost["noise"]), lost
+    loss_of_r = {name: np.mean([c["r"]["lost"] for c in changes.values()]) for name, changes in cases.items()}
+    assert loss_of_r["film"] > 0.1 and loss_of_r["film"] > 3 * abs(loss_of_r["noise"]), loss_of_r
     assert np.mean([c["r"]["after"] for c in film.values()]) < 0.1
     assert [lesion["n_voxels"] for lesion in study["lesions"]] == [20, 40]
     table = lesion_lines(study)
@@ -91,8 +91,8 @@ def test_an_atlas_and_a_mask_on_the_grid_are_read(run, tmp_path):
     path = tmp_path / "areas.nii.gz"
     nibabel.save(nibabel.Nifti1Image(values_XYZ, np.eye(4)), path)
     (tmp_path / "areas.tsv").write_text("index\tname\n9\tnine\n")
-    named = {p.name: p for p in parcels_of_atlas(path, data)}
-    assert set(named) == {"parcel 7", "nine"} and named["nine"].voxels_V.tolist() == [True, False, False]
+    parcels = {p.name: p for p in parcels_of_atlas(path, data)}
+    assert set(parcels) == {"parcel 7", "nine"} and parcels["nine"].voxels_V.tolist() == [True, False, False]
     assert parcel_of_mask(path, data).voxels_V.tolist() == [True, False, True]
     with pytest.raises(DataError, match="not on the grid"):
         other = dataclasses.replace(study, geometry=VolumeGrid.of((5, 1, 1), np.eye(4)))

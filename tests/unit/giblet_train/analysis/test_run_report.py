@@ -33,7 +33,7 @@ from tests.unit.giblet_train.training.test_trainer import metrics_of, run_dir_of
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished_run(tmp_path_factory):
     criteria = {"drop": {"kind": "loss_drop", "threshold": 0.01}, "far": {"kind": "loss_drop", "threshold": 0.9}}
     run_dir = run_dir_of(tmp_path_factory.mktemp("work"), criteria=criteria)
     assert process.train(run_dir.path, load, ReportHook()) == 0
@@ -53,8 +53,8 @@ def clip():
     )
 
 
-def test_a_finished_run_has_its_report(finished):
-    report = finished.report
+def test_a_finished_run_has_its_report(finished_run):
+    report = finished_run.report
     assert {"report.html", "evaluation.json", "r.nii.gz", "q.nii.gz", "sub-01_r.nii.gz"} <= {
         p.name for p in report.iterdir()
     }
@@ -70,17 +70,17 @@ def test_a_finished_run_has_its_report(finished):
     assert f"r = {figures['encoding']['r_responsive']:.2f}" in text
     assert '<span class="badge fail">FAIL</span>' in text and "completed" in text
     assert "no clip" in text and "false-discovery rate" in text
-    assert any(e.name == "report" for e in metrics_of(finished, EventMetric))
+    assert any(e.name == "report" for e in metrics_of(finished_run, EventMetric))
 
 
-def test_the_terminal_gets_the_maps_of_the_evaluation(finished):
-    record = decode(finished.brain.read_bytes(), BrainRecord)
+def test_the_terminal_gets_the_maps_of_the_evaluation(finished_run):
+    record = decode(finished_run.brain.read_bytes(), BrainRecord)
     assert record.held_out and record.shape == (40, 1, 1) and record.step_mm == 1.5
     assert {"r", "ceiling", "space", "memory", "r:sub-01"} <= set(record.maps)
     codes = np.frombuffer(zlib.decompress(b64decode(record.maps["space"].voxels)), np.uint8)
     assert (codes[:13] >= 2).all() and (codes[14:] == 1).mean() > 0.9, "the first third of the voxels is driven"
     assert record.maps["space"].names == ("video", "audio", "text", "mixed")
-    assert finished.brain.stat().st_size < 10_000
+    assert finished_run.brain.stat().st_size < 10_000
 
 
 def trainer_at_its_end(run_dir, events, stop_requested=False):
@@ -96,27 +96,27 @@ def trainer_at_its_end(run_dir, events, stop_requested=False):
     )
 
 
-def test_a_report_that_fails_does_not_fail_the_run(finished, monkeypatch):
+def test_a_report_that_fails_does_not_fail_the_run(finished_run, monkeypatch):
     def broken(*_):
         raise RuntimeError("no space for maps")
 
     monkeypatch.setattr(report_hook, "held_out_maps", broken)
     events = []
-    ReportHook().on_finished(trainer_at_its_end(finished, events))
+    ReportHook().on_finished(trainer_at_its_end(finished_run, events))
     ((name, level, sentence),) = events
     assert (name, level) == ("report", "warning") and "no space for maps" in sentence
-    assert (finished.report / "report.html").exists(), "the earlier report stays"
-    assert not finished.report.with_name(".report.part").exists()
+    assert (finished_run.report / "report.html").exists(), "the earlier report stays"
+    assert not finished_run.report.with_name(".report.part").exists()
 
 
-def test_a_stop_request_ends_the_report_of_a_finished_run(finished, monkeypatch):
+def test_a_stop_request_ends_the_report_of_a_finished_run(finished_run, monkeypatch):
     monkeypatch.setattr(report_hook, "held_out_maps", lambda run: None)
     monkeypatch.setattr(report_hook, "evaluate_into", lambda run, folder, report_progress, *_: report_progress("maps"))
     events = []
-    ReportHook().on_finished(trainer_at_its_end(finished, events, stop_requested=True))
+    ReportHook().on_finished(trainer_at_its_end(finished_run, events, stop_requested=True))
     ((name, level, sentence),) = events
     assert (name, level) == ("report", "info") and "giblet evaluate" in sentence
-    assert not finished.report.with_name(".report.part").exists()
+    assert not finished_run.report.with_name(".report.part").exists()
 
 
 def test_a_clip_plays_its_frames_and_its_sound():
@@ -127,10 +127,10 @@ def test_a_clip_plays_its_frames_and_its_sound():
     assert len(clip().mp4) < 30_000
 
 
-def test_pages_have_no_fault_in_a_browser_at_any_width(finished, tmp_path):
-    run = look(finished.path)
-    figures = json.loads((finished.report / "evaluation.json").read_text())
-    metrics, verdict = read_history(finished), read_verdict(finished)
+def test_pages_have_no_fault_in_a_browser_at_any_width(finished_run, tmp_path):
+    run = look(finished_run.path)
+    figures = json.loads((finished_run.report / "evaluation.json").read_text())
+    metrics, verdict = read_history(finished_run), read_verdict(finished_run)
     modalities = ("video", "audio", "text")
     lesion = {
         "region": "a_region_with_a_long_name",
@@ -144,12 +144,12 @@ def test_pages_have_no_fault_in_a_browser_at_any_width(finished, tmp_path):
         "report": report_page(parts),
         "check": page(DataReport([finding], {}, {}, lag_table(study), study)),
     }
-    broken = pages["report"].replace("</main>", '<img src="data:,"><div style="width:3000px">x</div></main>')
-    with browser(tmp_path / "profile") as opened:
-        for name, text in {**pages, "broken": broken}.items():
+    broken_page = pages["report"].replace("</main>", '<img src="data:,"><div style="width:3000px">x</div></main>')
+    with browser(tmp_path / "profile") as chromium:
+        for name, text in {**pages, "broken": broken_page}.items():
             (tmp_path / f"{name}.html").write_text(text)
         for name in pages:
             for width, dark in ((390, False), (820, True), (1400, False)):
-                assert opened.faults(tmp_path / f"{name}.html", width, dark=dark) == [], f"{name} at {width} pixels"
-        faults = opened.faults(tmp_path / "broken.html", 820)
+                assert chromium.faults(tmp_path / f"{name}.html", width, dark=dark) == [], f"{name} at {width} pixels"
+        faults = chromium.faults(tmp_path / "broken.html", 820)
         assert any("too wide" in fault for fault in faults) and "an img has no alt text" in faults

@@ -53,7 +53,7 @@ def test_a_command_that_only_passes_its_options_on_has_those_of_the_engine(name:
 @pytest.mark.parametrize("name", FORWARDED)
 def test_an_option_of_both_takes_the_same_values(name: str) -> None:
     ours, theirs = definitions(application, name), definitions(engine, name)
-    shared = [option for option in ours.keys() & theirs.keys() - OF_ONE_SIDE if option.startswith("--")]
-    assert shared
-    for option in shared:
+    options = [option for option in ours.keys() & theirs.keys() - OF_ONE_SIDE if option.startswith("--")]
+    assert options
+    for option in options:
         assert {**ours[option], "help": ""} == {**theirs[option], "help": ""}, option

@@ -24,13 +24,13 @@ def test_the_same_seed_and_step_give_the_same_windows():
 def test_scored_trs_lie_in_one_block_and_context_right_before_it(seed, step, window_trs):
     batch = windows(window_trs=window_trs).sample(seed, step, 5)
     for index_W, seen_W, scored_W in zip(batch.index_BW, batch.seen_BW, batch.scored_BW, strict=True):
-        scored = index_W[scored_W]
-        block = next(b for b in BLOCKS if b[0] <= scored[0] < b[1])
-        assert scored[-1] < block[1] and np.array_equal(np.diff(scored), np.ones(len(scored) - 1))
+        scored_trs = index_W[scored_W]
+        block = next(b for b in BLOCKS if b[0] <= scored_trs[0] < b[1])
+        assert scored_trs[-1] < block[1] and np.array_equal(np.diff(scored_trs), np.ones(len(scored_trs) - 1))
         context = index_W[seen_W & ~scored_W]
         scan_start = 150 if block[0] >= 150 else 0
         assert (context >= max(scan_start, block[0] - 14)).all()
-        assert len(context) == 0 or context[-1] == scored[0] - 1
+        assert len(context) == 0 or context[-1] == scored_trs[0] - 1
 
 
 def test_every_training_tr_is_scored_about_as_often():

@@ -44,23 +44,23 @@ def test_correlation_distance_is_one_minus_pearson():
 
 @pytest.mark.parametrize("dead_voxel", [False, True])
 def test_correlation_distance_of_a_constant_is_one_and_has_a_finite_gradient(dead_voxel):
-    predicted, target, scored = tensors()
+    predicted, target, mask = tensors()
     target = target * torch.tensor([0.0 if dead_voxel else 1.0, 1.0, 1.0, 1.0, 1.0])
     flat = torch.zeros_like(predicted, requires_grad=True)
-    distance = correlation_distance(flat, target, scored)
+    distance = correlation_distance(flat, target, mask)
     distance.backward()
     assert distance.item() == pytest.approx(SCORED.shape[0] * TARGET.shape[-1])
     assert torch.isfinite(flat.grad).all()
 
 
 def test_a_response_that_does_not_change_has_no_correlation():
-    predicted, target, scored = tensors()
+    predicted, target, mask = tensors()
     target[0, :, 2] = 0.0
     predicted.requires_grad_()
-    correlation_distance(predicted, target, scored).backward()
+    correlation_distance(predicted, target, mask).backward()
     assert torch.isfinite(predicted.grad).all() and not predicted.grad[0, :, 2].any()
     alone = torch.zeros(1, 20, 1)
-    assert correlation_distance(alone, alone, scored[:1]).item() == 1.0
+    assert correlation_distance(alone, alone, mask[:1]).item() == 1.0
 
 
 def test_scales():

@@ -45,14 +45,14 @@ def test_evidence_and_prediction_are_those_of_a_gaussian_process(kernels):
     bold_NV = np.random.default_rng(1).normal(size=(N_TRS, 3)).astype(np.float32)
     fitted = Kernels.of(kernels, BLOCKS, Detrend("mean", 1.5))
     log_evidence = fitted.log_evidence(fitted.quadratic_form(bold_NV), 1)
-    written = np.empty((3, len(kernels), len(SHARES)))
+    output = np.empty((3, len(kernels), len(SHARES)))
     for c, kernel_NN in enumerate(kernels):
         for h, share in enumerate(SHARES):
             covariance_nn, axes_Nn = covariance(kernel_NN, share)
             own_nV = axes_Nn.T @ bold_NV
             fit_V = (own_nV * np.linalg.solve(covariance_nn, own_nV)).sum(axis=0)
-            written[:, c, h] = -0.5 * (np.linalg.slogdet(covariance_nn)[1] + len(own_nV) * np.log(fit_V))
-    np.testing.assert_allclose(log_evidence - log_evidence[:, :1, :1], written - written[:, :1, :1], atol=2e-3)
+            output[:, c, h] = -0.5 * (np.linalg.slogdet(covariance_nn)[1] + len(own_nV) * np.log(fit_V))
+    np.testing.assert_allclose(log_evidence - log_evidence[:, :1, :1], output - output[:, :1, :1], atol=2e-3)
     belief_VCH = np.zeros((3, 2, len(SHARES)), np.float32)
     belief_VCH[:, 1, 4] = 1.0
     [(_, [answer])] = list(fitted.posterior_means(bold_NV, belief_VCH))
@@ -68,12 +68,12 @@ def test_a_voxel_touches_what_shares_a_face_inside_the_mask_and_nothing_else():
     mask_XYZ[:2, 0, 0] = mask_XYZ[3:, 0, 0] = mask_XYZ[1, 1, 1] = True  # two hemispheres with a gap, and a corner
     order = np.array([3, 0, 4, 1])  # the corner (2) is not kept
     place = {int(v): n for n, v in enumerate(order)}
-    touched = {
+    neighbours = {
         int(v): sorted(int(order[t[n]]) for t in neighbouring_voxels(mask_XYZ, order) if t[n] >= 0)
         for n, v in enumerate(order)
     }
     assert np.argwhere(mask_XYZ).tolist()[2] == [1, 1, 1] and place[0] == 1
-    assert touched == {0: [1], 1: [0], 3: [4], 4: [3]}
+    assert neighbours == {0: [1], 1: [0], 3: [4], 4: [3]}
 
 
 def test_a_voxel_in_doubt_leans_on_its_neighbours_and_no_further_than_the_gap():

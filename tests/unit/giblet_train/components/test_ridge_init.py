@@ -30,19 +30,19 @@ def delayed(data, rows, n_lags):
     """Return (N, L, F) by index, with nothing before a scan."""
     film = np.concatenate([x / np.sqrt(x.shape[1]) for x in data.inputs.values()], axis=1)
     scan = np.repeat([0, 1], [150, len(film) - 150])
-    lagged = np.zeros((len(rows), n_lags, film.shape[1]))
+    lags = np.zeros((len(rows), n_lags, film.shape[1]))
     for n, row in enumerate(rows):
         for lag in range(n_lags):
             if row - lag >= 0 and scan[row - lag] == scan[row]:
-                lagged[n, lag] = film[row - lag]
-    return lagged
+                lags[n, lag] = film[row - lag]
+    return lags
 
 
 def latents(data, rows, path):
-    lagged, z, first = delayed(data, rows, 13), 0.0, 0
+    lags, z, first = delayed(data, rows, 13), 0.0, 0
     for modality, weight_KFL in path.items():
         width = data.inputs[modality].shape[1]
-        own = lagged[:, :, first : first + width] * np.sqrt(width)
+        own = lags[:, :, first : first + width] * np.sqrt(width)
         z = z + np.einsum("nlf,kfl->nk", own, weight_KFL.numpy().astype(float))
         first += width
     return z
@@ -129,10 +129,10 @@ def test_nothing_but_training_responses_is_read():
     data = split_data()
     clean, _ = started(data)
     outside = np.setdiff1d(np.arange(data.split.n_trs), data.split.train)
-    poisoned = {s: x.copy() for s, x in data.bold.items()}
-    for bold_TV in poisoned.values():
+    poison_bold = {s: x.copy() for s, x in data.bold.items()}
+    for bold_TV in poison_bold.values():
         bold_TV[outside] = np.nan
-    dirty, _ = started(dataclasses.replace(data, bold=poisoned))
+    dirty, _ = started(dataclasses.replace(data, bold=poison_bold))
     assert dirty.signal == clean.signal
     np.testing.assert_array_equal(dirty.group_KV, clean.group_KV)
     for modality, weight in clean.path.items():

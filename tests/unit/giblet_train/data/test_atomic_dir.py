@@ -61,9 +61,9 @@ def test_makers_of_one_folder_take_turns(tmp_path):
     """
     start = [sys.executable, "-c", textwrap.dedent(program)]
     makers = [subprocess.Popen(start, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    printed = [maker.communicate(timeout=300)[0] for maker in makers]
+    outputs = [maker.communicate(timeout=300)[0] for maker in makers]
     assert [maker.returncode for maker in makers] == [0] * 4
-    assert sum(text == "built\n" for text in printed) == 1
+    assert sum(text == "built\n" for text in outputs) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["study"]
 
 

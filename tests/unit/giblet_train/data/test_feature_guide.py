@@ -29,10 +29,10 @@ def test_the_commands_of_the_section(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     assert set(re.findall(r"hf download (\S+)", SECTION)) == set(STAND_INS)
     for name, kind in STAND_INS.items():
-        cached = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
-        write_model(cached / "snapshots" / "1", kind, depth=9)
-        (cached / "refs").mkdir()
-        (cached / "refs" / "main").write_text("1")
+        cache_folder = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+        write_model(cache_folder / "snapshots" / "1", kind, depth=9)
+        (cache_folder / "refs").mkdir()
+        (cache_folder / "refs" / "main").write_text("1")
     (tmp_path / "spaces.yaml").write_text(block("yaml", "spaces.yaml"))
     (tmp_path / "ourlab.py").write_text(block("python", "ourlab.py"))
     lines = re.findall(r"^    (?:python -m giblet_train|giblet data) (.*)$", SECTION, re.M)

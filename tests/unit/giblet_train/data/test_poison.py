@@ -90,8 +90,8 @@ def annotations_of_the_other_scan(folder):
     border_s = SCANS_TRS[0] * TR_S
     rows = read_annotations(folder / "annotations.xlsx", TR_S, SCANS_TRS).segments
     second = [r for r in rows if r.start_s >= border_s]
-    moved = [type(r)(r.start_s - border_s, r.end_s - border_s, r.detail) for r in second]
-    write_annotations(folder / "annotations.xlsx", moved, TR_S, SCANS_TRS[:1])
+    segments = [type(r)(r.start_s - border_s, r.end_s - border_s, r.detail) for r in second]
+    write_annotations(folder / "annotations.xlsx", segments, TR_S, SCANS_TRS[:1])
     return accused(folder)
 
 
@@ -133,9 +133,9 @@ def another_tr(folder):
 
 
 def another_place(folder):
-    moved = np.diag([0.0, 0, 0, 0])
-    moved[:3, 3] = 6.0
-    rewrite(folder / "bold" / "sub-02.nii.gz", lambda values, affine, header: (values, affine + moved, header))
+    shift = np.diag([0.0, 0, 0, 0])
+    shift[:3, 3] = 6.0
+    rewrite(folder / "bold" / "sub-02.nii.gz", lambda values, affine, header: (values, affine + shift, header))
     return accused(folder)
 
 
@@ -285,8 +285,8 @@ def test_a_film_that_was_running_already_is_placed_by_auto_and_reported(copy):
 def test_the_report_is_text_or_json(copy):
     rewrite(copy / "bold" / "sub-02.nii.gz", lambda values, *rest: (values[1:], *rest))
     request = DataRequest(made_config(data=DATA, split={"gap_trs": 8}), copy.parent)
-    failed, text = check_report(request, lambda *_: None, as_json=False)
-    assert failed
+    is_failed, text = check_report(request, lambda *_: None, as_json=False)
+    assert is_failed
     assert "✖ other_grid: sub-02" in text
     assert text.endswith("1 error, 0 warnings.")
     _, encoded = check_report(request, lambda *_: None, as_json=True)
@@ -300,13 +300,13 @@ def diagnosed(folder, **changes):
     data = {**DATA, **changes.pop("data", {})}
     small = {"width": 16, "n_layers": 1, "bottleneck_dim": 6, "window_trs": 40}
     config = made_config(data=data, split={"gap_trs": 8}, model=small, threads=1, **changes)
-    failed, text = diagnose(DataRequest(config, folder.parent), load_split, 12, lambda *_: None, as_json=True)
-    return failed, json.loads(text)
+    is_failed, text = diagnose(DataRequest(config, folder.parent), load_split, 12, lambda *_: None, as_json=True)
+    return is_failed, json.loads(text)
 
 
 def test_the_network_begins_at_one_on_healthy_data_and_every_loss_falls(healthy):
-    failed, value = diagnosed(healthy)
-    assert not failed, value["findings"]
+    is_failed, value = diagnosed(healthy)
+    assert not is_failed, value["findings"]
     parts = value["model"]["components"]
     assert {c: p["first"] for c, p in parts.items()} == pytest.approx(dict.fromkeys(parts, 1.0), abs=0.05)
     assert all(p["last"] < p["start"] <= p["first"] + 1e-3 for p in parts.values())
@@ -320,7 +320,7 @@ def test_the_network_begins_at_one_on_healthy_data_and_every_loss_falls(healthy)
 def test_the_network_names_the_labs_three_problems(healthy):
     """Raw fMRI, a warm-up that takes half of the run, and a loss that one component has to itself."""
     raw = {"data": {"normalize_fmri": False}, "losses": {"scale": "none"}}
-    failed, value = diagnosed(healthy, warmup_epochs=10, **raw)
-    assert failed
+    is_failed, value = diagnosed(healthy, warmup_epochs=10, **raw)
+    assert is_failed
     findings = {f["finding"] for f in value["findings"] if f["severity"] != "info"}
     assert {"fmri_not_normalised", "first_loss", "component_dominates", "late_base_rate"} <= findings

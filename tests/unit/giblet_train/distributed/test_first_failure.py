@@ -117,6 +117,6 @@ def test_one_row_of_several_nodes():
     (half,) = Fleet(nodes=tuple(nodes[1:])).runs()
     assert [(p.node, p.state) for p in half.parts] == [("a", "running"), ("b", "unknown")]
     finished_run = replace(second, health=Health(state="finished", sentence="ended with code 0"))
-    stopped = replace(first, health=Health(state="stopped", sentence="stopped on request"))
-    both = Fleet(nodes=(replace(nodes[0], runs=(finished_run,)), replace(nodes[1], runs=(stopped,))))
+    stopped_run = replace(first, health=Health(state="stopped", sentence="stopped on request"))
+    both = Fleet(nodes=(replace(nodes[0], runs=(finished_run,)), replace(nodes[1], runs=(stopped_run,))))
     assert [p.state for p in both.runs()[0].parts] == ["stopped", "stopped"]

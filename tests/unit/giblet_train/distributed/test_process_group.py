@@ -116,10 +116,10 @@ def test_several_ranks_take_the_steps_of_one(runs_of, world_size, compress, loss
     assert parallel_plan.first_loss == pytest.approx(plan.first_loss, rel=1e-5)
     for a, b in zip(metrics_of(single, EpochMetric), metrics_of(several, EpochMetric), strict=True):
         assert (b.validation.total, b.fmri_r) == pytest.approx((a.validation.total, a.fmri_r), rel=1e-4)
-    judged, same = metrics_of(single, EvaluationMetric)[0], metrics_of(several, EvaluationMetric)[0]
-    figures = {name: figure for name, figure in judged.encoding.items() if figure is not None}
+    evaluation, same = metrics_of(single, EvaluationMetric)[0], metrics_of(several, EvaluationMetric)[0]
+    figures = {name: figure for name, figure in evaluation.encoding.items() if figure is not None}
     assert {name: same.encoding[name] for name in figures} == pytest.approx(figures, rel=1e-3, abs=1e-5)
-    assert same.decoding["measured"]["video"] == pytest.approx(judged.decoding["measured"]["video"], rel=1e-3)
+    assert same.decoding["measured"]["video"] == pytest.approx(evaluation.decoding["measured"]["video"], rel=1e-3)
     [minute_one] = [e.sentence for e in metrics_of(several, EventMetric) if e.name == "minute_one"]
     assert "one batch, 10 times" in minute_one
 
@@ -132,18 +132,18 @@ def close(ours, theirs):
 
 def test_sharded_and_killed_it_continues_with_the_same_bits_and_on_fewer_ranks_within_rounding(tmp_path, runs_of):
     single, straight = runs_of(2, "none", "mse")
-    broken = run_dir_of(tmp_path, "broken", **overrides_of("none"), distributed={"world_size": 2})
+    broken_run = run_dir_of(tmp_path, "broken", **overrides_of("none"), distributed={"world_size": 2})
     # Rank 1 asks to leave in mid-epoch, and rank 0 dies right after the checkpoint that follows.
-    process = start_ranks(broken, GIBLET_LEAVE_AT="13", GIBLET_CRASH_AT="checkpoint-retired")
+    process = start_ranks(broken_run, GIBLET_LEAVE_AT="13", GIBLET_CRASH_AT="checkpoint-retired")
     process.communicate(timeout=300)
     assert process.returncode != 0
-    assert checkpoint_files.newest(broken.checkpoints).step == 14
+    assert checkpoint_files.newest(broken_run.checkpoints).step == 14
     alone = run_dir_of(tmp_path, "alone", **overrides_of("none"), resume_from="broken")
     assert trainer.train(alone.path, load) == 0
-    process = start_ranks(broken)
+    process = start_ranks(broken_run)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
-    ours, theirs = weights_of(straight, 50), weights_of(broken, 50)
+    ours, theirs = weights_of(straight, 50), weights_of(broken_run, 50)
     assert "optimizer.model.heads.parts.sub-02:exp_avg" in ours
     assert [n for n in ours if not torch.equal(ours[n], theirs[n])] == []
     assert set(ours) == set(theirs) == set(weights_of(alone, 50)) == set(weights_of(single, 50))

@@ -44,10 +44,10 @@ def test_it_predicts_what_follows_the_film_and_nothing_else():
 def test_the_test_block_chooses_nothing():
     data = split_data()
     ridge = ridge_of(data.inputs, data.split.train, data.split.validation, data.study.scan_lengths_trs)
-    poisoned = data.bold["sub-01"].copy()
-    poisoned[data.split.test] = np.nan
+    poison_TV = data.bold["sub-01"].copy()
+    poison_TV[data.split.test] = np.nan
     clean = ridge.predict(data.bold["sub-01"], data.split.test)
-    np.testing.assert_array_equal(clean, ridge.predict(poisoned, data.split.test))
+    np.testing.assert_array_equal(clean, ridge.predict(poison_TV, data.split.test))
 
 
 def test_the_validation_block_chooses_the_penalty_and_is_then_fitted():

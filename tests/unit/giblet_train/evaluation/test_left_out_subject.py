@@ -35,15 +35,15 @@ def test_the_test_block_of_the_newcomer_is_never_fitted():
     rng = np.random.default_rng(0)
     view = StimulusPrediction(rng.normal(size=(300, 4)).astype(np.float32), None)
     [(subject, bold_TV)] = data.left_out.items()
-    poisoned = bold_TV.copy()
-    poisoned[data.split.test] += rng.normal(size=(46, 60)).astype(np.float32) * 1e3
-    flipped = dataclasses.replace(data, left_out={subject: -1.0 * bold_TV + 2.0 * _outside(bold_TV, data.split.test)})
+    poison_TV = bold_TV.copy()
+    poison_TV[data.split.test] += rng.normal(size=(46, 60)).astype(np.float32) * 1e3
+    opposite = dataclasses.replace(data, left_out={subject: -1.0 * bold_TV + 2.0 * _outside(bold_TV, data.split.test)})
     clean = left_out_figures(data, view)[subject]
-    mirrored = left_out_figures(flipped, view)[subject]
+    opposite_figures = left_out_figures(opposite, view)[subject]
     assert "r_average_subject" not in clean, "where subjects share no head there is no average"
-    assert mirrored["r_own_head"] == pytest.approx(-clean["r_own_head"], abs=1e-6)
-    assert mirrored["r_ridge"] == pytest.approx(-clean["r_ridge"], abs=1e-6)
-    other = left_out_figures(dataclasses.replace(data, left_out={subject: poisoned}), view)[subject]
+    assert opposite_figures["r_own_head"] == pytest.approx(-clean["r_own_head"], abs=1e-6)
+    assert opposite_figures["r_ridge"] == pytest.approx(-clean["r_ridge"], abs=1e-6)
+    other = left_out_figures(dataclasses.replace(data, left_out={subject: poison_TV}), view)[subject]
     assert other["r_ridge"] != pytest.approx(clean["r_ridge"], abs=1e-3)
 
 

@@ -23,8 +23,8 @@ def test_features_that_drive_the_brain_are_decoded_from_it():
         for m, x_TF in films.items()
     }
     assert max(skills.values()) > 0.05
-    shuffled = {s: x[np.random.default_rng(0).permutation(len(x))] for s, x in data.bold.items()}
-    films = decoded(dataclasses.replace(data, bold=shuffled))
+    permutations = {s: x[np.random.default_rng(0).permutation(len(x))] for s, x in data.bold.items()}
+    films = decoded(dataclasses.replace(data, bold=permutations))
     assert all(
         reconstruction(x_TF, data.targets[m][data.split.test], data.target_weights[m])["skill"] < 0.05
         for m, x_TF in films.items()
@@ -41,6 +41,6 @@ def test_brains_outside_the_blocks_and_films_of_the_test_block_are_not_read():
         x_TV[outside] = np.nan
     for x_TF in targets.values():
         x_TF[data.split.test] = np.nan
-    poisoned = decoded(dataclasses.replace(data, bold=bold, targets=targets))
+    poison_result = decoded(dataclasses.replace(data, bold=bold, targets=targets))
     for modality, x_TF in decoded(data).items():
-        np.testing.assert_array_equal(poisoned[modality], x_TF)
+        np.testing.assert_array_equal(poison_result[modality], x_TF)

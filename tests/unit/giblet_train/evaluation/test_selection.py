@@ -48,8 +48,8 @@ def noise_like(scores_TR, seed):
 def contributions(n_trs, signal, seed):
     """Return each TR's contribution to r of two predictions of 10 voxels; the second has that much more signal."""
     rng = np.random.default_rng(seed)
-    truth, shared, own, other = rng.normal(size=(4, n_trs, 10))
-    both = truth + 2.0 * shared
+    truth, common, own, other = rng.normal(size=(4, n_trs, 10))
+    both = truth + 2.0 * common
     return products_of(both + 0.3 * own, truth), products_of(both + signal * truth + 0.3 * other, truth)
 
 
@@ -69,8 +69,8 @@ def test_of_clearly_better_candidates_the_best_is_selected():
 
 
 def test_a_t_quantile_is_that_of_the_tables():
-    tabulated = {(0.975, 4): 2.776, (0.995, 4): 4.604, (0.975, 7): 2.365, (0.995, 14): 2.977}
-    for (probability, n_free), quantile in tabulated.items():
+    quantiles = {(0.975, 4): 2.776, (0.995, 4): 4.604, (0.975, 7): 2.365, (0.995, 14): 2.977}
+    for (probability, n_free), quantile in quantiles.items():
         assert t_quantile(probability, n_free) == pytest.approx(quantile, rel=0.02)
 
 
@@ -96,12 +96,12 @@ def test_an_untrained_network_keeps_its_start():
 def test_an_addition_of_noise_is_refused_although_its_r_is_higher(monkeypatch):
     evaluator, model = evaluator_of()
     add_to_predictions(monkeypatch, noise_like(evaluator.objective.targets.scores_TR, seed=3))
-    fixed = {}
+    choices = {}
     for share in (None, 0.1, 0.25):
         other, _ = evaluator_of(learnt_share=share)
-        fixed[share] = replace(evaluator, setup=other.setup)._select_share(model)
-    assert fixed[0.25][1] > fixed[0.1][1] > fixed[None][1]
-    assert fixed[None][0] == 0.0
+        choices[share] = replace(evaluator, setup=other.setup)._select_share(model)
+    assert choices[0.25][1] > choices[0.1][1] > choices[None][1]
+    assert choices[None][0] == 0.0
 
 
 def test_an_addition_of_signal_is_accepted(monkeypatch):

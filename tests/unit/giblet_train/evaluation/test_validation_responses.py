@@ -22,11 +22,11 @@ def test_contributions_to_r_are_those_of_expanded_predictions(kind):
     basis = compress(kind, data.bold, data.split.train, data.subjects)
     responses = ValidationResponses.of(data, basis, data.subjects, CPU)
     rng, rows = np.random.default_rng(0), data.split.validation
-    base, added = (rng.normal(size=(len(rows), basis.n_columns)).astype(np.float32) for _ in range(2))
-    r_by_share = responses.r_T(torch.from_numpy(base), torch.from_numpy(added), (0.0, 0.5))
+    base, addition = (rng.normal(size=(len(rows), basis.n_columns)).astype(np.float32) for _ in range(2))
+    r_by_share = responses.r_T(torch.from_numpy(base), torch.from_numpy(addition), (0.0, 0.5))
     measured = {s: data.bold[s][rows][:, data.responsive_V] for s in data.subjects}
     for share, found_T in zip((0.0, 0.5), r_by_share, strict=True):
-        predicted = {s: basis.expand(s, base + share * added)[:, data.responsive_V] for s in data.subjects}
+        predicted = {s: basis.expand(s, base + share * addition)[:, data.responsive_V] for s in data.subjects}
         expected_T = sum(products_of(predicted[s], measured[s]) for s in data.subjects)
         np.testing.assert_allclose(found_T, expected_T, atol=1e-6)
         r_V = np.mean([pearson(predicted[s], measured[s]) for s in data.subjects], axis=0)

@@ -54,8 +54,8 @@ def test_training_with_dropout_compiles_into_one_graph_for_all_steps():
         graphs.append(graph)
         return graph.forward
 
-    compiled = torch.compile(model, backend=counting, fullgraph=True)
-    z = [compiled(features, seen_BW, StatelessDropout(0, step)) for step in range(3)]
+    one_graph = torch.compile(model, backend=counting, fullgraph=True)
+    z = [one_graph(features, seen_BW, StatelessDropout(0, step)) for step in range(3)]
     assert len(graphs) == 1
     for step in range(3):
         assert torch.equal(z[step], model(features, seen_BW, StatelessDropout(0, step)))

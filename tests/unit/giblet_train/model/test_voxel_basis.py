@@ -108,11 +108,11 @@ def test_one_subject_has_no_deviation():
 
 
 def test_only_training_trs_are_read(data):
-    poisoned = {s: x.copy() for s, x in data.bold.items()}
+    poison_bold = {s: x.copy() for s, x in data.bold.items()}
     outside = np.setdiff1d(np.arange(data.split.n_trs), data.split.train)
-    for bold_TV in poisoned.values():
+    for bold_TV in poison_bold.values():
         bold_TV[outside] = np.nan
-    clean, dirty = (compress("joint", bold, data.split.train) for bold in (data.bold, poisoned))
+    clean, dirty = (compress("joint", bold, data.split.train) for bold in (data.bold, poison_bold))
     for subject in data.subjects:
         for (_, rows), (_, poisoned_rows) in zip(clean.basis[subject], dirty.basis[subject], strict=True):
             np.testing.assert_array_equal(rows, poisoned_rows)

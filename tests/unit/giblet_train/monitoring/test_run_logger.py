@@ -13,8 +13,8 @@ from giblet_train.schema.run_dir import RunDir
 
 
 def lines_of(run_dir):
-    metrics, malformed = decode_metrics(run_dir.metrics.read_bytes().splitlines())
-    assert malformed == 0
+    metrics, n_malformed = decode_metrics(run_dir.metrics.read_bytes().splitlines())
+    assert n_malformed == 0
     return metrics
 
 

@@ -42,22 +42,22 @@ def run_dir(tmp_path: Path) -> RunDir:
 
 @pytest.fixture
 def watching(run_dir: RunDir) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    started: list[subprocess.Popen[str]] = []
+    processes: list[subprocess.Popen[str]] = []
 
     def start() -> subprocess.Popen[str]:
         argv = [sys.executable, "-m", "giblet_train", "watch", str(run_dir.path)]
-        started.append(subprocess.Popen(argv, stderr=subprocess.PIPE, text=True))
-        return started[-1]
+        processes.append(subprocess.Popen(argv, stderr=subprocess.PIPE, text=True))
+        return processes[-1]
 
     yield start
-    for process in started:
+    for process in processes:
         process.kill()
         process.wait()
 
 
-def until(reached: Callable[[], bool], limit_s: float = 300.0) -> None:
+def until(condition: Callable[[], bool], limit_s: float = 300.0) -> None:
     deadline = time.monotonic() + limit_s
-    while not reached():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -22,13 +22,13 @@ def canvas_and_map(affine, shape):
 def affines():
     upright = np.diag([MM, MM, MM, 1.0])
     upright[:3, 3] = -45
-    flipped = upright.copy()
-    flipped[0] = (-MM, 0, 0, 45)
-    swapped = upright[[2, 0, 1, 3]][:, [0, 1, 2, 3]]
+    mirror = upright.copy()
+    mirror[0] = (-MM, 0, 0, 45)
+    permutation = upright[[2, 0, 1, 3]][:, [0, 1, 2, 3]]
     angle = np.radians(25)
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    return {"upright": upright, "flipped": flipped, "swapped": swapped, "oblique": turn @ upright}
+    return {"upright": upright, "flipped": mirror, "swapped": permutation, "oblique": turn @ upright}
 
 
 @pytest.mark.parametrize("name", ["upright", "flipped", "swapped", "oblique"])
@@ -69,11 +69,11 @@ def test_panels_of_a_row_have_one_scale():
 
 def test_what_is_below_the_threshold_or_outside_is_not_coloured():
     overlay = Overlay(np.zeros(1), 0.5, 1.0)
-    painted = overlay.paint(np.array([0.4, 0.5, -0.6]), None)
-    assert painted[:, 3].tolist() == [0, 255, 255]
-    assert tuple(painted[1, :3]) == WARM[0] and painted[2, 2] > painted[2, 0]
-    labelled = overlay.paint(np.ones(2), np.array([2, -1]))
-    assert tuple(labelled[0, :3]) == CATEGORIES[2] and labelled[1, 3] == 0
+    colours = overlay.paint(np.array([0.4, 0.5, -0.6]), None)
+    assert colours[:, 3].tolist() == [0, 255, 255]
+    assert tuple(colours[1, :3]) == WARM[0] and colours[2, 2] > colours[2, 0]
+    labels_only = overlay.paint(np.ones(2), np.array([2, -1]))
+    assert tuple(labels_only[0, :3]) == CATEGORIES[2] and labels_only[1, 3] == 0
 
 
 def test_colours_run_from_the_first_stop_to_the_last():

@@ -11,7 +11,7 @@ def pair(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def loaded(pair):
+def trained_run(pair):
     """Return the run as `evaluate` loads it."""
     from giblet_train.analysis.load_run import load_run
     from giblet_train.training.load_split import load_split
@@ -20,11 +20,11 @@ def loaded(pair):
 
 
 @pytest.fixture(scope="session")
-def model(loaded):
+def model(trained_run):
     """Return its published model with the heads of all subjects."""
     from giblet_train.portable.publish import evaluated, publish
 
-    return publish(loaded, loaded.data.subjects, "CC-BY-4.0", evaluated(loaded))
+    return publish(trained_run, trained_run.data.subjects, "CC-BY-4.0", evaluated(trained_run))
 
 
 @pytest.fixture(scope="session")

@@ -31,20 +31,20 @@ def latents(model, pair):
     return {"first": of(pair.first), "second": of(pair.second)}
 
 
-def test_rows_of_the_film_are_predicted_as_by_the_run(loaded, model, latents):
-    split = loaded.data.split
+def test_rows_of_the_film_are_predicted_as_by_the_run(trained_run, model, latents):
+    split = trained_run.data.split
     [(start, stop)] = split.test_blocks
-    for subject, own_TV in loaded.evaluator.predicted(loaded.model):
+    for subject, own_TV in trained_run.evaluator.predicted(trained_run.model):
         predicted_TV = Inference.of(model).predict(latents["first"][start:stop], subject)
-        predicted_TV = loaded.data.drift.apply(predicted_TV, split.test_blocks)
-        np.testing.assert_allclose(predicted_TV, loaded.data.in_grid_order(own_TV), atol=2e-4)
+        predicted_TV = trained_run.data.drift.apply(predicted_TV, split.test_blocks)
+        np.testing.assert_allclose(predicted_TV, trained_run.data.in_grid_order(own_TV), atol=2e-4)
 
 
-def test_an_unseen_film_is_predicted_almost_as_well(loaded, pair, model, latents):
+def test_an_unseen_film_is_predicted_almost_as_well(trained_run, pair, model, latents):
     inference = Inference.of(model)
-    [(start, stop)] = loaded.data.split.test_blocks
+    [(start, stop)] = trained_run.data.split.test_blocks
     within, unseen = [], []
-    for subject in loaded.data.subjects:
+    for subject in trained_run.data.subjects:
         truth_TV = pair.truth(subject)[:, model.mask]
         signal_V = truth_TV.std(axis=0) > 0
         first_TV, second_TV = (inference.predict(latents[film], subject) for film in ("first", "second"))
@@ -66,14 +66,14 @@ def test_small_parts_give_the_same_prediction(model, pair, latents):
 def test_files_have_bids_names_the_grid_and_the_wanted_tr(model, pair, latents, tmp_path):
     film = Film(pair.second, pair.second.with_suffix(".csv"))
     messages = []
-    written = predict_to_folder(model, film, ["average", "2"], 3.0, tmp_path / "out", lambda *a: messages.append(a))
+    paths = predict_to_folder(model, film, ["average", "2"], 3.0, tmp_path / "out", lambda *a: messages.append(a))
     files = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*"))
     stems = [
         "sub-02/func/sub-02_task-second_desc-predicted_bold",
         "sub-average/func/sub-average_task-second_desc-predicted_bold",
     ]
     assert files == ["dataset_description.json", *(f"{s}{e}" for s in stems for e in (".json", ".nii.gz"))]
-    image = nibabel.load(written["files"]["sub-02"][0])
+    image = nibabel.load(paths["files"]["sub-02"][0])
     assert image.shape == (*model.mask.shape, SECOND_TRS // 2) and image.header.get_zooms()[3] == 3.0
     np.testing.assert_allclose(image.affine, model.header.geometry.affine)
     series_TV = image.get_fdata(dtype=np.float32)[model.mask].T

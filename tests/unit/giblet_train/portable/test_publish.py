@@ -49,25 +49,26 @@ def test_no_array_of_the_file_has_a_time_axis(model, model_path):
     assert {"heads.average", "mask", "network.linear_path.audio", "frames.components_FP"} <= set(arrays)
 
 
-def test_persons_cannot_be_recovered_from_the_average_subject(loaded):
-    model = publish(loaded, ())
+def test_persons_cannot_be_recovered_from_the_average_subject(trained_run):
+    model = publish(trained_run, ())
     assert model.header.subjects == ("average",)
-    training, held_out = recovered(loaded.data, model.head("average"))
+    training, held_out = recovered(trained_run.data, model.head("average"))
     assert training < 1.15 * held_out
-    named = publish(loaded, ("1",))
-    bold_TV = loaded.data.in_grid_order(loaded.data.bold["sub-01"])
+    public = publish(trained_run, ("1",))
+    bold_TV = trained_run.data.in_grid_order(trained_run.data.bold["sub-01"])
     own = [
-        span_share(named.head("sub-01"), bold_TV[rows]) for rows in (loaded.data.split.train, loaded.data.split.test)
+        span_share(public.head("sub-01"), bold_TV[rows])
+        for rows in (trained_run.data.split.train, trained_run.data.split.test)
     ]
     assert own[0] > 1.3 * own[1], "the attack succeeds where a person is in the file"
-    assert "personal data" in " ".join(named.header.card.limitations)
+    assert "personal data" in " ".join(public.header.card.limitations)
 
 
-def test_training_responses_cannot_be_read_off_any_array(loaded):
-    model = publish(loaded, ())
-    train = loaded.data.split.train
-    for subject in loaded.data.subjects:
-        rows_NV = loaded.data.in_grid_order(loaded.data.bold[subject])[train]
+def test_training_responses_cannot_be_read_off_any_array(trained_run):
+    model = publish(trained_run, ())
+    train = trained_run.data.split.train
+    for subject in trained_run.data.subjects:
+        rows_NV = trained_run.data.in_grid_order(trained_run.data.bold[subject])[train]
         unit_NV = rows_NV / np.linalg.norm(rows_NV, axis=1, keepdims=True)
         for name, array in model.arrays.items():
             if array.ndim == 2 and array.shape[1] == rows_NV.shape[1]:
@@ -75,8 +76,8 @@ def test_training_responses_cannot_be_read_off_any_array(loaded):
                 assert np.abs(unit_NV @ unit_KV.T).max() < 0.8, name
 
 
-def test_held_out_rows_are_predicted_as_by_the_run(loaded, model):
-    check_same_predictions(loaded, model)
+def test_held_out_rows_are_predicted_as_by_the_run(trained_run, model):
+    check_same_predictions(trained_run, model)
 
 
 def test_a_network_with_attention_and_without_a_start_is_predicted_as_by_its_run(tmp_path):
@@ -100,11 +101,11 @@ def check_same_predictions(run, model):
         assert own_TV.std() > 1e-3
 
 
-def test_the_card_says_what_a_user_must_know(loaded, model):
+def test_the_card_says_what_a_user_must_know(trained_run, model):
     card = model.header.card
     assert card.licence == "CC-BY-4.0" and card.study["n_subjects"] == 3 and card.verdict["status"]
     assert all(f.low <= f.r <= f.high and f.r_training > f.r for f in card.heads.values())
-    own = np.mean([card.heads[s].r for s in loaded.data.subjects])
+    own = np.mean([card.heads[s].r for s in trained_run.data.subjects])
     assert own == pytest.approx(card.figures["encoding"]["r_responsive"], rel=1e-4)
     assert card.heads["average"].r == pytest.approx(card.figures["encoding"]["r_average_subject"], rel=1e-4)
     text = "\n".join(model_card(model))
@@ -119,43 +120,45 @@ def test_a_folder_gets_the_card_next_to_the_file(pair, tmp_path):
     np.testing.assert_array_equal(read_model(path).head("average"), model.head("average"))
 
 
-def test_unknown_subjects_and_single_persons_are_refused(loaded):
+def test_unknown_subjects_and_single_persons_are_refused(trained_run):
     with pytest.raises(ConfigError, match="no subject 9; it has sub-01, sub-02, sub-03"):
-        publish(loaded, ("9",))
-    alone = dataclasses.replace(loaded.data, bold={"sub-01": loaded.data.bold["sub-01"]})
+        publish(trained_run, ("9",))
+    alone = dataclasses.replace(trained_run.data, bold={"sub-01": trained_run.data.bold["sub-01"]})
     with pytest.raises(ConfigError, match="an average subject would be that person"):
-        publish(dataclasses.replace(loaded, data=alone), ())
+        publish(dataclasses.replace(trained_run, data=alone), ())
 
 
 def test_damaged_and_newer_files_are_refused(model, model_path, tmp_path):
     data = model_path.read_bytes()
-    damaged = tmp_path / "damaged.giblet"
+    damaged_file = tmp_path / "damaged.giblet"
     for content, words in (
         (data[: len(data) // 2], "damaged or no published model"),
         (data[:-100] + bytes([data[-100] ^ 1]) + data[-99:], "checksum differs"),
         (b"", "damaged or no published model"),
     ):
-        damaged.write_bytes(content)
+        damaged_file.write_bytes(content)
         with pytest.raises(DataError, match=words):
-            read_model(damaged)
+            read_model(damaged_file)
     with pytest.raises(ConfigError, match="There is no model"):
         read_model(tmp_path / "absent.giblet")
     metadata, arrays = safe_open(model_path, framework="numpy").metadata(), dict(model.arrays)
-    save_file(arrays | {"responsive_V": arrays["responsive_V"][None]}, damaged, metadata)
+    save_file(arrays | {"responsive_V": arrays["responsive_V"][None]}, damaged_file, metadata)
     with pytest.raises(DataError, match="checksum differs"):
-        read_model(damaged)
-    save_file({"x": np.zeros(2)}, damaged)
+        read_model(damaged_file)
+    save_file({"x": np.zeros(2)}, damaged_file)
     with pytest.raises(DataError, match="no giblet header"):
-        read_model(damaged)
+        read_model(damaged_file)
     for other, advice in ((FORMAT + 1, "Install a newer giblet"), (OLDEST_FORMAT - 1, "Publish its run again")):
-        write_model(ModelFile(msgspec.structs.replace(model.header, format=other), model.arrays), damaged)
+        write_model(ModelFile(msgspec.structs.replace(model.header, format=other), model.arrays), damaged_file)
         with pytest.raises(
             DataError, match=f"has model format {other}; this giblet reads formats {OLDEST_FORMAT} to {FORMAT}"
         ) as refusal:
-            read_model(damaged)
+            read_model(damaged_file)
         assert advice in refusal.value.remedy
-    broken = ModelFile(model.header, {**model.arrays, "heads.average": np.full_like(model.head("average"), np.nan)})
-    write_model(broken, damaged)
+    broken_model = ModelFile(
+        model.header, {**model.arrays, "heads.average": np.full_like(model.head("average"), np.nan)}
+    )
+    write_model(broken_model, damaged_file)
     with pytest.raises(DataError, match="not finite"):
-        read_model(damaged)
+        read_model(damaged_file)
     assert [p.name for p in tmp_path.iterdir()] == ["damaged.giblet"]

@@ -26,9 +26,9 @@ SPACES = {
 def test_memory_does_not_grow_with_the_length_of_the_film(space, model, tmp_path):
     geometry = SPACES[space]
     mask = (np.arange(N_POSITIONS) % 7 > 0).reshape(geometry.shape)
-    placed = ModelFile(msgspec.structs.replace(model.header, geometry=geometry), {"mask": mask})
+    model_file = ModelFile(msgspec.structs.replace(model.header, geometry=geometry), {"mask": mask})
     rng = np.random.default_rng(0)
-    series = series_file(tmp_path / "s", placed, N_ROWS, 1.5)
+    series = series_file(tmp_path / "s", model_file, N_ROWS, 1.5)
     tracemalloc.start()
     for _ in range(0, N_ROWS, PART):
         last_TV = rng.normal(size=(PART, mask.sum())).astype(np.float32)

@@ -25,8 +25,8 @@ def load(text: str, tmp_path: Path, **overrides: Any) -> config_loader.Loaded:
 
 
 def test_base_yaml_spells_out_exactly_the_defaults_of_the_code() -> None:
-    written = yaml_io.load_file(CONFIGS / "base.yaml")
-    assert written == configs.to_mapping(Config(name="base"))
+    values = yaml_io.load_file(CONFIGS / "base.yaml")
+    assert values == configs.to_mapping(Config(name="base"))
 
 
 def test_base_needs_no_file(tmp_path) -> None:
@@ -36,17 +36,17 @@ def test_base_needs_no_file(tmp_path) -> None:
 
 def test_base_yaml_comments_every_key() -> None:
     lines = (CONFIGS / "base.yaml").read_text().splitlines()
-    uncommented = [line for line in lines if re.match(r" *\w+: \S", line) and "#" not in line]
-    assert not uncommented
+    bare_lines = [line for line in lines if re.match(r" *\w+: \S", line) and "#" not in line]
+    assert not bare_lines
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
     config = config_loader.load(path).config
     assert config.name == path.stem
-    resolved = tmp_path / "config.yaml"
-    resolved.write_text(configs.dump(config))
-    assert config_loader.read_resolved(resolved) == config
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(configs.dump(config))
+    assert config_loader.read_resolved(config_file) == config
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_what_cannot_be_honoured_is_refused_in_words(text: str, sentence: str, t
 
 
 def test_an_overriding_key_is_checked_like_a_written_one(tmp_path: Path) -> None:
-    loaded = load("extends: base", tmp_path, **{"data.tr": 2.0, "num_epochs": 3})
-    assert (loaded.config.data.tr, loaded.config.num_epochs) == (2.0, 3)
-    assert loaded.provenance["data.tr"] == "--set"
+    config = load("extends: base", tmp_path, **{"data.tr": 2.0, "num_epochs": 3})
+    assert (config.config.data.tr, config.config.num_epochs) == (2.0, 3)
+    assert config.provenance["data.tr"] == "--set"
     for key, value, sentence in (
         ("data.trr", 2.0, '^--set: unknown key "data.trr", did you mean "tr"'),
         ("dta.tr", 2.0, '^--set: unknown key "dta"'),
@@ -121,10 +121,10 @@ def test_a_split_that_the_tiny_study_cannot_have_is_refused_with_one_that_fits(t
 
 
 def test_numbers_and_subjects_as_people_write_them(tmp_path: Path) -> None:
-    loaded = load("learning_rate: 3e-4\ndata: {subjects: [1-3, 9]}", tmp_path)
-    assert loaded.config.learning_rate == 0.0003
-    assert loaded.config.data.subjects == (1, 2, 3, 9)
-    assert any("is read as [1, 2, 3, 9]" in note for note in loaded.notes)
+    config = load("learning_rate: 3e-4\ndata: {subjects: [1-3, 9]}", tmp_path)
+    assert config.config.learning_rate == 0.0003
+    assert config.config.data.subjects == (1, 2, 3, 9)
+    assert any("is read as [1, 2, 3, 9]" in note for note in config.notes)
 
 
 def test_the_labs_old_keys_are_answered_with_a_sentence_each(tmp_path: Path) -> None:
@@ -136,12 +136,12 @@ def test_the_labs_old_keys_are_answered_with_a_sentence_each(tmp_path: Path) -> 
         model: {decoder_dropout: 0.4, audio_mels: 80, use_encodec: false, gradient_checkpointing: true}
         distributed: {enabled: true, world_size: 6, master_addr: null, master_port: null}
     """
-    loaded = load("\n".join(line[8:] for line in old.splitlines()), tmp_path)
-    assert loaded.config.model.dropout == 0.4
-    assert loaded.config.model.n_mels == 80
-    assert loaded.config.distributed.world_size == 6
+    config = load("\n".join(line[8:] for line in old.splitlines()), tmp_path)
+    assert config.config.model.dropout == 0.4
+    assert config.config.model.n_mels == 80
+    assert config.config.distributed.world_size == 6
     for key in ("checkpoint_dir", "num_workers", "pin_memory", "data.frame_skip", "train_split", "decoder_dropout"):
-        assert any(key in note for note in loaded.notes), key
+        assert any(key in note for note in config.notes), key
 
 
 def test_all_problems_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
@@ -173,11 +173,11 @@ distributed: {master_port: 29500}
 
 def test_hash_and_diff_see_what_can_change_a_result(tmp_path: Path) -> None:
     base = load("seed: 1", tmp_path).config
-    renamed = msgspec.structs.replace(base, name="other", note="words")
+    other_name = msgspec.structs.replace(base, name="other", note="words")
     faster = msgspec.structs.replace(base, learning_rate=0.5)
-    assert configs.content_hash(base) == configs.content_hash(renamed) != configs.content_hash(faster)
+    assert configs.content_hash(base) == configs.content_hash(other_name) != configs.content_hash(faster)
     assert configs.diff(base, faster) == {"learning_rate": (0.001, 0.5)}
-    assert configs.diff(base, renamed) == {}
+    assert configs.diff(base, other_name) == {}
 
 
 def test_the_weights_of_the_components_add_up_as_documented() -> None:

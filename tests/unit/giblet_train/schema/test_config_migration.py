@@ -53,11 +53,11 @@ def old(tmp_path: Path) -> Path:
 
 
 def test_an_old_file_becomes_one_that_loads(old: Path, tmp_path: Path) -> None:
-    migrated = migrate_file(old)
+    migration = migrate_file(old)
     new = tmp_path / "new.yaml"
-    new.write_text(migrated.text)
+    new.write_text(migration.text)
     config = load(new, folders=(ROOT / "configs",)).config
-    assert config == migrated.config
+    assert config == migration.config
     assert (config.name, config.batch_size, config.distributed.world_size) == ("production_500epoch", 12, 6)
     assert (config.data.fps, config.data.subjects) == (6.25, (1, 2, 3, 9))
     assert (config.model.preset, config.model.dropout, config.model.compress) == ("lab", 0.3, "none")
@@ -81,9 +81,9 @@ def test_an_old_file_becomes_one_that_loads(old: Path, tmp_path: Path) -> None:
     ],
 )
 def test_each_change_of_meaning_is_noted_with_its_line(old: Path, line: int, words: str) -> None:
-    migrated = migrate_file(old)
-    assert any(note.line == line and words in note.sentence for note in migrated.notes), migrated.notes
-    assert f"# {old.name}, line {line}: " in migrated.text and words in migrated.text
+    migration = migrate_file(old)
+    assert any(note.line == line and words in note.sentence for note in migration.notes), migration.notes
+    assert f"# {old.name}, line {line}: " in migration.text and words in migration.text
 
 
 def test_all_problems_are_listed_at_once_and_nothing_is_written(old: Path, tmp_path: Path) -> None:
@@ -107,6 +107,6 @@ def test_a_file_of_today_is_not_converted(tmp_path: Path) -> None:
 def test_an_existing_file_is_not_overwritten(old: Path, tmp_path: Path) -> None:
     new = tmp_path / "new.yaml"
     assert CliRunner().invoke(program, ["config", "migrate", str(old), "-o", str(new)]).exit_code == 0
-    written = new.read_text()
+    text = new.read_text()
     again = CliRunner().invoke(program, ["config", "migrate", str(old), "-o", str(new)])
-    assert isinstance(again.exception, ConfigError) and new.read_text() == written
+    assert isinstance(again.exception, ConfigError) and new.read_text() == text

@@ -84,11 +84,11 @@ def test_the_copied_history_survives_a_pull(tmp_path: Path) -> None:
     logger.copy_history(first, STEP)
     logger.close()
     second.metrics.write_bytes(second.metrics.read_bytes() + own)
-    pulled = RunDir(tmp_path / "elsewhere" / second.run_id)
-    shutil.copytree(second.path, pulled.path)
+    pulled_dir = RunDir(tmp_path / "elsewhere" / second.run_id)
+    shutil.copytree(second.path, pulled_dir.path)
     shutil.rmtree(first.path)
-    assert read_verdict(pulled).status == "pass"
-    plans = [m for m in read_history(pulled) if isinstance(m, RunMetric)]
+    assert read_verdict(pulled_dir).status == "pass"
+    plans = [m for m in read_history(pulled_dir) if isinstance(m, RunMetric)]
     assert (plans[0].first_loss, plans[-1].resumed_from_step) == ({"fmri": 1.0}, STEP)
 
 
@@ -129,9 +129,9 @@ def test_a_node_shows_an_old_run_with_the_records_of_the_run_before_it() -> None
         steps=whole.steps[STEP:],
         epochs=whole.epochs[10:],
     )
-    stitched = whole_run(later, {whole.run.run_id: whole}.get)
-    assert [s.step for s in stitched.steps] == list(range(400)) and stitched.run == later.run
-    assert verdict(stitched) == verdict(whole) and diagnose(whole.config, stitched.metrics).healthy
+    run = whole_run(later, {whole.run.run_id: whole}.get)
+    assert [s.step for s in run.steps] == list(range(400)) and run.run == later.run
+    assert verdict(run) == verdict(whole) and diagnose(whole.config, run.metrics).healthy
     assert whole_run(later, {}.get) == later
     assert whole_run(
         later, {whole.run.run_id: replace(later, run=replace(later.run, resumed_from=later.run.run_id))}.get
@@ -140,8 +140,8 @@ def test_a_node_shows_an_old_run_with_the_records_of_the_run_before_it() -> None
 
 def verdict(run: RunSnapshot) -> list[tuple[str, str]]:
     assert run.config is not None
-    judged = verdict_of(run.config, run.metrics, run.health)
-    return [(criterion.name, criterion.status) for criterion in judged.criteria]
+    result = verdict_of(run.config, run.metrics, run.health)
+    return [(criterion.name, criterion.status) for criterion in result.criteria]
 
 
 def test_epochs_that_a_restart_repeats_count_as_written_last() -> None:

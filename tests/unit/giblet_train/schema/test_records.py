@@ -50,9 +50,9 @@ def test_malformed_lines_are_counted_and_the_others_kept() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_line_can_crash_a_reader(line: bytes) -> None:
-    metrics, malformed = decode_metrics([line, encode(STEP)])
+    metrics, n_malformed = decode_metrics([line, encode(STEP)])
     assert metrics[-1] == STEP
-    assert malformed in (0, 1)
+    assert n_malformed in (0, 1)
     decode_lines([line], Alert)
 
 

@@ -45,10 +45,10 @@ def roles_in(folder):
 
 def test_what_is_saved_is_read_back(tmp_path):
     record = save(CheckpointDir(tmp_path, 3), 5, LAST)
-    saved = checkpoint_files.read(tmp_path, record)
-    assert torch.equal(saved.tensors["model.w"], torch.full((4,), 5.0))
-    assert saved.state == {"step": 5, "best_total": 0.1 + 0.2}, "floats come back to the last bit"
-    assert saved.config == config()
+    state = checkpoint_files.read(tmp_path, record)
+    assert torch.equal(state.tensors["model.w"], torch.full((4,), 5.0))
+    assert state.state == {"step": 5, "best_total": 0.1 + 0.2}, "floats come back to the last bit"
+    assert state.config == config()
     assert record.bytes == (tmp_path / record.file).stat().st_size
 
 
@@ -75,14 +75,14 @@ def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path, point):
         from tests.unit.giblet_train.training.test_checkpoint_files import save, CheckpointDir, LAST
         save(CheckpointDir(Path({str(tmp_path)!r}), 3), 2, LAST)
     """
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], env=os.environ | {"GIBLET_CRASH_AT": point}, timeout=300
     )
-    assert ended.returncode == -signal.SIGKILL
+    assert process.returncode == -signal.SIGKILL
     record = checkpoint_files.newest(tmp_path)
-    saved = checkpoint_files.read(tmp_path, record)
+    state = checkpoint_files.read(tmp_path, record)
     assert record.step == (2 if point in POINTS[3:] else 1)
-    assert torch.equal(saved.tensors["model.w"], torch.full((4,), float(record.step)))
+    assert torch.equal(state.tensors["model.w"], torch.full((4,), float(record.step)))
     best = checkpoint_files.newest(tmp_path, BEST)
     assert best.step == 1 and checkpoint_files.read(tmp_path, best)
     save(CheckpointDir(tmp_path, 3), 3, LAST)
@@ -118,21 +118,21 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
         except OSError:
             print("refused")
     """
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=300, check=True
     )
-    assert ended.stdout == "refused\n"
+    assert process.stdout == "refused\n"
     assert roles_in(tmp_path) == {1: {LAST}}
     assert len(list(tmp_path.iterdir())) == 2, "nothing half-written is left"
 
 
 def test_another_configuration_is_refused_by_its_keys(tmp_path):
-    saved = checkpoint_files.read(tmp_path, save(CheckpointDir(tmp_path, 3), 1, LAST))
-    checkpoint_files.check_fits(saved, config(save_every=5, resume_from="x", threads=2), "store")
+    state = checkpoint_files.read(tmp_path, save(CheckpointDir(tmp_path, 3), 1, LAST))
+    checkpoint_files.check_fits(state, config(save_every=5, resume_from="x", threads=2), "store")
     with pytest.raises(ConfigError, match=r"learning_rate: 0.002 there, 0.1 here; model.width: 16 there, 32 here"):
-        checkpoint_files.check_fits(saved, config(learning_rate=0.1, model={"width": 32}), "store")
+        checkpoint_files.check_fits(state, config(learning_rate=0.1, model={"width": 32}), "store")
     with pytest.raises(ConfigError, match="store store, the data here are store other"):
-        checkpoint_files.check_fits(saved, config(), "other")
+        checkpoint_files.check_fits(state, config(), "other")
 
 
 def test_resume_from_finds_a_run_a_folder_and_a_file(tmp_path):

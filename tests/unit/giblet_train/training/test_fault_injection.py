@@ -16,9 +16,9 @@ def drill_of(run_dir):
 
 
 def test_every_fault_of_the_catalog_is_implemented_or_a_setting():
-    implemented = {*ENGINE_FAULTS, *DATA_FAULTS}
-    assert implemented <= set(FAULTS)
-    assert all(FAULTS[name].settings for name in set(FAULTS) - implemented)
+    faults = {*ENGINE_FAULTS, *DATA_FAULTS}
+    assert faults <= set(FAULTS)
+    assert all(FAULTS[name].settings for name in set(FAULTS) - faults)
 
 
 def test_an_unknown_fault_is_refused(tmp_path):

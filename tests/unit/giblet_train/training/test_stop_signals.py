@@ -22,16 +22,16 @@ class SlowFinaliser:
 
 
 def test_a_request_that_a_finaliser_swallows_is_raised_again(tmp_path, monkeypatch):
-    dropped = []
+    drops = []
     monkeypatch.setattr(stop_signals, "POLL_S", 0.02)
-    monkeypatch.setattr(sys, "unraisablehook", lambda event: dropped.append(event.exc_type))
+    monkeypatch.setattr(sys, "unraisablehook", lambda event: drops.append(event.exc_type))
     run_dir, deadline = RunDir(tmp_path), time.monotonic() + 30.0
     with pytest.raises(StopRequested), StopSignals(run_dir, ALONE) as signals, signals.obeyed_at_once():
         run_dir.stop.touch()
         SlowFinaliser()
         while time.monotonic() < deadline:
             time.sleep(0.001)
-    assert dropped == [StopRequested]
+    assert drops == [StopRequested]
 
 
 @pytest.fixture

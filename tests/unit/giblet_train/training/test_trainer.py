@@ -54,8 +54,8 @@ def run_dir_of(folder, name="run", **overrides):
 
 
 def metrics_of(run_dir, kind):
-    metrics, malformed = decode_metrics(run_dir.metrics.read_bytes().splitlines())
-    assert malformed == 0
+    metrics, n_malformed = decode_metrics(run_dir.metrics.read_bytes().splitlines())
+    assert n_malformed == 0
     return [m for m in metrics if isinstance(m, kind)]
 
 
@@ -81,7 +81,7 @@ def wait_for(condition, process, deadline_s=300.0):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished_run(tmp_path_factory):
     run_dir = run_dir_of(tmp_path_factory.mktemp("work"), num_epochs=3, balance={"every_steps": 5})
     assert train_process.train(run_dir.path, load) == 0
     return run_dir
@@ -95,9 +95,9 @@ def straight(tmp_path_factory):
     return run_dir
 
 
-def test_each_step_is_recorded_with_the_planned_rate(finished):
-    plan = lr_schedule(finished.read_config(), 10)
-    steps = metrics_of(finished, StepMetric)
+def test_each_step_is_recorded_with_the_planned_rate(finished_run):
+    plan = lr_schedule(finished_run.read_config(), 10)
+    steps = metrics_of(finished_run, StepMetric)
     assert [s.step for s in steps] == list(range(30))
     assert [s.lr for s in steps] == [lr_at(s, plan) for s in range(30)]
     assert [s.epoch for s in steps] == [plan.epoch_of(s) for s in range(30)]
@@ -110,55 +110,55 @@ def test_each_step_is_recorded_with_the_planned_rate(finished):
         assert sum(laps) == pytest.approx(s.step_s) and min(laps) >= 0
 
 
-def test_gradient_shares_are_null_until_balancing_begins(finished):
-    shares = {s.step: s.gradient_share for s in metrics_of(finished, StepMetric)}
+def test_gradient_shares_are_null_until_balancing_begins(finished_run):
+    shares = {s.step: s.gradient_share for s in metrics_of(finished_run, StepMetric)}
     assert [step for step, share in shares.items() if share] == [5, 10, 15, 20, 25]
     assert all(sum(s.values()) == pytest.approx(1.0) for s in shares.values() if s)
 
 
-def test_every_component_starts_at_one_and_falls(finished):
-    run = metrics_of(finished, RunMetric)[0]
+def test_every_component_starts_at_one_and_falls(finished_run):
+    run = metrics_of(finished_run, RunMetric)[0]
     assert run.first_loss == pytest.approx(dict.fromkeys(("fmri", "video", "audio", "text"), 1.0), rel=1e-5)
     assert run.start_total == pytest.approx(2.0)
     assert run.steps_per_epoch == 10 and run.total_steps == 30 and run.warmup_steps == 4
-    epochs = metrics_of(finished, EpochMetric)
+    epochs = metrics_of(finished_run, EpochMetric)
     assert [e.epoch for e in epochs] == [1, 2, 3]
     assert epochs[-1].train.total < epochs[0].train.total < 2.05
-    steps = metrics_of(finished, StepMetric)
+    steps = metrics_of(finished_run, StepMetric)
     assert epochs[1].train.loss["fmri"] == pytest.approx(np.mean([s.loss["fmri"] for s in steps[10:20]]))
 
 
-def test_a_checkpoint_at_the_end_of_an_epoch_belongs_to_it(finished):
-    records = checkpoint_files.records_in(finished.checkpoints)
+def test_a_checkpoint_at_the_end_of_an_epoch_belongs_to_it(finished_run):
+    records = checkpoint_files.records_in(finished_run.checkpoints)
     assert records
     assert {r.step: r.epoch for r in records} == {r.step: r.step // 10 for r in records}
 
 
-def test_the_order_of_records_and_the_end(finished):
-    metrics, _ = decode_metrics(finished.metrics.read_bytes().splitlines())
+def test_the_order_of_records_and_the_end(finished_run):
+    metrics, _ = decode_metrics(finished_run.metrics.read_bytes().splitlines())
     kinds = [type(m) for m in metrics]
     assert kinds.index(DataMetric) < kinds.index(RunMetric) < kinds.index(StepMetric)
     assert [m.seq for m in metrics] == list(range(len(metrics)))
-    beat = heartbeat_of(finished)
+    beat = heartbeat_of(finished_run)
     assert (beat.state, beat.step, beat.epoch, beat.last_checkpoint_step) == ("finished", 30, 3, 30)
-    evaluation = metrics_of(finished, EvaluationMetric)[0]
+    evaluation = metrics_of(finished_run, EvaluationMetric)[0]
     figures = {"r_responsive", "r_null", "r_difference_low", "null_r_99", "null_stretches", "r_ridge", "r_ceiling"}
     assert figures | {"r_average_subject"} <= set(evaluation.encoding)
     assert set(evaluation.decoding) == {"predicted", "measured", "ridge"}
     assert all(math.isfinite(v) for v in evaluation.skill.values())
 
 
-def test_the_best_checkpoint_has_the_best_encoding_and_the_best_film(finished):
-    epochs = metrics_of(finished, EpochMetric)
-    record = checkpoint_files.newest(finished.checkpoints, checkpoint_files.BEST)
+def test_the_best_checkpoint_has_the_best_encoding_and_the_best_film(finished_run):
+    epochs = metrics_of(finished_run, EpochMetric)
+    record = checkpoint_files.newest(finished_run.checkpoints, checkpoint_files.BEST)
     assert record.step == [e.step for e in epochs if e.best][-1]
-    state = checkpoint_files.read(finished.checkpoints, record).state
+    state = checkpoint_files.read(finished_run.checkpoints, record).state
     first = state["start_scores"]
     gains = [sum(max(-e.validation.loss[m] / 3 - first[m], 0.0) for m in ("video", "audio", "text")) for e in epochs]
     assert state["best_scores"]["film"] == pytest.approx(max(gains), rel=1e-4)
-    start = next(e for e in metrics_of(finished, EventMetric) if e.name == "ridge_start")
+    start = next(e for e in metrics_of(finished_run, EventMetric) if e.name == "ridge_start")
     assert state["best_scores"]["fmri"] >= start.facts["validation_r"]
-    assert record.config_hash == content_hash(finished.read_config()) and record.store_key == "synthetic"
+    assert record.config_hash == content_hash(finished_run.read_config()) and record.store_key == "synthetic"
 
 
 def test_the_human_log_has_the_labs_lines(tmp_path, capsys):
@@ -203,11 +203,11 @@ def test_a_rank_that_has_finished_does_not_fail_if_a_request_made_another_leave(
 
     run_dir = RunDir(tmp_path)
     ranks = SimpleNamespace(barrier=closed)
-    finished = SimpleNamespace(ranks=ranks, stop_signals=StopSignals(run_dir, ALONE))
+    finished_trainer = SimpleNamespace(ranks=ranks, stop_signals=StopSignals(run_dir, ALONE))
     with pytest.raises(RunFailed):
-        trainer.Trainer._await_other_ranks(finished)
+        trainer.Trainer._await_other_ranks(finished_trainer)
     run_dir.stop.touch()
-    trainer.Trainer._await_other_ranks(finished)
+    trainer.Trainer._await_other_ranks(finished_trainer)
 
 
 @pytest.mark.parametrize(("phase", "ends"), [("refit", "stop"), ("evaluation", "terminate")])
@@ -239,33 +239,33 @@ def test_told_to_terminate_and_resumed_it_ends_with_the_same_bits(tmp_path):
     overrides = {"num_epochs": 4, "early_stopping_patience": None}
     straight = run_dir_of(tmp_path, "straight", **overrides)
     assert train_process.train(straight.path, load) == 0
-    broken = run_dir_of(tmp_path, "broken", **overrides)
-    process = start(broken)
-    wait_for(lambda: broken.metrics.exists() and b'"kind":"step"' in broken.metrics.read_bytes(), process)
+    broken_run = run_dir_of(tmp_path, "broken", **overrides)
+    process = start(broken_run)
+    wait_for(lambda: broken_run.metrics.exists() and b'"kind":"step"' in broken_run.metrics.read_bytes(), process)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == trainer.PREEMPTED, out
-    at = checkpoint_files.newest(broken.checkpoints).step
+    at = checkpoint_files.newest(broken_run.checkpoints).step
     assert 0 < at < 40
-    resumed = run_dir_of(tmp_path, "resumed", **overrides, resume_from="broken")
-    assert train_process.train(resumed.path, load) == 0
-    ours, theirs = weights_of(straight, 40), weights_of(resumed, 40)
+    resumed_run = run_dir_of(tmp_path, "resumed", **overrides, resume_from="broken")
+    assert train_process.train(resumed_run.path, load) == 0
+    ours, theirs = weights_of(straight, 40), weights_of(resumed_run, 40)
     assert set(ours) == set(theirs)
     assert [n for n in ours if not torch.equal(ours[n], theirs[n])] == []
     losses = {s.step: (s.total, s.loss, s.gradient_norm) for s in metrics_of(straight, StepMetric)}
-    assert {s.step: (s.total, s.loss, s.gradient_norm) for s in metrics_of(resumed, StepMetric)} == losses
-    assert [run.resumed_from_step for run in metrics_of(resumed, RunMetric)] == [None, at]
+    assert {s.step: (s.total, s.loss, s.gradient_norm) for s in metrics_of(resumed_run, StepMetric)} == losses
+    assert [run.resumed_from_step for run in metrics_of(resumed_run, RunMetric)] == [None, at]
     epochs = {
         name: [(e.epoch, e.train, e.validation, e.best) for e in metrics_of(run_dir, EpochMetric)]
-        for name, run_dir in (("straight", straight), ("resumed", resumed))
+        for name, run_dir in (("straight", straight), ("resumed", resumed_run))
     }
     assert epochs["straight"] == epochs["resumed"]
-    lines = decode_metrics(resumed.metrics.read_bytes().splitlines())[0]
+    lines = decode_metrics(resumed_run.metrics.read_bytes().splitlines())[0]
     assert [metric.seq for metric in lines] == list(range(len(lines)))
 
 
 def test_a_restart_in_its_own_directory_continues_mid_epoch(tmp_path, monkeypatch, straight):
-    broken = run_dir_of(tmp_path, "broken")
+    broken_run = run_dir_of(tmp_path, "broken")
     note = trainer.Trainer._log_step
 
     def interrupted(self, stepped):
@@ -273,28 +273,28 @@ def test_a_restart_in_its_own_directory_continues_mid_epoch(tmp_path, monkeypatc
         self.stop_signals.terminate_requested = self.state.step >= 10
 
     monkeypatch.setattr(trainer.Trainer, "_log_step", interrupted)
-    assert train_process.train(broken.path, load) == trainer.PREEMPTED
-    assert checkpoint_files.newest(broken.checkpoints).step == 12
+    assert train_process.train(broken_run.path, load) == trainer.PREEMPTED
+    assert checkpoint_files.newest(broken_run.checkpoints).step == 12
     monkeypatch.undo()
-    assert train_process.train(broken.path, load) == 0
-    assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(broken, 20).items())
+    assert train_process.train(broken_run.path, load) == 0
+    assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(broken_run, 20).items())
 
 
 def test_killed_it_resumes_from_the_checkpoint_before(tmp_path, straight):
-    broken = run_dir_of(tmp_path, "broken", save_every=1)
-    process = start(broken, GIBLET_CRASH_AT="checkpoint-retired")
+    broken_run = run_dir_of(tmp_path, "broken", save_every=1)
+    process = start(broken_run, GIBLET_CRASH_AT="checkpoint-retired")
     process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
-    assert train_process.train(broken.path, load) == 0
-    assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(broken, 20).items())
+    assert train_process.train(broken_run.path, load) == 0
+    assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(broken_run, 20).items())
 
 
 def test_other_threads_are_reported_as_rounding(tmp_path, straight):
     run_dir = run_dir_of(tmp_path, "threads", threads=2)
     shutil.copytree(straight.checkpoints, run_dir.checkpoints)
     assert train_process.train(run_dir.path, load) == 0
-    [resumed] = [e.sentence for e in metrics_of(run_dir, EventMetric) if e.name == "resumed"]
-    assert "It ran with threads: 1: from here on results are equal within rounding" in resumed
+    [sentence] = [e.sentence for e in metrics_of(run_dir, EventMetric) if e.name == "resumed"]
+    assert "It ran with threads: 1: from here on results are equal within rounding" in sentence
 
 
 def test_another_configuration_is_not_resumed(tmp_path):
@@ -322,8 +322,8 @@ def test_a_loss_that_is_not_finite_is_named_and_the_weights_stay_good(tmp_path, 
     beat = heartbeat_of(run_dir)
     assert beat.state == "failed" and "audio" in beat.why and beat.step == 12
     assert metrics_of(run_dir, StepMetric)[-1].loss["audio"] is None
-    saved = checkpoint_files.read(run_dir.checkpoints, checkpoint_files.newest(run_dir.checkpoints))
-    assert all(torch.isfinite(t).all() for t in saved.tensors.values())
+    checkpoint = checkpoint_files.read(run_dir.checkpoints, checkpoint_files.newest(run_dir.checkpoints))
+    assert all(torch.isfinite(t).all() for t in checkpoint.tensors.values())
 
 
 def test_a_gradient_that_is_not_finite_is_not_called_a_loss(tmp_path, monkeypatch):
@@ -351,9 +351,9 @@ def test_minute_one_stops_what_cannot_work(tmp_path):
     with pytest.raises(RunFailed, match="fmri starts at"):
         train_process.train(run_dir.path, raw_units)
     assert metrics_of(run_dir, StepMetric) == []
-    warned = run_dir_of(tmp_path, "warns", num_epochs=1, warmup_steps=2, on_sanity_fail="warn")
-    assert train_process.train(warned.path, raw_units) == 0
-    assert [e.level for e in metrics_of(warned, EventMetric) if e.name == "sanity"] == ["warning"]
+    warning_run = run_dir_of(tmp_path, "warns", num_epochs=1, warmup_steps=2, on_sanity_fail="warn")
+    assert train_process.train(warning_run.path, raw_units) == 0
+    assert [e.level for e in metrics_of(warning_run, EventMetric) if e.name == "sanity"] == ["warning"]
 
 
 def test_minute_one_reports_what_it_saw_and_leaves_no_trace(tmp_path):
@@ -468,7 +468,7 @@ def test_asked_to_leave_where_an_epoch_ends_its_checkpoint_stays_the_best(tmp_pa
     overrides = {"num_epochs": 3, "early_stopping_delta": 10.0, "early_stopping_patience": None}
     straight = run_dir_of(tmp_path, "straight", **overrides)
     assert train_process.train(straight.path, load) == 0
-    broken = run_dir_of(tmp_path, "broken", **overrides)
+    broken_run = run_dir_of(tmp_path, "broken", **overrides)
     note = trainer.Trainer._log_step
 
     def interrupted(self, stepped):
@@ -476,27 +476,27 @@ def test_asked_to_leave_where_an_epoch_ends_its_checkpoint_stays_the_best(tmp_pa
         stepped.stop_requests["terminate"] = self.state.step == 9
 
     monkeypatch.setattr(trainer.Trainer, "_log_step", interrupted)
-    assert train_process.train(broken.path, load) == trainer.PREEMPTED
+    assert train_process.train(broken_run.path, load) == trainer.PREEMPTED
     monkeypatch.undo()
-    [record] = checkpoint_files.records_in(broken.checkpoints)
+    [record] = checkpoint_files.records_in(broken_run.checkpoints)
     assert (record.step, set(record.roles)) == (
         10,
         {"last", "best", "periodic"},
     ) and record.validation_total is not None
-    assert train_process.train(broken.path, load) == 0
-    [ours], [theirs] = metrics_of(broken, EvaluationMetric), metrics_of(straight, EvaluationMetric)
+    assert train_process.train(broken_run.path, load) == 0
+    [ours], [theirs] = metrics_of(broken_run, EvaluationMetric), metrics_of(straight, EvaluationMetric)
     assert ours.encoding == theirs.encoding
 
 
-@pytest.mark.parametrize("lost", [10, 20])
-def test_a_checkpoint_whose_record_is_damaged_is_reported(tmp_path, straight, lost):
+@pytest.mark.parametrize("lost_file", [10, 20])
+def test_a_checkpoint_whose_record_is_damaged_is_reported(tmp_path, straight, lost_file):
     run_dir = run_dir_of(tmp_path, "damaged")
     shutil.copytree(straight.checkpoints, run_dir.checkpoints)
-    (run_dir.checkpoints / f"step-000000{lost}.json").write_text("{")
+    (run_dir.checkpoints / f"step-000000{lost_file}.json").write_text("{")
     assert train_process.train(run_dir.path, load) == 0
     [event] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_damaged"]
-    assert f"step-000000{lost}.json cannot be read" in event.sentence
-    assert f"Resumed from step {30 - lost}" in event.sentence
+    assert f"step-000000{lost_file}.json cannot be read" in event.sentence
+    assert f"Resumed from step {30 - lost_file}" in event.sentence
     assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(run_dir, 20).items())
 
 
@@ -515,8 +515,8 @@ def encoding_scores(monkeypatch, scores):
     record = TrainState.record_validation
 
     def recorded(self, validation, delta):
-        changed = dict.fromkeys(validation.scores, 0.0) | {"fmri": scores[self.step]}
-        return record(self, replace(validation, scores=changed), delta)
+        new_scores = dict.fromkeys(validation.scores, 0.0) | {"fmri": scores[self.step]}
+        return record(self, replace(validation, scores=new_scores), delta)
 
     monkeypatch.setattr(TrainState, "record_validation", recorded)
 
@@ -573,8 +573,8 @@ def test_a_best_that_a_full_disk_did_not_take_is_in_the_next_checkpoint(tmp_path
     assert train_process.train(run_dir.path, load) == 0
     assert [e.best for e in metrics_of(run_dir, EpochMetric)] == [True, True, False, False]
     record = checkpoint_files.newest(run_dir.checkpoints, checkpoint_files.BEST)
-    saved = checkpoint_files.read(run_dir.checkpoints, record)
-    assert (record.step, saved.state["best_step"]) == (30, 20)
+    checkpoint = checkpoint_files.read(run_dir.checkpoints, record)
+    assert (record.step, checkpoint.state["best_step"]) == (30, 20)
 
 
 def test_a_run_whose_training_does_not_help_ends_as_its_start(tmp_path, monkeypatch):
@@ -597,35 +597,35 @@ def best_of(run_dir):
     return checkpoint_files.newest(run_dir.checkpoints, checkpoint_files.BEST)
 
 
-def test_a_run_that_ends_is_refitted_and_loaded_as_it_was_evaluated(finished):
-    [event] = [e for e in metrics_of(finished, EventMetric) if e.name == "refit"]
-    [evaluation] = metrics_of(finished, EvaluationMetric)
-    assert event.facts["trs"] == best_of(finished).refit_trs == 212
+def test_a_run_that_ends_is_refitted_and_loaded_as_it_was_evaluated(finished_run):
+    [event] = [e for e in metrics_of(finished_run, EventMetric) if e.name == "refit"]
+    [evaluation] = metrics_of(finished_run, EvaluationMetric)
+    assert event.facts["trs"] == best_of(finished_run).refit_trs == 212
     assert evaluation.encoding["refit_trs"] == 212
-    assert loaded_r(finished) == (212, evaluation.encoding["r_responsive"])
-    assert loaded_r(finished, "last")[0] == 0
+    assert loaded_r(finished_run) == (212, evaluation.encoding["r_responsive"])
+    assert loaded_r(finished_run, "last")[0] == 0
 
 
 def test_a_run_that_does_not_end_keeps_the_initialisation_of_its_training_trs(tmp_path, monkeypatch, straight):
-    broken = run_dir_of(tmp_path, "broken")
+    broken_run = run_dir_of(tmp_path, "broken")
 
     def interrupted(*_):
         raise RunFailed("Killed while it refits.", "")
 
     monkeypatch.setattr(trainer, "refit", interrupted)
     with pytest.raises(RunFailed):
-        train_process.train(broken.path, load)
+        train_process.train(broken_run.path, load)
     monkeypatch.undo()
-    assert best_of(broken).refit_trs is None
-    assert loaded_r(broken)[0] == 0
-    assert train_process.train(broken.path, load) == 0
-    (ours,), (theirs,) = (metrics_of(run_dir, EvaluationMetric) for run_dir in (straight, broken))
+    assert best_of(broken_run).refit_trs is None
+    assert loaded_r(broken_run)[0] == 0
+    assert train_process.train(broken_run.path, load) == 0
+    (ours,), (theirs,) = (metrics_of(run_dir, EvaluationMetric) for run_dir in (straight, broken_run))
     assert (ours.encoding, ours.decoding) == (theirs.encoding, theirs.decoding)
 
 
-def test_a_run_that_continues_from_a_finished_one_has_not_ended(finished, tmp_path):
+def test_a_run_that_continues_from_a_finished_one_has_not_ended(finished_run, tmp_path):
     folder = checkpoint_files.CheckpointDir(tmp_path / "checkpoints", 1)
-    folder.import_best(finished.checkpoints, best_of(finished))
+    folder.import_best(finished_run.checkpoints, best_of(finished_run))
     assert checkpoint_files.newest(folder.folder, checkpoint_files.BEST).refit_trs is None
 
 
@@ -745,8 +745,8 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path):
         train_process.train(run_dir_of(tmp_path, device="cuda").path, load)
 
 
-def test_checkpoints_carry_what_they_need_to_be_read_alone(finished):
-    saved = checkpoint_files.read(finished.checkpoints, checkpoint_files.newest(finished.checkpoints))
-    assert saved.config == finished.read_config()
-    assert {name.split(".")[0] for name in saved.tensors} == {"model", "average", "best", "optimizer", "balance"}
-    assert json.loads(json.dumps(saved.state))["step"] == 30
+def test_checkpoints_carry_what_they_need_to_be_read_alone(finished_run):
+    checkpoint = checkpoint_files.read(finished_run.checkpoints, checkpoint_files.newest(finished_run.checkpoints))
+    assert checkpoint.config == finished_run.read_config()
+    assert {name.split(".")[0] for name in checkpoint.tensors} == {"model", "average", "best", "optimizer", "balance"}
+    assert json.loads(json.dumps(checkpoint.state))["step"] == 30

@@ -51,8 +51,8 @@ def test_the_brain_follows_the_light_only_where_it_does():
     light = STUDY.frames_TKHWC.mean(axis=(1, 2, 3)) @ LUMA[:, None]
     halves = [convolve_causal(part, glover(1.5, 24.0)) for part in np.split(light - light.mean(), 2)]
     brightness = np.concatenate(halves)
-    driven = (brightness / brightness.std()).repeat(720, axis=1) + np.random.default_rng(1).standard_normal((300, 720))
-    light_T, brain_T, r = light_and_brain(replace(STUDY, bold={"sub-01": driven.astype(np.float32)}))
+    bold_TV = (brightness / brightness.std()).repeat(720, axis=1) + np.random.default_rng(1).standard_normal((300, 720))
+    light_T, brain_T, r = light_and_brain(replace(STUDY, bold={"sub-01": bold_TV.astype(np.float32)}))
     assert light_T.shape == brain_T.shape == (300,)
     assert r > 0.5
     noise = np.random.default_rng(2).standard_normal((300, 720)).astype(np.float32)

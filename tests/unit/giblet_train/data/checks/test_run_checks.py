@@ -43,11 +43,11 @@ def test_the_clocks_of_a_healthy_study_agree():
 def test_a_stretched_stimulus_is_found():
     for speed in (0.93, 0.97, 1.03):
         places = np.arange(STUDY.n_trs) * speed
-        stretched = {
+        slow_features = {
             m: np.stack([np.interp(places, np.arange(STUDY.n_trs), column) for column in x.T], axis=1)
             for m, x in STUDY.features.items()
         }
-        assert "stimulus_stretched" in clock(replace(STUDY, features=stretched)), speed
+        assert "stimulus_stretched" in clock(replace(STUDY, features=slow_features)), speed
 
 
 def noisy_runs(late_trs, noise, seed=0):
@@ -157,11 +157,11 @@ def test_annotations_of_scan_two_on_scan_one_are_found():
 def test_voxels_outside_the_brain_are_found_where_volumes_have_their_mean():
     study = made_study(shape=(4, 5, 6))
     outside_V = np.arange(study.n_voxels) % 3 == 0
-    unmasked = replace(study, reference={s: np.where(outside_V, 0.02 * x, x) for s, x in study.reference.items()})
-    [finding] = check_mask(unmasked, study.mask)
+    whole_study = replace(study, reference={s: np.where(outside_V, 0.02 * x, x) for s, x in study.reference.items()})
+    [finding] = check_mask(whole_study, study.mask)
     assert finding.finding == "outside_brain" and finding.severity == "warning" and "33% of the 120" in finding.sentence
     assert check_mask(study, study.mask) == []
-    assert check_mask(unmasked, ~outside_V.reshape(4, 5, 6)) == [], "the mask of the split leaves them out"
+    assert check_mask(whole_study, ~outside_V.reshape(4, 5, 6)) == [], "the mask of the split leaves them out"
     centred = {s: np.asarray(x - x.mean(), np.float32) for s, x in study.bold.items()}
     without_mean = replace(study, bold=centred, reference={s: x[0] for s, x in centred.items()})
     assert check_mask(without_mean, study.mask) == []

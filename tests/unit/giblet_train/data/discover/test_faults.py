@@ -172,11 +172,11 @@ def test_arrays_without_a_tr_need_one(study: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("removed", "message"), [("*.nii.gz", "has no scan"), ("stimuli/*.mp4", "has no readable film or sound")]
+    ("pattern", "message"), [("*.nii.gz", "has no scan"), ("stimuli/*.mp4", "has no readable film or sound")]
 )
-def test_a_folder_without_scans_or_films_is_refused(study: Path, tmp_path: Path, removed: str, message: str) -> None:
+def test_a_folder_without_scans_or_films_is_refused(study: Path, tmp_path: Path, pattern: str, message: str) -> None:
     folder = copied(study, tmp_path / "study")
-    for path in folder.rglob(removed):
+    for path in folder.rglob(pattern):
         path.unlink()
     with pytest.raises(DataError, match=message):
         discover(folder, lambda _sentence, _share: None)

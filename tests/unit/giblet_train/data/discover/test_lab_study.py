@@ -34,10 +34,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
             nibabel.load(study_folder / f"study/sub-{subject}/func/sub-{subject}_task-sherlockPart{n}_bold.nii.gz")
             for n in (1, 2)
         ]
-        joined = np.concatenate([np.asarray(part.dataobj) for part in parts], axis=-1)
+        series = np.concatenate([np.asarray(part.dataobj) for part in parts], axis=-1)
         path = folder / f"sherlock_nii/sherlock_movie_s{number}.nii.gz"
         path.parent.mkdir(exist_ok=True)
-        nibabel.save(nibabel.Nifti1Image(joined, parts[0].affine, parts[0].header), path)
+        nibabel.save(nibabel.Nifti1Image(series, parts[0].affine, parts[0].header), path)
     for n in (1, 2):
         (study_folder / f"study/stimuli/sherlockPart{n}.mp4").rename(folder / f"part{n}.mp4")
     (study_folder / "study/stimuli/annotations.xlsx").rename(folder / "annotations.xlsx")
@@ -64,10 +64,10 @@ def test_both_parts_are_used_if_both_films_are_there(study: Path, tmp_path: Path
     (tmp_path / "lab.yaml").write_text(to_config(proposal, "lab"))
     config = load(tmp_path / "lab.yaml", folders=(ROOT / "configs",)).config
     request = DataRequest(config, tmp_path)
-    stored = open_store(build_store(config, request.data_dir, tmp_path, silent))
-    assert dict(zip(stored.block_names, stored.scan_lengths_trs, strict=True)) == {"part1": 130, "part2": 150}
-    assert {s: int(stored.present_T(s).sum()) for s in stored.subjects} == {"sub-1": 280, "sub-2": 280, "sub-3": 260}
-    assert all(label for label in (stored.text_labels[3], stored.text_labels[133]))
+    store = open_store(build_store(config, request.data_dir, tmp_path, silent))
+    assert dict(zip(store.block_names, store.scan_lengths_trs, strict=True)) == {"part1": 130, "part2": 150}
+    assert {s: int(store.present_T(s).sum()) for s in store.subjects} == {"sub-1": 280, "sub-2": 280, "sub-3": 260}
+    assert all(label for label in (store.text_labels[3], store.text_labels[133]))
 
 
 def test_part_1_is_used_if_only_its_film_is_there(study: Path) -> None:

@@ -56,12 +56,12 @@ def test_the_commands_of_a_layout(layout: str, tmp_path: Path, monkeypatch: pyte
     near_s = max(NEAR_S, NEAR_TRS * truth["tr_s"])
     file_of = {name: s["file"] for name, s in truth["stimuli"].items()}
     proposed_of = {name: s.video or s.audio for name, s in config.data.stimuli.items()}
-    true, proposed = table((tmp_path / layout / "truth.tsv").read_text()), table(config.data.runs or "")
-    assert config.data.tr == truth["tr_s"] and set(true) == set(proposed)
+    true, proposal = table((tmp_path / layout / "truth.tsv").read_text()), table(config.data.runs or "")
+    assert config.data.tr == truth["tr_s"] and set(true) == set(proposal)
     for key, (subject, stimulus, onset_s) in true.items():
-        own_subject, own_stimulus, own_onset_s = proposed[key]
+        own_subject, own_stimulus, own_onset_s = proposal[key]
         assert (own_subject, proposed_of.get(own_stimulus)) == (subject, file_of.get(stimulus)), key
         assert own_onset_s == (pytest.approx(onset_s, abs=near_s) if onset_s > 0 else onset_s), key
-    assert table(outputs["show"]) == proposed
+    assert table(outputs["show"]) == proposal
     accusations = [line for line in outputs["discover"].splitlines() if line.startswith(("✖", "!"))]
     assert accusations == []

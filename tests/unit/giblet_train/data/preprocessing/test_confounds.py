@@ -31,25 +31,25 @@ def table(path, header, rows):
 def test_equals_nilearn_over_the_training_trs_of_each_scan():
     bold, confounds = made()
     train = np.r_[5:35, 45:80]
-    cleaned = without_confounds(bold, confounds, train, SCANS)
+    residuals = without_confounds(bold, confounds, train, SCANS)
     for rows in (np.arange(5, 35), np.arange(45, 80)):
         reference = clean(
             bold[rows].astype(float), confounds=confounds[rows], standardize=None, detrend=False,
             standardize_confounds=True, ensure_finite=False,
         )  # fmt: skip
-        ours = cleaned[rows]
+        ours = residuals[rows]
         np.testing.assert_allclose(ours - ours.mean(axis=0), reference - reference.mean(axis=0), atol=1e-4)
         np.testing.assert_allclose(ours.mean(axis=0), bold[rows].mean(axis=0), rtol=1e-5)
 
 
 def test_rows_can_be_asked_for_in_any_way():
     bold, confounds = made()
-    cleaned = without_confounds(bold, confounds, np.arange(N_TRS), SCANS)
-    assert cleaned.shape == bold.shape
-    assert len(cleaned) == N_TRS
-    every = cleaned[:]
-    np.testing.assert_array_equal(cleaned[38:43], every[38:43])
-    np.testing.assert_array_equal(cleaned[np.array([60, 3])], every[[60, 3]])
+    residuals = without_confounds(bold, confounds, np.arange(N_TRS), SCANS)
+    assert residuals.shape == bold.shape
+    assert len(residuals) == N_TRS
+    every = residuals[:]
+    np.testing.assert_array_equal(residuals[38:43], every[38:43])
+    np.testing.assert_array_equal(residuals[np.array([60, 3])], every[[60, 3]])
 
 
 def test_poison_outside_training_changes_no_weight():
@@ -68,8 +68,8 @@ def test_a_scan_without_training_trs_takes_the_weights_of_the_others():
     confounds = random.standard_normal((N_TRS, 2))
     weights = random.standard_normal((2, 6))
     bold = (confounds @ weights + np.repeat([10.0, 30.0], SCANS)[:, None]).astype(np.float32)
-    cleaned = without_confounds(bold, confounds, np.arange(40), SCANS)
-    assert cleaned[40:].std(axis=0).max() < 1e-4
+    residuals = without_confounds(bold, confounds, np.arange(40), SCANS)
+    assert residuals[40:].std(axis=0).max() < 1e-4
     assert without_confounds(bold, confounds, np.arange(36, 90), SCANS)[:40].std(axis=0).max() < 1e-4
 
 

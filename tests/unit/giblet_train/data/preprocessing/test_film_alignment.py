@@ -28,8 +28,8 @@ def kind_of(data):
     return wrong and wrong.kind
 
 
-def with_film(data, changed):
-    return replace(data, targets={m: changed(x) for m, x in data.targets.items()})
+def with_film(data, new_frames):
+    return replace(data, targets={m: new_frames(x) for m, x in data.targets.items()})
 
 
 @pytest.mark.parametrize("fold", range(5))
@@ -91,15 +91,15 @@ def test_a_film_of_which_only_its_lesser_features_are_followed_is_not_another():
 
 
 @pytest.mark.parametrize(
-    ("read", "direction"),
+    ("order", "direction"),
     [
         (lambda x: x[::-1], "backwards"),
         (lambda x: np.concatenate([x[150::-1], x[:150:-1]]), "backwards in each run"),
         (lambda x: np.concatenate([x[150:], x[:150]]), "with its runs in the order 2, 1"),
     ],
 )
-def test_a_film_in_another_order_is_named_by_it(read, direction):
-    facts = alignment_of(with_film(prepared(), read))
+def test_a_film_in_another_order_is_named_by_it(order, direction):
+    facts = alignment_of(with_film(prepared(), order))
     wrong = misalignment(facts, 1.5, 0.0)
     assert (wrong.kind, wrong.stops) == ("reordered", True)
     assert f"read {direction} (" in wrong.sentence
@@ -127,8 +127,8 @@ def test_numbers_that_are_not_finite_are_left_to_minute_one():
 )
 def test_what_a_response_may_lag(lag_trs, kind):
     assert expected_trs(1.5) == (2, 5)
-    lagged = structs.replace(IN_STEP, whole=LagFact(lag_trs=lag_trs, sds=9.0, answers=True))
-    wrong = misalignment(lagged, 1.5, 0.0)
+    alignment = structs.replace(IN_STEP, whole=LagFact(lag_trs=lag_trs, sds=9.0, answers=True))
+    wrong = misalignment(alignment, 1.5, 0.0)
     assert (wrong and wrong.kind) == kind
 
 

@@ -121,8 +121,8 @@ def test_responsive_voxels_are_those_with_a_shared_signal():
 
 def test_video_gains_components_of_frames_that_give_pictures_back():
     data = prepared(model={"preset": "tiny"})
-    fixed = STUDY.features["video"].shape[1]
-    assert data.pca_columns == slice(fixed, fixed + len(data.frame_pca.components_FP))
+    n_columns = STUDY.features["video"].shape[1]
+    assert data.pca_columns == slice(n_columns, n_columns + len(data.frame_pca.components_FP))
     assert data.targets["video"].shape[1] == data.pca_columns.stop
     scores = data.targets["video"] * data.feature_sd["video"] + data.feature_mean["video"]
     np.testing.assert_allclose(
@@ -131,15 +131,15 @@ def test_video_gains_components_of_frames_that_give_pictures_back():
 
 
 def test_apply_hrf_convolves_inputs_scan_by_scan_and_leaves_targets():
-    plain, blurred = prepared(), prepared(data={"apply_hrf": True}, model={"fir_trs": 13})
+    plain, blurred_data = prepared(), prepared(data={"apply_hrf": True}, model={"fir_trs": 13})
     assert all(plain.inputs[m] is plain.targets[m] for m in plain.inputs)
     raw = STUDY.features["audio"].astype(np.float64)
     kernel = glover(STUDY.tr_s, 13 * STUDY.tr_s)
     expected = np.concatenate([convolve_causal(raw[:60], kernel), convolve_causal(raw[60:], kernel)])
-    train = blurred.split.train
+    train = blurred_data.split.train
     expected = (expected - expected[train].mean(axis=0)) / expected[train].std(axis=0)
-    np.testing.assert_allclose(blurred.inputs["audio"], expected, rtol=1e-3, atol=1e-4)
-    np.testing.assert_array_equal(blurred.targets["audio"], plain.targets["audio"])
+    np.testing.assert_allclose(blurred_data.inputs["audio"], expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(blurred_data.targets["audio"], plain.targets["audio"])
 
 
 def test_cross_subject_is_one_average_brain():
@@ -188,16 +188,16 @@ def with_parcels(study, labels_V):
 
 def test_parcels_order_the_voxels_and_the_way_back_to_the_grid_is_known():
     label_V = np.random.default_rng(0).integers(0, 4, STUDY.n_voxels)
-    plain, ordered = prepared(), prepared(with_parcels(STUDY, label_V))
-    assert list(ordered.parcels) == ["area 1", "area 2", "area 3"]
-    for label, (_, where) in enumerate(ordered.parcels.items(), 1):
-        assert set(label_V[ordered.voxels_V[where]]) == {label}
-    inside = sum(where.stop - where.start for where in ordered.parcels.values())
-    assert set(label_V[ordered.voxels_V[inside:]]) == {0}
-    np.testing.assert_array_equal(ordered.mask, plain.mask)
+    plain, parcel_data = prepared(), prepared(with_parcels(STUDY, label_V))
+    assert list(parcel_data.parcels) == ["area 1", "area 2", "area 3"]
+    for label, (_, where) in enumerate(parcel_data.parcels.items(), 1):
+        assert set(label_V[parcel_data.voxels_V[where]]) == {label}
+    inside = sum(where.stop - where.start for where in parcel_data.parcels.values())
+    assert set(label_V[parcel_data.voxels_V[inside:]]) == {0}
+    np.testing.assert_array_equal(parcel_data.mask, plain.mask)
     for subject in STUDY.subjects:
-        np.testing.assert_array_equal(ordered.in_grid_order(ordered.bold[subject]), plain.bold[subject])
-    np.testing.assert_array_equal(ordered.in_grid_order(ordered.isc_V), plain.isc_V)
+        np.testing.assert_array_equal(parcel_data.in_grid_order(parcel_data.bold[subject]), plain.bold[subject])
+    np.testing.assert_array_equal(parcel_data.in_grid_order(parcel_data.isc_V), plain.isc_V)
 
 
 def test_an_atlas_as_the_mask_keeps_its_parcels_alone():
@@ -224,8 +224,8 @@ def test_nothing_is_learnt_of_a_subject_that_is_left_out():
     assert list(clean.left_out) == ["sub-02"]
     assert not without.left_out
     whole = prepared()
-    shared = np.isin(whole.voxels_V, clean.voxels_V)
+    shared_V = np.isin(whole.voxels_V, clean.voxels_V)
     own_TV = clean.left_out["sub-02"][:, np.isin(clean.voxels_V, whole.voxels_V)]
-    np.testing.assert_array_equal(own_TV, whole.bold["sub-02"][:, shared])
+    np.testing.assert_array_equal(own_TV, whole.bold["sub-02"][:, shared_V])
     with pytest.raises(ConfigError, match=r"leave_out_subject is 9; the study has sub-01, sub-02, sub-03"):
         prepared(split={**SPLIT, "leave_out_subject": 9})

@@ -60,9 +60,9 @@ def test_the_gap_is_between_any_two_parts(study):
 def test_no_more_is_left_out_than_the_gaps(study):
     split = split_of(study)
     usable = study[2].usable_trs or split.n_trs
-    used = len(split.train) + len(split.validation) + len(split.test)
+    n_used = len(split.train) + len(split.validation) + len(split.test)
     edges = 2 * (len(runs(split.test)) + len(runs(split.validation)))
-    assert usable - used <= edges * split.gap_trs
+    assert usable - n_used <= edges * split.gap_trs
 
 
 @given(studies())
@@ -77,9 +77,9 @@ def test_blocks_never_cross_a_scan_border(study):
 @given(studies())
 def test_the_test_blocks_of_all_folds_cover_the_usable_trs_once(study):
     scans, borders, config = study
-    covered = []
+    test_trs = []
     for fold in range(config.n_folds):
-        changed = SplitConfig(
+        fold_config = SplitConfig(
             n_folds=config.n_folds,
             fold=fold,
             gap_trs=0,
@@ -87,8 +87,8 @@ def test_the_test_blocks_of_all_folds_cover_the_usable_trs_once(study):
             validation_fraction=0.4,
             usable_trs=config.usable_trs,
         )
-        covered.append(split_of((scans, borders, changed)).test)
-    np.testing.assert_array_equal(np.concatenate(covered), np.arange(config.usable_trs or sum(scans)))
+        test_trs.append(split_of((scans, borders, fold_config)).test)
+    np.testing.assert_array_equal(np.concatenate(test_trs), np.arange(config.usable_trs or sum(scans)))
 
 
 def test_edges_move_to_the_nearest_annotation_within_ten_trs():

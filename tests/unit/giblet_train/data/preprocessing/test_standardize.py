@@ -53,9 +53,9 @@ def test_rows_outside_training_change_nothing():
     bold = RANDOM.normal(1, 2, (80, 9)).astype(np.float16)
     train = np.r_[0:30, 45:80]
     clean = scan_moments(bold, train, (40, 40))
-    poisoned = bold.copy()
-    poisoned[30:45] = np.nan
-    dirty = scan_moments(poisoned, train, (40, 40))
+    poison_bold = bold.copy()
+    poison_bold[30:45] = np.nan
+    dirty = scan_moments(poison_bold, train, (40, 40))
     for name in ("n_C", "sum_CV", "square_CV", "low_V", "high_V"):
         np.testing.assert_array_equal(getattr(clean, name), getattr(dirty, name))
 

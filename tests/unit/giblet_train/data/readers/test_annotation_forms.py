@@ -142,9 +142,9 @@ def test_rows_may_be_in_any_order(tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(len(WORDS))
     rows = [f"{WORDS[n][0]},{WORDS[n][0] + 3.0},{WORDS[n][2]}" for n in order]
     (tmp_path / "a.csv").write_text("\n".join(["start_s,end_s,detail", *rows]))
-    read = read_annotations(tmp_path / "a.csv", TR_S, (100,))
-    assert [s.detail for s in read.segments] == [w for _, _, w in WORDS]
-    assert "were not in order of time" in read.notes[0]
+    segments = read_annotations(tmp_path / "a.csv", TR_S, (100,))
+    assert [s.detail for s in segments.segments] == [w for _, _, w in WORDS]
+    assert "were not in order of time" in segments.notes[0]
 
 
 def test_a_table_without_times_is_refused(tmp_path: Path) -> None:

@@ -51,11 +51,11 @@ def test_the_workbook_has_the_labs_shape(tmp_path):
 
 def test_what_is_written_is_read_again_on_one_timeline(tmp_path):
     write_annotations(tmp_path / "a.xlsx", SEGMENTS, TR_S, SCANS)
-    read = read_annotations(tmp_path / "a.xlsx", TR_S, SCANS)
-    assert read.segments == SEGMENTS
-    assert read.notes == ()
-    assert read.segments[0].text == "A rabbit wakes.; Rabbit; Burrow"
-    assert read.segments[2].text == "Three rodents laugh.; Frank, Rinky, Gimera"
+    annotations = read_annotations(tmp_path / "a.xlsx", TR_S, SCANS)
+    assert annotations.segments == SEGMENTS
+    assert annotations.notes == ()
+    assert annotations.segments[0].text == "A rabbit wakes.; Rabbit; Burrow"
+    assert annotations.segments[2].text == "Three rodents laugh.; Frank, Rinky, Gimera"
 
 
 def test_the_same_segments_give_the_same_bytes(tmp_path):
@@ -95,31 +95,33 @@ def test_rows_in_any_order_are_read_at_their_own_seconds(tmp_path, scan_lengths,
     """20 rows over two scans of 54 s whose seconds run on; some rows are written in another place of the file."""
     in_order = [row(5.0 * n, 5.0 * n + 5, f"event {n}") for n in range(20)]
     rows = [r for n, r in enumerate(in_order) if n not in places] + [in_order[n] for n in places]
-    read = read_annotations(book(tmp_path / "a.xlsx", rows), TR_S, scan_lengths)
-    assert [(s.start_s, s.detail) for s in read.segments] == [(5.0 * n, f"event {n}") for n in range(20)]
-    assert any("not in order of time" in note for note in read.notes) == (rows != in_order)
+    annotations = read_annotations(book(tmp_path / "a.xlsx", rows), TR_S, scan_lengths)
+    assert [(s.start_s, s.detail) for s in annotations.segments] == [(5.0 * n, f"event {n}") for n in range(20)]
+    assert any("not in order of time" in note for note in annotations.notes) == (rows != in_order)
 
 
 def test_a_row_out_of_order_in_the_second_scan_stays_in_it(tmp_path):
     rows = [row(0, 3, "one", 1), row(3, 6, "two", 3), row(0, 2, "three", 5), row(4, 6, "five", 7), row(2, 4, "four", 6)]
-    read = read_annotations(book(tmp_path / "a.xlsx", rows), TR_S, SCANS)
-    assert [(s.start_s, s.detail) for s in read.segments] == [
+    annotations = read_annotations(book(tmp_path / "a.xlsx", rows), TR_S, SCANS)
+    assert [(s.start_s, s.detail) for s in annotations.segments] == [
         *[(0, "one"), (3, "two"), (6, "three"), (8, "four"), (10, "five")]
     ]
 
 
 def test_an_onset_before_the_film_is_no_restart(tmp_path):
-    read = read_annotations(book(tmp_path / "a.xlsx", [row(-6, -3, "cue"), row(0, 3, "one"), row(3, 6, "two")]), TR_S)
-    assert [s.start_s for s in read.segments] == [-6, 0, 3]
+    annotations = read_annotations(
+        book(tmp_path / "a.xlsx", [row(-6, -3, "cue"), row(0, 3, "one"), row(3, 6, "two")]), TR_S
+    )
+    assert [s.start_s for s in annotations.segments] == [-6, 0, 3]
 
 
 def test_events_and_words_without_a_duration_last_a_moment(tmp_path):
     (tmp_path / "events.tsv").write_text("onset\tduration\tword\n0.5\t0\thello\n1.2\tn/a\tworld\n2.0\t0.4\tagain\n")
-    read = read_annotations(tmp_path / "events.tsv", TR_S)
-    assert [(s.start_s, s.end_s, s.text) for s in read.segments] == [
+    annotations = read_annotations(tmp_path / "events.tsv", TR_S)
+    assert [(s.start_s, s.end_s, s.text) for s in annotations.segments] == [
         *[(0.5, 0.6, "hello"), (1.2, 1.3, "world"), (2.0, 2.4, "again")]
     ]
-    assert "2 annotations have no duration" in read.notes[0]
+    assert "2 annotations have no duration" in annotations.notes[0]
 
 
 def test_formulas_without_values_are_refused(tmp_path):
@@ -157,8 +159,8 @@ def test_subtitles_are_read(tmp_path):
         "WEBVTT\n\n00:01.500 --> 00:03.000 align:start\nHello\nthere\n\n01:00:00.000 --> 01:00:01.250\nBye\n"
     )
     for name in ("a.srt", "a.vtt"):
-        read = read_annotations(tmp_path / name, TR_S)
-        assert [(s.start_s, s.end_s, s.text) for s in read.segments] == [
+        annotations = read_annotations(tmp_path / name, TR_S)
+        assert [(s.start_s, s.end_s, s.text) for s in annotations.segments] == [
             (1.5, 3.0, "Hello there"),
             (3600, 3601.25, "Bye"),
         ]
@@ -167,9 +169,9 @@ def test_subtitles_are_read(tmp_path):
 def test_duplicates_are_taken_once_and_counted(tmp_path):
     path = book(tmp_path / "a.xlsx", [row(0, 3, "one"), row(3, 6, "two"), row(0, 3, "one"), row(3, 6, "two"),
                                       row(3, 6, "other")])  # fmt: skip
-    read = read_annotations(path, TR_S)
-    assert [s.detail for s in read.segments] == ["one", "two", "other"]
-    assert read.notes == ("2 duplicate annotations are left out.",)
+    annotations = read_annotations(path, TR_S)
+    assert [s.detail for s in annotations.segments] == ["one", "two", "other"]
+    assert annotations.notes == ("2 duplicate annotations are left out.",)
 
 
 def test_a_missing_column_is_named_with_those_found(tmp_path):

@@ -112,8 +112,8 @@ def test_several_tasks_and_other_derivatives_are_chosen_by_entities(tmp_path):
     shutil.copy(bold, func / bold.name.replace("desc-preproc", "desc-denoised"))
     both = bids_runs(tmp_path, BidsConfig(task=("story", "film")))["01"]
     assert [run.task for run in both] == ["film", "story"]
-    denoised = bids_runs(tmp_path, BidsConfig(task="film", filters={"desc": "denoised"}))["01"]
-    assert [run.bold.name for run in denoised] == [bold.name.replace("desc-preproc", "desc-denoised")]
+    denoised_runs = bids_runs(tmp_path, BidsConfig(task="film", filters={"desc": "denoised"}))["01"]
+    assert [run.bold.name for run in denoised_runs] == [bold.name.replace("desc-preproc", "desc-denoised")]
     with pytest.raises(DataError, match=r"unknown entity 'resolution'"):
         bids_runs(tmp_path, BidsConfig(task="film", filters={"resolution": 2}))
 
@@ -169,8 +169,8 @@ def test_a_table_of_runs_uses_masks_and_confounds_next_to_the_scans(folder, stud
 
 
 def test_first_volumes_of_each_run_can_be_dropped(folder, study, tmp_path):
-    dropped = made_config(data={**BIDS_DATA, "drop_first_trs": 3})
-    again = open_store(build_store(dropped, folder, tmp_path, lambda *_: None))
+    config = made_config(data={**BIDS_DATA, "drop_first_trs": 3})
+    again = open_store(build_store(config, folder, tmp_path, lambda *_: None))
     assert again.scan_lengths_trs == tuple(n - 3 for n in RUN_TRS)
     rows = np.r_[3 : RUN_TRS[0], RUN_TRS[0] + 3 : sum(RUN_TRS)]
     for subject in study.subjects:
@@ -215,8 +215,8 @@ def test_the_store_holds_runs_as_scans_inside_the_brain_masks(study, folder):
     masks = [read_mask(run.mask, volumes.geometry) for subject in runs.values() for run in subject]
     np.testing.assert_array_equal(study.mask, np.logical_and.reduce(masks))
     raw = np.concatenate([b for _, b in stream(volumes, study.mask)])
-    stored = study.bold["sub-01"].astype(np.float32) + study.reference["sub-01"]
-    np.testing.assert_allclose(stored, raw, atol=2e-3 * raw.std())
+    bold_TV = study.bold["sub-01"].astype(np.float32) + study.reference["sub-01"]
+    np.testing.assert_allclose(bold_TV, raw, atol=2e-3 * raw.std())
     assert {s: c.shape for s, c in study.confounds.items()} == {s: (sum(RUN_TRS), 3) for s in study.subjects}
     assert any("trans_?, csf are regressed out" in note for note in study.notes)
 

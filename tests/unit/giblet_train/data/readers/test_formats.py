@@ -52,8 +52,8 @@ def test_a_series_goes_round_through_its_own_format(tmp_path, form):
     first = read_header(WRITERS[form](tmp_path / "a", VALUES, 1.5), 1.5)
     geometry = msgspec.json.decode(msgspec.json.encode(first.geometry), type=Geometry)
     assert geometry == first.geometry and geometry.difference(first.geometry) == ""
-    written = geometry.write_series(tmp_path / "back", rows(first), np.ones(N, bool), 1.5)
-    again = read_header(written[0], None)
+    paths = geometry.write_series(tmp_path / "back", rows(first), np.ones(N, bool), 1.5)
+    again = read_header(paths[0], None)
     assert again.tr_s == 1.5 and geometry.difference(again.geometry) == ""
     np.testing.assert_allclose(rows(again), VALUES, rtol=1e-6)
     assert not [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
@@ -115,9 +115,9 @@ def test_parcels_of_other_numbers_or_names_are_refused(tmp_path):
     first, other = write_npy(tmp_path / "a", VALUES), write_npy(tmp_path / "b", VALUES.T)
     with pytest.raises(DataError, match=f"12 parcels instead of {N}"):
         read_headers([first, other], 1.5)
-    named = [write_tsv(tmp_path / n, VALUES, names=[f"{n}{k}" for k in range(N)]) for n in "ab"]
+    paths = [write_tsv(tmp_path / n, VALUES, names=[f"{n}{k}" for k in range(N)]) for n in "ab"]
     with pytest.raises(DataError, match="parcel 1 called 'b0' instead of 'a0'"):
-        read_headers(named, 1.5)
+        read_headers(paths, 1.5)
 
 
 def test_a_transposed_table_is_read_and_reported(tmp_path):
@@ -126,10 +126,10 @@ def test_a_transposed_table_is_read_and_reported(tmp_path):
     (tmp_path / "b.tsv").write_text("\n".join(lines))
     (tmp_path / "c.tsv").write_text("\n".join(["\t".join(["parcel", *map(str, range(12))]), *lines]))
     for name in ("b.tsv", "c.tsv"):
-        turned = read_header(tmp_path / name, 1.5)
-        assert "transposed_table" in [note.finding for note in turned.notes]
-        assert turned.geometry == plain.geometry
-        np.testing.assert_array_equal(rows(turned), rows(plain))
+        header = read_header(tmp_path / name, 1.5)
+        assert "transposed_table" in [note.finding for note in header.notes]
+        assert header.geometry == plain.geometry
+        np.testing.assert_array_equal(rows(header), rows(plain))
 
 
 def test_a_table_may_be_separated_by_commas_or_semicolons(tmp_path):

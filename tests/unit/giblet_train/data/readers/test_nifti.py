@@ -102,9 +102,9 @@ def test_missing_tr_takes_the_stated_one_with_a_note(tmp_path):
 
 
 def test_another_tr_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"TR is 2 s, data\.tr is 1\.5 s") as caught:
+    with pytest.raises(DataError, match=r"TR is 2 s, data\.tr is 1\.5 s") as error:
         read_header(write_nifti(tmp_path / "a.nii", made_volumes(), 2.0), 1.5)
-    assert "data.tr: 2" in caught.value.remedy
+    assert "data.tr: 2" in error.value.remedy
 
 
 def header_with(path, tr_s, sidecar=None, unit="sec"):
@@ -201,12 +201,12 @@ def test_volume_timing_without_one_distance_is_refused(tmp_path, onsets_s, says)
         read_header(header_with(tmp_path / "a_bold.nii.gz", 0.0, {"VolumeTiming": onsets_s}), None)
 
 
-@pytest.mark.parametrize(("start_s", "noted"), [(0.0, True), (0.75, False), (0.7, False)])
-def test_a_slice_time_reference_far_from_the_middle_is_noted(tmp_path, start_s, noted):
+@pytest.mark.parametrize(("start_s", "is_noted"), [(0.0, True), (0.75, False), (0.7, False)])
+def test_a_slice_time_reference_far_from_the_middle_is_noted(tmp_path, start_s, is_noted):
     path = header_with(tmp_path / "a_bold.nii.gz", 1.5, {"RepetitionTime": 1.5, "StartTime": start_s})
     notes = read_header(path, 1.5).notes
-    assert bool(notes) == noted
-    if noted:
+    assert bool(notes) == is_noted
+    if is_noted:
         assert "data.stimulus_offset_s -0.75 s" in notes[0].sentence
 
 
@@ -313,16 +313,16 @@ def test_a_truncated_file_is_named(tmp_path, keep, suffix):
     path = tmp_path / f"cut{suffix}"
     path.write_bytes(data[: int(len(data) * keep)])
     volumes = read_header(path, 1.5)
-    with pytest.raises(DataError, match=r"truncated|damaged") as caught:
+    with pytest.raises(DataError, match=r"truncated|damaged") as error:
         matrix(volumes)
-    assert "Copy it again" in caught.value.remedy
+    assert "Copy it again" in error.value.remedy
 
 
 def test_a_flipped_byte_is_found_by_the_checksum(tmp_path):
     path = write_nifti(tmp_path / "a.nii", np.random.default_rng(0).integers(0, 99, (9, 9, 9, 30), np.int16))
-    zipped = bytearray(gzip.compress(path.read_bytes()))
-    zipped[-6] ^= 1
-    (tmp_path / "a.nii.gz").write_bytes(zipped)
+    content = bytearray(gzip.compress(path.read_bytes()))
+    content[-6] ^= 1
+    (tmp_path / "a.nii.gz").write_bytes(content)
     with pytest.raises(DataError, match=r"damaged|truncated"):
         matrix(read_header(tmp_path / "a.nii.gz", 1.5))
 
@@ -333,9 +333,9 @@ def test_other_grids_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"b\.nii does not fit a\.nii: a grid of 5 x 6 x 3 voxels instead of 5 x 6 x 4"):
         check_same_geometry(first, smaller)
     image = nibabel.load(tmp_path / "a.nii")
-    moved = AFFINE.copy()
-    moved[0, 3] += 1.5
-    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), moved, image.header), tmp_path / "c.nii")
+    affine = AFFINE.copy()
+    affine[0, 3] += 1.5
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine, image.header), tmp_path / "c.nii")
     with pytest.raises(DataError, match=r"1\.5 mm apart"):
         check_same_geometry(first, read_header(tmp_path / "c.nii", 1.5))
     check_same_geometry(first, first)

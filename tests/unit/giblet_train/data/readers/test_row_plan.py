@@ -57,11 +57,11 @@ def test_subjects_cropped_differently_share_the_rows_of_the_same_seconds():
     assert seconds_of(rows, "2")[0] == ("a", 9.0, "1", 0)
 
 
-@pytest.mark.parametrize(("onset_s", "n_blocks", "noted"), [(3.0, 1, False), (3.3, 1, True), (3.6, 2, False)])
-def test_clocks_are_shared_up_to_a_quarter_of_a_tr(onset_s, n_blocks, noted):
+@pytest.mark.parametrize(("onset_s", "n_blocks", "is_noted"), [(3.0, 1, False), (3.3, 1, True), (3.6, 2, False)])
+def test_clocks_are_shared_up_to_a_quarter_of_a_tr(onset_s, n_blocks, is_noted):
     rows = plan(run("1", ("a", 0.0)), run("2", ("a", onset_s)))
     assert len(rows.block_lengths_trs) == n_blocks
-    assert any("rounded" in note for note in rows.notes) == noted
+    assert any("rounded" in note for note in rows.notes) == is_noted
 
 
 def test_clips_with_rest_between_them_are_one_block_with_empty_rows():

@@ -27,9 +27,9 @@ def test_the_labs_film_covers_the_first_scan():
 
 def test_a_short_film_is_refused_unless_the_overlap_is_stated():
     scans = scan_timeline(400, 1.5, None, "a")
-    with pytest.raises(DataError, match=r"covers 300 TRs \(450\.0 s\), the scans have 400") as caught:
+    with pytest.raises(DataError, match=r"covers 300 TRs \(450\.0 s\), the scans have 400") as error:
         over_film(scans, 450.0, 0.0, None)
-    assert "split.usable_trs: 300" in caught.value.remedy
+    assert "split.usable_trs: 300" in error.value.remedy
     with pytest.raises(DataError, match="covers 300"):
         over_film(scans, 450.0, 0.0, 301)
     assert over_film(scans, 450.0, 0.0, 300).n_trs == 300

@@ -64,15 +64,15 @@ def own_index(tmp_path, monkeypatch):
     """Let pip use a folder as its index, with a small archive of the real one's shape."""
     folder = tmp_path / "index"
     folder.mkdir()
-    zipped = io.BytesIO()
-    with zipfile.ZipFile(zipped, "w") as members:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as members:
         members.writestr(demo_film.FILM_MEMBER, FILM_BYTES)
     project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     files = {
         "moviepy-2.2.1/pyproject.toml": project.encode(),
         "moviepy-2.2.1/PKG-INFO": b"Metadata-Version: 2.1\nName: moviepy\nVersion: 2.2.1\n",
         "moviepy-2.2.1/backend.py": BACKEND.encode(),
-        demo_film.ZIP_MEMBER: zipped.getvalue(),
+        demo_film.ZIP_MEMBER: stream.getvalue(),
     }
     with tarfile.open(folder / "moviepy-2.2.1.tar.gz", "w:gz") as tar:
         for name, data in files.items():
@@ -80,7 +80,7 @@ def own_index(tmp_path, monkeypatch):
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
     archive = (folder / "moviepy-2.2.1.tar.gz").read_bytes()
-    hashes = {"ARCHIVE_SHA256": archive, "ZIP_SHA256": zipped.getvalue(), "FILM_SHA256": FILM_BYTES}
+    hashes = {"ARCHIVE_SHA256": archive, "ZIP_SHA256": stream.getvalue(), "FILM_SHA256": FILM_BYTES}
     for name, data in hashes.items():
         monkeypatch.setattr(demo_film, name, hashlib.sha256(data).hexdigest())
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")

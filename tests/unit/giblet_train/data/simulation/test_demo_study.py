@@ -128,11 +128,11 @@ def test_a_film_that_is_missing_undescribed_or_too_short_is_refused_with_nothing
     for film, sentence in ((tmp_path / "none.mp4", "does not exist"), (clip, "has no annotations")):
         with pytest.raises(DataError, match=sentence):
             simulate_study(tmp_path / "out", "tiny", film=film)
-    described = tmp_path / "short.mp4"
-    described.write_bytes(clip.read_bytes())
-    described.with_suffix(".csv").write_text("start_s,end_s,detail,names_all,location\n0,12,A disc drifts,,\n")
+    short_film = tmp_path / "short.mp4"
+    short_film.write_bytes(clip.read_bytes())
+    short_film.with_suffix(".csv").write_text("start_s,end_s,detail,names_all,location\n0,12,A disc drifts,,\n")
     with pytest.raises(DataError, match=r"lasts 12\.0 s, the scans 90\.0 s"):
-        simulate_study(tmp_path / "out", "tiny", film=described)
+        simulate_study(tmp_path / "out", "tiny", film=short_film)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["short.csv", "short.mp4"]
 
 
@@ -155,16 +155,16 @@ print(facts.source)
 
 
 def test_a_film_runs_again_until_the_scans_are_over(tmp_path, clip):
-    described = tmp_path / "clip.mp4"
-    described.write_bytes(clip.read_bytes())
-    described.with_suffix(".csv").write_text(
+    film = tmp_path / "clip.mp4"
+    film.write_bytes(clip.read_bytes())
+    film.with_suffix(".csv").write_text(
         "start_s,end_s,detail,names_all,location\n0,5,A disc drifts,,\n5,12,A red ring rests,,\n"
     )
     (tmp_path / "study").mkdir()
     showing = SimulatedStimulus((10, 12), 1.5, seed=0, repeated=True, generated=False)
-    facts, features = prepare_stimulus(tmp_path / "study", described, showing, quiet)
+    facts, features = prepare_stimulus(tmp_path / "study", film, showing, quiet)
     assert (facts.source, facts.runs) == ("given", 3)
-    once = read_frames(described, 1.5, 8, 2.0, 18, 32).astype(int)
+    once = read_frames(film, 1.5, 8, 2.0, 18, 32).astype(int)
     thrice = read_frames(tmp_path / "study" / FILM, 1.5, 22, 2.0, 18, 32).astype(int)
     for first in (0, 8):
         assert np.abs(thrice[first : first + 8] - once).mean() < 3.0

@@ -25,9 +25,9 @@ def column(group, name, **stimulus):
 
 
 def test_every_group_is_named_and_standardised():
-    drawn = features()
-    assert tuple(drawn) == GROUPS == tuple(feature_names())
-    for group, values_TF in drawn.items():
+    groups = features()
+    assert tuple(groups) == GROUPS == tuple(feature_names())
+    for group, values_TF in groups.items():
         assert values_TF.shape == (T, len(feature_names()[group]))
         np.testing.assert_allclose(values_TF.mean(axis=0), 0.0, atol=1e-5)
         np.testing.assert_allclose(values_TF.std(axis=0), 1.0, atol=1e-5)
@@ -87,8 +87,8 @@ def test_text_is_the_pca_of_annotated_trs_and_zero_elsewhere():
 def test_narrative_remembers_what_text_contained():
     sentences = np.zeros((T, 20))
     sentences[:10, 0], sentences[10:, 1] = 1.0, 1.0
-    drawn = features(sentences=sentences)
-    text, narrative = drawn["text"][:, 0], drawn["narrative"][:, 0]
+    groups = features(sentences=sentences)
+    text, narrative = groups["text"][:, 0], groups["narrative"][:, 0]
     steps = np.abs(np.diff(text))
     assert steps.argmax() == 9
     assert np.count_nonzero(steps) == 1
@@ -98,8 +98,8 @@ def test_narrative_remembers_what_text_contained():
 
 
 def test_a_film_that_never_changes_is_zero_not_nan():
-    drawn = features(
+    groups = features(
         frames=np.full((T, K, H, W, 3), 7, np.uint8), mel=np.zeros((T, 15, 64)), sentences=np.zeros((T, 20))
     )
-    for values_TF in drawn.values():
+    for values_TF in groups.values():
         assert not values_TF.any()

@@ -27,14 +27,14 @@ def draw(seed=0):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Return a cohort of five, their files, subjects and truth."""
-    folder, drawn = tmp_path_factory.mktemp("bold"), draw()
+    folder, group = tmp_path_factory.mktemp("bold"), draw()
     paths = [folder / f"sub-{n:02d}.nii.gz" for n in range(1, 6)]
-    results = [drawn.scan_subject(path, n) for n, path in enumerate(paths, 1)]
-    return drawn, paths, results
+    results = [group.scan_subject(path, n) for n, path in enumerate(paths, 1)]
+    return group, paths, results
 
 
-def brain_series(drawn, path):
-    mask = nibabel.Nifti1Image(drawn.scanner.brain_XYZ.astype(np.uint8), COARSE.affine)
+def brain_series(group, path):
+    mask = nibabel.Nifti1Image(group.scanner.brain_XYZ.astype(np.uint8), COARSE.affine)
     bold = apply_mask(str(path), mask, dtype="f8")
     for start, length in ((0, SCANS[0]), (SCANS[0], SCANS[1])):
         scan = bold[start : start + length]
@@ -43,7 +43,7 @@ def brain_series(drawn, path):
 
 
 def test_the_file_is_what_a_scanner_would_have_written(study):
-    drawn, paths, _ = study
+    group, paths, _ = study
     image = nibabel.load(paths[0])
     assert image.shape == (*COARSE.shape, sum(SCANS))
     assert image.get_data_dtype() == np.int16
@@ -52,8 +52,8 @@ def test_the_file_is_what_a_scanner_would_have_written(study):
     np.testing.assert_array_equal(image.affine, COARSE.affine)
     raw = np.asarray(image.dataobj)
     assert raw.min() == 0
-    assert (raw[drawn.scanner.brain_XYZ] > 0).all()
-    outside = ~(drawn.scanner.brain_XYZ | drawn.scanner.rim_XYZ)
+    assert (raw[group.scanner.brain_XYZ] > 0).all()
+    outside = ~(group.scanner.brain_XYZ | group.scanner.rim_XYZ)
     assert not raw[outside].any()
 
 
@@ -69,35 +69,35 @@ def test_coverage_of_the_rim_differs_between_subjects(study):
 
 
 def test_tsnr_is_in_the_range_of_real_data(study):
-    drawn, paths, results = study
+    group, paths, results = study
     for path, (subject, _) in zip(paths, results, strict=True):
-        raw = np.asarray(nibabel.load(path).dataobj)[drawn.scanner.brain_XYZ].T[:, drawn.region_of_V == 0]
+        raw = np.asarray(nibabel.load(path).dataobj)[group.scanner.brain_XYZ].T[:, group.region_of_V == 0]
         observed = np.median(raw.mean(axis=0) / raw.std(axis=0))
         assert observed == pytest.approx(subject.tsnr, rel=0.1)
 
 
 def test_subjects_agree_where_they_respond_and_not_where_they_do_not(study):
-    drawn, paths, _ = study
-    z_STV = np.stack([brain_series(drawn, path) for path in paths])
+    group, paths, _ = study
+    z_STV = np.stack([brain_series(group, path) for path in paths])
     pairs = [(z_STV[a] * z_STV[b]).mean(axis=0) for a in range(5) for b in range(a)]
     isc_V = np.mean(pairs, axis=0)
-    assert abs(isc_V[drawn.region_of_V == 0].mean()) < 0.015
+    assert abs(isc_V[group.region_of_V == 0].mean()) < 0.015
     for number, region in enumerate(REGIONS, 1):
-        assert 0.12 < isc_V[drawn.region_of_V == number].mean() < 0.32, region.name
+        assert 0.12 < isc_V[group.region_of_V == number].mean() < 0.32, region.name
 
 
 def test_the_truth_file_explains_the_response(study):
     """Features, weights and HRF of the truth, put together here, correlate with the file as the noise allows."""
-    drawn, paths, results = study
+    group, paths, results = study
     subject, truth = results[2]
     weights_FR = truth["sub-03_weights_audio_FR"].astype(float)
     kernel = cohorts.hrf.double_gamma(subject.hrf_peak_s, TR_S)
-    scans = np.split(drawn.features_TF["audio"], [SCANS[0]])
-    driven = np.concatenate([cohorts.hrf.convolve_causal(scan, kernel) for scan in scans]) @ weights_FR
+    scans = np.split(group.features_TF["audio"], [SCANS[0]])
+    response_TR = np.concatenate([cohorts.hrf.convolve_causal(scan, kernel) for scan in scans]) @ weights_FR
     auditory = [region.name for region in REGIONS].index("auditory") + 1
-    responsive = drawn.region_of_V[drawn.region_of_V > 0] == auditory
-    observed = brain_series(drawn, paths[2])[:, drawn.region_of_V == auditory]
-    r = [np.corrcoef(a, b)[0, 1] for a, b in zip(observed.T, driven[:, responsive].T, strict=True)]
+    responsive = group.region_of_V[group.region_of_V > 0] == auditory
+    observed = brain_series(group, paths[2])[:, group.region_of_V == auditory]
+    r = [np.corrcoef(a, b)[0, 1] for a, b in zip(observed.T, response_TR[:, responsive].T, strict=True)]
     assert np.mean(r) > 0.4
 
 
@@ -117,11 +117,11 @@ def test_gains_of_few_subjects_span_their_range():
 
 
 def test_the_truth_names_every_region_feature_and_subject(study):
-    drawn, _, results = study
-    truth = drawn.described_truth([subject for subject, _ in results])
+    simulated_group, _, results = study
+    truth = simulated_group.described_truth([subject for subject, _ in results])
     assert [region["name"] for region in truth["regions"]] == [region.name for region in REGIONS]
     assert [subject["number"] for subject in truth["subjects"]] == [1, 2, 3, 4, 5]
-    shared = drawn.shared_truth()
+    group_truth = simulated_group.shared_truth()
     for group, names in truth["features"].items():
-        assert shared[f"features_{group}_TF"].shape == (sum(SCANS), len(names))
-        assert shared[f"weights_{group}_FR"].shape == (len(names), (drawn.region_XYZ > 0).sum())
+        assert group_truth[f"features_{group}_TF"].shape == (sum(SCANS), len(names))
+        assert group_truth[f"weights_{group}_FR"].shape == (len(names), (simulated_group.region_XYZ > 0).sum())

@@ -17,10 +17,10 @@ MAPS = SmoothMaps(COARSE, ellipsoid_brain(COARSE)[0])
 def test_the_shares_are_of_one_variance():
     shares = (noise.AUTOREGRESSIVE, noise.WHITE, noise.DRIFT, noise.PHYSIOLOGY, noise.MOTION)
     assert sum(s * s for s in shares) == pytest.approx(1.0, abs=0.01)
-    drawn = draw_noise(np.random.default_rng(0), MAPS, 300, 1.5)
-    assert drawn.values_TV.dtype == np.float32
-    assert drawn.values_TV.shape == (300, 1134)
-    assert drawn.values_TV.var() == pytest.approx(1.0, abs=0.05)
+    parts = draw_noise(np.random.default_rng(0), MAPS, 300, 1.5)
+    assert parts.values_TV.dtype == np.float32
+    assert parts.values_TV.shape == (300, 1134)
+    assert parts.values_TV.var() == pytest.approx(1.0, abs=0.05)
 
 
 def test_without_slow_drift_its_lag_one_correlation_is_that_of_real_bold():
@@ -32,12 +32,12 @@ def test_without_slow_drift_its_lag_one_correlation_is_that_of_real_bold():
 
 
 def test_motion_is_its_own_and_moves_the_voxels():
-    drawn = draw_noise(np.random.default_rng(2), MAPS, 200, 1.5)
-    assert drawn.motion_TP.shape == (200, 6)
-    np.testing.assert_allclose(drawn.motion_TP.mean(axis=0), 0.0, atol=1e-12)
-    assert 0.02 < np.abs(drawn.motion_TP).max() < 5.0
-    design = np.column_stack([np.ones(200), drawn.motion_TP])
-    fitted = design @ np.linalg.lstsq(design, drawn.values_TV.astype(float), rcond=None)[0]
+    parts = draw_noise(np.random.default_rng(2), MAPS, 200, 1.5)
+    assert parts.motion_TP.shape == (200, 6)
+    np.testing.assert_allclose(parts.motion_TP.mean(axis=0), 0.0, atol=1e-12)
+    assert 0.02 < np.abs(parts.motion_TP).max() < 5.0
+    design = np.column_stack([np.ones(200), parts.motion_TP])
+    fitted = design @ np.linalg.lstsq(design, parts.values_TV.astype(float), rcond=None)[0]
     assert fitted.var() > 0.7 * noise.MOTION**2
 
 
@@ -49,9 +49,9 @@ def test_subjects_share_no_noise():
 
 @pytest.mark.parametrize("n_trs", [5, 30])
 def test_short_scans_are_finite(n_trs):
-    drawn = draw_noise(np.random.default_rng(5), MAPS, n_trs, 1.5)
-    assert np.isfinite(drawn.values_TV).all()
-    assert np.isfinite(drawn.motion_TP).all()
+    parts = draw_noise(np.random.default_rng(5), MAPS, n_trs, 1.5)
+    assert np.isfinite(parts.values_TV).all()
+    assert np.isfinite(parts.motion_TP).all()
 
 
 def test_null_voxels_are_not_predicted_by_a_film_that_grows_louder():

@@ -62,6 +62,6 @@ def test_shares_name_groups_of_features_and_sum_to_one():
 
 def test_without_nilearn_the_template_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(regions.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="nilearn") as caught:
+    with pytest.raises(ConfigError, match="nilearn") as error:
         regions.template_brain(FINE)
-    assert "giblet[study]" in caught.value.remedy
+    assert "giblet[study]" in error.value.remedy

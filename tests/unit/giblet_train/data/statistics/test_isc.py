@@ -47,13 +47,13 @@ def test_rows_with_the_scale_of_other_scans_are_still_correlated():
 def test_shared_voxels_are_distinguished_from_the_others():
     train = np.arange(200)
     bold = {s: fit_columns(y, train).apply(y) for s, y in brains(5, 200, 300, 2000).items()}
-    shared = shared_response(bold, train)
-    responsive, null = shared.above_chance(), shared.at_chance()
+    isc = shared_response(bold, train)
+    responsive, null = isc.above_chance(), isc.at_chance()
     assert responsive[:300].mean() > 0.99
     assert responsive[300:].mean() < 0.03
     assert null[300:].mean() == pytest.approx(0.75, abs=0.05)
     assert not (responsive & null).any()
-    assert shared.null.mean() == pytest.approx(0.0, abs=0.02)
+    assert isc.null.mean() == pytest.approx(0.0, abs=0.02)
 
 
 def test_one_subject_is_no_pair():

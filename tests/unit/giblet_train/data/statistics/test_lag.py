@@ -30,18 +30,18 @@ def test_an_aligned_study_lags_the_same_in_every_third_and_subject():
 
 
 def test_a_shifted_subject_is_an_outlier():
-    shifted = {**STUDY.bold, "sub-02": np.roll(STUDY.bold["sub-02"], 3, axis=0)}
-    lags = {row.who: row.whole.lag_trs for row in lag_table(replace(STUDY, bold=shifted))}
+    bold = {**STUDY.bold, "sub-02": np.roll(STUDY.bold["sub-02"], 3, axis=0)}
+    lags = {row.who: row.whole.lag_trs for row in lag_table(replace(STUDY, bold=bold))}
     assert (lags["sub-01"], lags["sub-02"], lags["sub-03"]) == (3, 6, 3)
 
 
 def test_a_stretched_stimulus_disagrees_between_thirds():
     places = np.linspace(0, STUDY.n_trs - 1, STUDY.n_trs) * 0.95
-    stretched = {
+    slow_features = {
         m: np.stack([np.interp(places, np.arange(STUDY.n_trs), column) for column in x.T], axis=1)
         for m, x in STUDY.features.items()
     }
-    average = lag_table(replace(STUDY, features=stretched))[0]
+    average = lag_table(replace(STUDY, features=slow_features))[0]
     assert not average.agrees
 
 
@@ -82,8 +82,8 @@ def test_highpass_takes_away_drifts_and_keeps_the_rest():
     time = np.arange(400)
     fast = np.sin(2 * np.pi * time / 20)
     drift = 5 + 0.01 * time + np.cos(np.pi * (time + 0.5) / 400)
-    filtered = highpass((fast + drift)[:, None], 1.5)[:, 0]
-    assert np.abs(filtered - fast)[20:-20].max() < 0.1
+    rest = highpass((fast + drift)[:, None], 1.5)[:, 0]
+    assert np.abs(rest - fast)[20:-20].max() < 0.1
 
 
 def test_too_few_shifts_to_know_chance_are_no_answer_however_high_the_lag_is():

@@ -72,9 +72,9 @@ def test_an_extractor_is_found_by_name_and_given_the_timeline(monkeypatch):
     offered(monkeypatch, extract)
     np.testing.assert_array_equal(brought({"extractor": "lab"}), np.full((20, 4), 0.25, np.float32))
     assert timelines == [FILM]
-    with pytest.raises(DataError, match=r"There is no extractor called 'labb', did you mean \"lab\"") as caught:
+    with pytest.raises(DataError, match=r"There is no extractor called 'labb', did you mean \"lab\"") as error:
         brought({"extractor": "labb"})
-    assert "encodec, lab" in caught.value.remedy
+    assert "encodec, lab" in error.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_a_row_that_is_not_finite_is_named(tmp_path):
 
 def test_encodec_without_its_weights_is_refused_with_the_remedy(monkeypatch):
     monkeypatch.setattr(encodec, "find_spec", lambda _: None)
-    with pytest.raises(DataError, match="transformers, which is not installed") as caught:
+    with pytest.raises(DataError, match="transformers, which is not installed") as error:
         brought({"extractor": "encodec", "codes": 1024})
-    assert "codes.npy" in caught.value.remedy
+    assert "codes.npy" in error.value.remedy
 
 
 def test_a_store_keeps_what_was_brought_and_weighs_codes_by_their_variance(tiny_study, tmp_path, monkeypatch):

@@ -58,8 +58,8 @@ def test_pictures_are_scaled_as_the_model_states_and_averaged_over_a_tr(folder, 
     frames = read_frames(timeline.film, TR_S, N_TRS, 2.0, 32, 32) / 255.0
     scaled = torch.from_numpy((frames - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]).float().flatten(0, 1).permute(0, 3, 1, 2)
     model = network(folder, kind)
-    hidden = (model.vision_model if kind == "clip" else model)(scaled, output_hidden_states=True).hidden_states[1]
-    expected = hidden.mean(dim=1).reshape(N_TRS, 3, WIDTH).mean(dim=1)
+    states = (model.vision_model if kind == "clip" else model)(scaled, output_hidden_states=True).hidden_states[1]
+    expected = states.mean(dim=1).reshape(N_TRS, 3, WIDTH).mean(dim=1)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
@@ -68,8 +68,8 @@ def test_a_video_model_sees_the_frames_up_to_the_end_of_each_second(folder, time
     ours = features(folder, "videomae", dataclasses.replace(timeline, tr_s=1.0, n_trs=12), layer=DEPTH)
     frames = read_frames(timeline.film, 1.0, 12, 8.0, 32, 32).reshape(-1, 32, 32, 3)[4 * 8 : 6 * 8] / 255.0
     clip = torch.from_numpy((frames - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]).float().permute(0, 3, 1, 2)[None]
-    hidden = network(folder, "videomae")(clip, output_hidden_states=True).hidden_states[DEPTH]
-    np.testing.assert_allclose(ours[5], hidden.mean(dim=1)[0], atol=1e-5)
+    states = network(folder, "videomae")(clip, output_hidden_states=True).hidden_states[DEPTH]
+    np.testing.assert_allclose(ours[5], states.mean(dim=1)[0], atol=1e-5)
 
 
 @torch.inference_mode()
@@ -77,8 +77,8 @@ def test_sound_keeps_its_time(folder, timeline):
     ours = features(folder, "wav2vec2", timeline, layer=[1, DEPTH])
     wave = read_samples(timeline.film, 16000)
     wave = torch.from_numpy((wave - wave.mean()) / np.sqrt(wave.var() + 1e-7))[None]
-    hidden = network(folder, "wav2vec2")(wave, output_hidden_states=True).hidden_states
-    tokens = torch.cat([hidden[1], hidden[DEPTH]], dim=-1)[0]
+    states = network(folder, "wav2vec2")(wave, output_hidden_states=True).hidden_states
+    tokens = torch.cat([states[1], states[DEPTH]], dim=-1)[0]
     moments_s = (np.arange(len(tokens)) + 0.5) * SECONDS / len(tokens)
     expected = np.stack([tokens[(moments_s // TR_S) == n].mean(dim=0) for n in range(N_TRS)])
     np.testing.assert_allclose(ours, expected, atol=0.05)
@@ -104,8 +104,10 @@ def test_a_word_is_read_after_those_before_it_and_none_after(folder, timeline, k
         tokens = torch.tensor([[vocabulary[word] for word in words[max(0, n - 4) : n + 1]]])
         expected.append(network(folder, kind)(tokens, output_hidden_states=True).hidden_states[DEPTH][0, -1])
     np.testing.assert_allclose(ours[tr, :-1], torch.stack(expected).mean(dim=0), atol=1e-5)
-    changed = dataclasses.replace(timeline, segments=(*WORDS[:-1], Segment(WORDS[-1].start_s, 11.0, "dog")))
-    np.testing.assert_allclose(features(folder, kind, changed, layer=DEPTH, context_words=4)[:6], ours[:6], atol=1e-6)
+    other_timeline = dataclasses.replace(timeline, segments=(*WORDS[:-1], Segment(WORDS[-1].start_s, 11.0, "dog")))
+    np.testing.assert_allclose(
+        features(folder, kind, other_timeline, layer=DEPTH, context_words=4)[:6], ours[:6], atol=1e-6
+    )
 
 
 def test_the_words_of_a_sentence_are_spread_over_it():
@@ -204,6 +206,6 @@ def test_a_model_that_mixes_times_hears_the_seconds_up_to_each_row(folder, timel
     part = model.audio_model if kind == "clap" else model
     for row, clip in clips.items():
         inputs = extractor(clip, sampling_rate=rate_hz, return_tensors="pt")
-        hidden = part(**inputs, output_hidden_states=True).hidden_states[1]
-        tokens = hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
+        states = part(**inputs, output_hidden_states=True).hidden_states[1]
+        tokens = states.flatten(2).transpose(1, 2) if states.ndim == 4 else states
         np.testing.assert_allclose(ours[row], tokens.mean(dim=1)[0], atol=1e-4)

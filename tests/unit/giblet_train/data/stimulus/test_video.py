@@ -113,9 +113,9 @@ def with_rotation(path, out, degrees):
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_a_film_with_rotation_metadata_is_read_as_players_show_it(clip, tmp_path, degrees):
-    turned = with_rotation(clip, tmp_path / "turned.mp4", degrees)
+    rotated_film = with_rotation(clip, tmp_path / "turned.mp4", degrees)
     height, width = (16, 12) if degrees in (90, 270) else (12, 16)
-    frames = read_frames(turned, 1.5, 4, 2.0, height, width)
+    frames = read_frames(rotated_film, 1.5, 4, 2.0, height, width)
     upright = read_frames(clip, 1.5, 4, 2.0, 12, 16)
     expected = np.rot90(upright, degrees // 90, axes=(2, 3))
     assert np.abs(frames.astype(int) - expected).mean() < 3
@@ -137,8 +137,8 @@ def test_a_cover_picture_is_skipped(clip, tmp_path):
             if packet.dts is not None:
                 packet.stream = video_out
                 out.mux(packet)
-    with av.open(str(path)) as written:
-        cover, moving = sorted(written.streams.video, key=lambda s: s.codec_context.name != "mjpeg")
+    with av.open(str(path)) as container:
+        cover, moving = sorted(container.streams.video, key=lambda s: s.codec_context.name != "mjpeg")
         first = SimpleNamespace(streams=SimpleNamespace(video=[cover, moving]))
         assert film_stream(first, path) is moving
     assert film_seconds(path) == pytest.approx(10.0, abs=0.05)
@@ -146,15 +146,15 @@ def test_a_cover_picture_is_skipped(clip, tmp_path):
 
 
 def test_decoding_ends_with_the_last_wanted_frame(clip, monkeypatch):
-    ended = []
+    ends = []
 
     def watched(path, times_s, decode=video._decoded):
         yield from decode(path, times_s)
-        ended.append(path)
+        ends.append(path)
 
     monkeypatch.setattr(video, "_decoded", watched)
     read_frames(clip, 1.5, 2, 2.0, 12, 16)
-    assert not ended
+    assert not ends
 
 
 def test_without_a_count_all_whole_trs_are_read(clip):

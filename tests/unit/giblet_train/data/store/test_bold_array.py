@@ -18,15 +18,15 @@ def written(tmp_path, values, n_trs=None):
 
 
 def test_scanner_units_fit_half_precision(tmp_path):
-    stored, reference, raw = written(tmp_path, made_volumes(n_trs=60))
-    assert stored.dtype == np.float16
+    bold_TV, reference, raw = written(tmp_path, made_volumes(n_trs=60))
+    assert bold_TV.dtype == np.float16
     np.testing.assert_array_equal(reference, raw[0])
-    np.testing.assert_allclose(stored.astype(float) + reference, raw, atol=1e-3 * raw.std())
+    np.testing.assert_allclose(bold_TV.astype(float) + reference, raw, atol=1e-3 * raw.std())
 
 
 def test_only_the_first_trs_are_written(tmp_path):
-    stored, _, raw = written(tmp_path, made_volumes(n_trs=60), n_trs=25)
-    np.testing.assert_allclose(stored.astype(float), raw[:25] - raw[0], atol=0.2)
+    bold_TV, _, raw = written(tmp_path, made_volumes(n_trs=60), n_trs=25)
+    np.testing.assert_allclose(bold_TV.astype(float), raw[:25] - raw[0], atol=0.2)
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def test_only_the_first_trs_are_written(tmp_path):
 def test_what_half_precision_would_spoil_is_kept_in_single(tmp_path, scale, first):
     values = made_volumes(n_trs=60).astype(np.float32)
     values[1:, 1:, 1:, 0] += first
-    stored, reference, raw = written(tmp_path, (values * scale).astype(np.float32))
-    assert stored.dtype == np.float32
-    np.testing.assert_allclose(stored + reference, raw, rtol=1e-5)
+    bold_TV, reference, raw = written(tmp_path, (values * scale).astype(np.float32))
+    assert bold_TV.dtype == np.float32
+    np.testing.assert_allclose(bold_TV + reference, raw, rtol=1e-5)
 
 
 def test_values_that_are_not_numbers_are_refused(tmp_path):

@@ -126,8 +126,8 @@ def test_parcel_means_of_volumes_use_an_atlas_on_another_grid(tmp_path):
     expected = np.stack([values[:, np.arange(32) // 2 % 8 == n].mean(axis=1) for n in range(1, 8)], axis=1)
     np.testing.assert_allclose(raw, expected, atol=0.05)
     assert any("atlas.nii.gz is on another grid (8 x 8 x 4 voxels)" in note for note in study.notes)
-    [written] = study.geometry.write_map(tmp_path / "r", np.arange(7.0), study.mask)
-    assert written.read_text().splitlines()[:2] == ["parcel\tr", "one\t0"]
+    [map_path] = study.geometry.write_map(tmp_path / "r", np.arange(7.0), study.mask)
+    assert map_path.read_text().splitlines()[:2] == ["parcel\tr", "one\t0"]
 
 
 def test_groups_of_parcels_are_regions(studies, tmp_path):

@@ -49,9 +49,9 @@ def test_a_run_directory_has_its_own_workdir(config_file, tmp_path):
 
 
 def test_the_commands_print_data_and_exit_by_what_they_found(config_file, tmp_path):
-    prepared = call("prepare", config_file, "--workdir", tmp_path / "work")
-    assert prepared.returncode == 0, prepared.stderr
-    assert open_store(Path(prepared.stdout.splitlines()[0])).n_trs == 60
+    preparation = call("prepare", config_file, "--workdir", tmp_path / "work")
+    assert preparation.returncode == 0, preparation.stderr
+    assert open_store(Path(preparation.stdout.splitlines()[0])).n_trs == 60
     lag = call("data", "lag", config_file, "--workdir", tmp_path / "work")
     title, columns, *rows = lag.stdout.splitlines()
     assert title.startswith("delay of the brain behind the film, in TRs")

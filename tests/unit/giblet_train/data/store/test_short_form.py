@@ -84,10 +84,10 @@ def test_features_that_are_too_short_are_refused_without_a_film(folder: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("removed", "video", "audio"), [("film.mp4", None, "story.wav"), ("story.wav", "film.mp4", None)]
+    ("missing_file", "video", "audio"), [("film.mp4", None, "story.wav"), ("story.wav", "film.mp4", None)]
 )
-def test_init_proposes_what_is_there(folder: Path, removed: str, video: str | None, audio: str | None) -> None:
-    (folder / removed).unlink()
+def test_init_proposes_what_is_there(folder: Path, missing_file: str, video: str | None, audio: str | None) -> None:
+    (folder / missing_file).unlink()
     (folder / "annotations.xlsx").unlink()
     path = folder.parent / "mine.yaml"
     path.write_text(propose_config(folder, "mine"))

@@ -189,12 +189,12 @@ def test_a_film_shorter_than_the_scan_is_refused_unless_allowed(tiny_study, tmp_
     with pytest.raises(DataError, match="covers 40 TRs"):
         build_store(made_config(data=data), study, tmp_path, quiet)
     usable_config = made_config(data=data, split={"gap_trs": 2, "usable_trs": 40})
-    opened = open_store(build_store(usable_config, study, tmp_path, quiet))
-    assert opened.scan_lengths_trs == (40,)
-    assert opened.stimulus_offset_s == 30.0
-    assert "share TRs 0 to 39" in opened.notes[0]
-    assert opened.text_labels == ("a walk; Ann; park",) * 20 + ("a talk; Ben; bar",) * 20
-    assert opened.border_trs == (20,)
+    store = open_store(build_store(usable_config, study, tmp_path, quiet))
+    assert store.scan_lengths_trs == (40,)
+    assert store.stimulus_offset_s == 30.0
+    assert "share TRs 0 to 39" in store.notes[0]
+    assert store.text_labels == ("a walk; Ann; park",) * 20 + ("a talk; Ben; bar",) * 20
+    assert store.border_trs == (20,)
 
 
 def test_a_film_that_starts_after_the_scan_crops_the_first_trs(store, tiny_study, tmp_path):
@@ -214,6 +214,6 @@ def test_only_chosen_subjects_are_stored(tiny_study, tmp_path):
 
 
 def test_opening_is_instant(store):
-    started = time.process_time()
+    began = time.process_time()
     open_store(store)
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - began < 0.5

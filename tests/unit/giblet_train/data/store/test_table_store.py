@@ -68,14 +68,14 @@ def test_each_row_holds_the_volume_that_showed_its_second(folder, study, run):
     subject, film, onset, cut = run
     volumes = np.asarray(nibabel.load(folder / "bold" / f"{subject}_{film}.nii.gz").dataobj)
     span = next(s for s in study.spans if s.stimulus == film)
-    stored = study.bold[f"sub-{subject}"][:] + study.reference[f"sub-{subject}"]
+    bold_TV = study.bold[f"sub-{subject}"][:] + study.reference[f"sub-{subject}"]
     for second_s in (15.0, 60.0, 90.0):
         row = span.first + round((second_s - span.start_s) / TR_S)
         volume = round(second_s / TR_S) + onset
         if not study.present_T(f"sub-{subject}")[row]:
             assert volume >= volumes.shape[3] - cut or volume < 0
             continue
-        np.testing.assert_allclose(stored[row], volumes[..., volume].ravel(), atol=0.1)
+        np.testing.assert_allclose(bold_TV[row], volumes[..., volume].ravel(), atol=0.1)
 
 
 def test_features_are_those_of_each_films_own_seconds(folder, study):
@@ -103,9 +103,9 @@ def test_z_scores_and_correlations_use_the_rows_that_each_subject_has(folder):
     pairs, weights = [], []
     for a, b in [("sub-01", "sub-02"), ("sub-01", "sub-sid03"), ("sub-02", "sub-pixar4"), ("sub-01", "sub-pixar4"),
                  ("sub-02", "sub-sid03")]:  # fmt: skip
-        shared = [t for t in data.split.train if data.present[a][t] and data.present[b][t]]
-        pairs.append((data.bold[a][shared] * data.bold[b][shared]).sum(axis=0))
-        weights.append(len(shared))
+        common_trs = [t for t in data.split.train if data.present[a][t] and data.present[b][t]]
+        pairs.append((data.bold[a][common_trs] * data.bold[b][common_trs]).sum(axis=0))
+        weights.append(len(common_trs))
     np.testing.assert_allclose(data.isc_V, np.sum(pairs, axis=0) / np.sum(weights), atol=1e-4)
     driven_V = data.voxels_V < data.study.n_voxels // 2
     assert data.isc_V[driven_V].mean() > 0.3
@@ -148,11 +148,11 @@ def test_the_check_accepts_it(folder):
 
 
 @pytest.mark.parametrize(
-    ("subject", "film", "onset", "named"),
+    ("subject", "film", "onset", "finding"),
     [("02", "a", 0, "sub-02"), ("pixar4", "b", 14, "sub-pixar4")],
     ids=["a crop that is not stated", "a late run"],
 )
-def test_the_check_names_a_run_with_a_wrong_onset(folder, tmp_path, subject, film, onset, named):
+def test_the_check_names_a_run_with_a_wrong_onset(folder, tmp_path, subject, film, onset, finding):
     """One run of one subject has an onset that its brain contradicts; nobody else is accused."""
     for path in folder.iterdir():
         (tmp_path / "study").mkdir(exist_ok=True)
@@ -162,7 +162,7 @@ def test_the_check_names_a_run_with_a_wrong_onset(folder, tmp_path, subject, fil
     lines = [f"{line.rsplit(chr(9), 1)[0]}\t{onset * TR_S}" if f"/{subject}_{film}" in line else line for line in text]
     (tmp_path / "study" / "runs.tsv").write_text("\n".join(lines))
     findings = check_study(DataRequest(config(), tmp_path), quiet).findings
-    assert {f.subject for f in findings if f.severity == "error"} == {named}
+    assert {f.subject for f in findings if f.severity == "error"} == {finding}
 
 
 def test_all_missing_files_are_named_at_once(folder):
@@ -227,10 +227,10 @@ def test_dropped_volumes_of_the_short_form_leave_the_clock(folder):
 
 
 def test_dropped_volumes_leave_the_clock(folder, study):
-    dropped = open_store(build_store(config({"drop_first_trs": 10}), folder, folder.parent, quiet))
-    first = dropped.present_T("sub-pixar4").argmax()
-    assert dropped.spans[1].start_s + (first - dropped.spans[1].first) * TR_S == 15.0
-    own = dropped.bold["sub-pixar4"][first] + dropped.reference["sub-pixar4"]
+    short_study = open_store(build_store(config({"drop_first_trs": 10}), folder, folder.parent, quiet))
+    first = short_study.present_T("sub-pixar4").argmax()
+    assert short_study.spans[1].start_s + (first - short_study.spans[1].first) * TR_S == 15.0
+    own = short_study.bold["sub-pixar4"][first] + short_study.reference["sub-pixar4"]
     whole = study.bold["sub-pixar4"][160] + study.reference["sub-pixar4"]
     np.testing.assert_allclose(own, whole, atol=0.1)
     assert FIXATION_TRS < 10

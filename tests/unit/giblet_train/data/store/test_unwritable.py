@@ -24,7 +24,7 @@ def test_a_workdir_that_is_a_file(tiny_study: Path, tmp_path: Path) -> None:
 def test_a_store_is_found_where_nothing_can_be_written(tiny_study: Path, tmp_path: Path) -> None:
     config = made_config(data=TINY_DATA)
     path = build_store(config, tiny_study, tmp_path, silent)
-    remembered = tmp_path / "stores" / "digests.json"
-    remembered.unlink()
-    remembered.mkdir()
+    digests_file = tmp_path / "stores" / "digests.json"
+    digests_file.unlink()
+    digests_file.mkdir()
     assert build_store(config, tiny_study, tmp_path, silent) == path
