@@ -88,7 +88,8 @@ class BrainCanvas:
     """(4, 4), voxel to mm: right, anterior, superior positive."""
     anatomy_XYZ: Volume | None = None
     """Image below the slices."""
-    _samplers: dict[str, Any] = field(default_factory=dict, repr=False)
+    _samplers: dict[tuple[bytes, ...], _Sampler] = field(default_factory=dict, repr=False)
+    """Axes of a grid -> its sampler: pages draw many maps on the same grids."""
 
     @cached_property
     def box_mm(self) -> NDArray[np.float64]:
@@ -120,10 +121,17 @@ class BrainCanvas:
         step_mm = max(step_mm, float((self.box_mm[1] - self.box_mm[0]).max()) / LONGEST_PIXELS)
         return np.asarray(np.arange(low - step_mm, high + 1.5 * step_mm, step_mm))
 
+    def _sampler(self, axes_mm: Sequence[NDArray[np.float64]]) -> _Sampler:
+        """Return the sampler of a drawing grid, which is made once."""
+        key = tuple(axis_mm.tobytes() for axis_mm in axes_mm)
+        if key not in self._samplers:
+            self._samplers[key] = _Sampler.of(self, np.meshgrid(*axes_mm, indexing="ij"))
+        return self._samplers[key]
+
     def glass(self, overlay: Overlay, name: str) -> str:
         """Return four panels of the largest values along the line of sight: left, right, from behind, from above."""
         axes_mm = [self.axis_mm(axis, GLASS_MM) for axis in range(3)]
-        sampler = self._samplers.setdefault("glass", _Sampler.of(self, np.meshgrid(*axes_mm, indexing="ij")))
+        sampler = self._sampler(axes_mm)
         values_G, labels_G = sampler.values(overlay.values_XYZ), sampler.labels(overlay.labels_XYZ)
         # The left side is seen from the left, so that its front is on the left.
         views: tuple[tuple[str, int, slice], ...] = (
@@ -167,7 +175,7 @@ class BrainCanvas:
 
     def _slice_picture(self, overlay: Overlay, axis: int, place_mm: float) -> Picture:
         axes_mm = [self.axis_mm(n, SLICE_MM) if n != axis else np.array([place_mm]) for n in range(3)]
-        sampler = _Sampler.of(self, np.meshgrid(*axes_mm, indexing="ij"))
+        sampler = self._sampler(axes_mm)
         labels_G = sampler.labels(overlay.labels_XYZ)
         inside_HW = _upright(np.squeeze(sampler.inside, axis))
         picture = np.zeros((*inside_HW.shape, 4), np.uint8)

@@ -59,6 +59,14 @@ def test_panels_have_a_text_alternative_and_sides():
     assert next(panels[4].iter("img")).get("alt") == "r, slice at x = 21 mm"
 
 
+def test_a_second_map_is_drawn_on_the_grids_of_the_first(monkeypatch):
+    canvas, values = canvas_and_map(affines()["upright"], (31, 31, 31))
+    first = canvas.glass(Overlay(values, 0.6, 1.0), "r") + canvas.slices(Overlay(values, 0.6, 1.0), "r", np.zeros(3))
+    monkeypatch.setattr(_Sampler, "of", None)
+    other = Overlay(-values, 0.6, 1.0)
+    assert canvas.glass(other, "r") + canvas.slices(other, "r", np.zeros(3)) != first
+
+
 def test_panels_of_a_row_have_one_scale():
     affine, shape = np.diag([MM, MM, MM, 1.0]), (20, 40, 30)
     canvas = BrainCanvas(np.ones(shape, bool), affine)
