@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from typing import Any
 
@@ -21,7 +22,12 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         name = self._prefix + cmd_name
         if cmd_name not in self.commands and name in COMMANDS and self._is_own(name):
+            # What imports make stays: collections among them would look through it again and again, for a tenth of the
+            # time that it takes to import torch, and later ones need not look at it either.
+            gc.disable()
             module = import_module(f"giblet_train.cli.{COMMANDS[name].module}")
+            gc.freeze()
+            gc.enable()
             self.add_command(_command(cmd_name, getattr(module, cmd_name.replace("-", "_"))), cmd_name)
         return self.commands.get(cmd_name)
 

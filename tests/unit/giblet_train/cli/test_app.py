@@ -26,6 +26,16 @@ def test_each_row_of_the_table_is_a_command_whose_help_shows_its_docstring(name:
     assert "".join(result.output.split("\n\n")[1].split()) == "".join(docstring.split("\n\n")[0].split())
 
 
+def test_what_a_command_imports_is_not_searched_for_garbage() -> None:
+    code = (
+        "import gc, typer; from giblet_train.cli.app import app; group = typer.main.get_command(app); phases = [];"
+        " gc.callbacks.append(lambda phase, facts: phases.append(phase)); group.get_command(None, 'evaluate');"
+        " print(phases, gc.isenabled(), gc.get_freeze_count() > 10_000)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[] True True\n"
+
+
 def test_help_lists_every_command_except_hidden_ones_and_imports_none() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from giblet_train.cli.app import app\n"
