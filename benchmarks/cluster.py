@@ -152,14 +152,14 @@ def cuts(node: LoopbackNode, folder: Path, faults: int) -> Cuts:
     """Follow a log of LINES_PER_S while the link is reset, sessions are killed, or nothing passes, in turn."""
     relay = FaultProxy(node, f"cut-{time.time_ns()}")
     run_dir = make_run(folder, "demo", relay.name)
-    writing, written = threading.Event(), [0]
+    writing, n_written = threading.Event(), [0]
 
     def write() -> None:
         while not writing.is_set():
-            beat(run_dir, step=written[0])
-            append(run_dir.metrics, step_line(written[0]))
-            append(run_dir.log, b"line %d\n" % written[0])
-            written[0] += 1
+            beat(run_dir, step=n_written[0])
+            append(run_dir.metrics, step_line(n_written[0]))
+            append(run_dir.log, b"line %d\n" % n_written[0])
+            n_written[0] += 1
             time.sleep(1.0 / LINES_PER_S)
 
     posts: list[tuple[float, NodeSnapshot]] = []
@@ -176,14 +176,14 @@ def cuts(node: LoopbackNode, folder: Path, faults: int) -> Cuts:
         thread.start()
     watch.start()
     wait_until(lambda: posts and posts[-1][1].runs and posts[-1][1].runs[0].steps and lines, 30.0, "the first news")
-    fresh, noticed = [], []
+    fresh, notice_delays_s = [], []
     for fault in range(faults):
         outage_s = OUTAGES_S[fault % len(OUTAGES_S)]
         gone_at = _break(relay, node, fault, outage_s)
-        back_at, had = time.monotonic(), written[0]
+        back_at, had = time.monotonic(), n_written[0]
         if outage_s:
             lost_at = [at for at, snapshot in posts if at > gone_at and snapshot.link == "lost"]
-            noticed += [lost_at[0] - gone_at] if lost_at else []
+            notice_delays_s += [lost_at[0] - gone_at] if lost_at else []
         wait_until(lambda had=had: _newest_step(posts) >= had, 60.0, "news after a fault")  # type: ignore[misc]
         fresh.append(time.monotonic() - back_at)
         time.sleep(random.uniform(0.2, 0.6))
@@ -191,14 +191,14 @@ def cuts(node: LoopbackNode, folder: Path, faults: int) -> Cuts:
     threads[0].join()
     end(run_dir)
     threads[1].join(60.0)
-    wait_until(lambda: _newest_step(posts) == written[0] - 1, 30.0, "the last step")
+    wait_until(lambda: _newest_step(posts) == n_written[0] - 1, 30.0, "the last step")
     watch.stop()
     relay.close()
     seqs = [step.step for step in posts[-1][1].runs[0].steps]
     line_numbers = [int(line.split()[1]) for line in lines if line.startswith("line ")]
-    lost = sum(written[0] - len(set(numbers)) for numbers in (seqs, line_numbers))
-    doubled = sum(len(numbers) - len(set(numbers)) for numbers in (seqs, line_numbers))
-    return Cuts(faults, 2 * written[0], lost, doubled, tuple(fresh), tuple(noticed))
+    n_lost = sum(n_written[0] - len(set(numbers)) for numbers in (seqs, line_numbers))
+    n_doubled = sum(len(numbers) - len(set(numbers)) for numbers in (seqs, line_numbers))
+    return Cuts(faults, 2 * n_written[0], n_lost, n_doubled, tuple(fresh), tuple(notice_delays_s))
 
 
 def fleet(cluster: Cluster, folder: Path, how: str) -> Fleet:
@@ -252,12 +252,12 @@ def measure(share: float, folder: Path, write_line: Callable[[str], None]) -> Fi
         write_line("ps")
         fleets = [fleet(cluster, _made(folder / how), how) for how in ("refusing", "silent")]
         write_line("growth")
-        grown = growth(cluster.nodes["n3"].node(), max(10, round(CONNECTS * share)))
+        growth_figures = growth(cluster.nodes["n3"].node(), max(10, round(CONNECTS * share)))
     finally:
         cluster.close()
     write_line("stops")
-    stopped = storm(max(10, round(STOP_CYCLES * share)))
-    return Figures(tuple(verb_figures), cut, tuple(fleets), grown, stopped)
+    stop_figures = storm(max(10, round(STOP_CYCLES * share)))
+    return Figures(tuple(verb_figures), cut, tuple(fleets), growth_figures, stop_figures)
 
 
 def _newest_step(posts: list[tuple[float, NodeSnapshot]]) -> int:
@@ -310,9 +310,9 @@ def main() -> int:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         figures = measure(0.05 if quick else 1.0, Path(folder), lambda what: print(what, file=sys.stderr, flush=True))
     print(page(figures))
-    for promise in (broken := broken_promises(figures)):
+    for promise in (faults := broken_promises(figures)):
         print(f"broken: {promise}", file=sys.stderr)
-    return int(bool(broken))
+    return int(bool(faults))
 
 
 if __name__ == "__main__":

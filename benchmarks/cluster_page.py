@@ -79,16 +79,16 @@ class Figures:
 
 def broken_promises(figures: Figures) -> list[str]:
     """Return the promises that counts contradict; times depend on the machine."""
-    cuts, grown = figures.cuts, figures.growth
-    broken = [f"{verb.name}: exit code {verb.code}" for verb in figures.verbs if verb.code]
-    broken += [f"{verb.name}: {verb.logins} logins" for verb in figures.verbs if verb.logins > MOST_LOGINS]
+    cuts, growth = figures.cuts, figures.growth
+    faults = [f"{verb.name}: exit code {verb.code}" for verb in figures.verbs if verb.code]
+    faults += [f"{verb.name}: {verb.logins} logins" for verb in figures.verbs if verb.logins > MOST_LOGINS]
     if figures.storm.survivors:
-        broken.append(f"{figures.storm.survivors} survivors of {figures.storm.cycles} stops")
+        faults.append(f"{figures.storm.survivors} survivors of {figures.storm.cycles} stops")
     if cuts.lost or cuts.doubled:
-        broken.append(f"{cuts.lost} lines lost, {cuts.doubled} doubled")
-    if grown.descriptors > 0 or grown.threads > 0:
-        broken.append(f"{grown.descriptors} descriptors and {grown.threads} threads left by connections")
-    return broken
+        faults.append(f"{cuts.lost} lines lost, {cuts.doubled} doubled")
+    if growth.descriptors > 0 or growth.threads > 0:
+        faults.append(f"{growth.descriptors} descriptors and {growth.threads} threads left by connections")
+    return faults
 
 
 def page(figures: Figures) -> str:
@@ -140,7 +140,7 @@ tree still grew: **{storm.survivors} survivors**. With 1 s of grace a stop took 
 
 
 def _cuts(cuts: Cuts) -> str:
-    noticed = f"{_at(cuts.noticed_s, 50)} s (p50) to {max(cuts.noticed_s):.1f} s" if len(cuts.noticed_s) > 1 else "–"
+    delays = f"{_at(cuts.noticed_s, 50)} s (p50) to {max(cuts.noticed_s):.1f} s" if len(cuts.noticed_s) > 1 else "–"
     return f"""\
 ## Lost connections
 
@@ -148,7 +148,7 @@ A run writes {LINES_PER_S:.0f} times a second at most to its records and its log
 {cuts.faults} faults in turn: connections reset, the server's sessions killed, silence of {OUTAGES_S[1]:.0f} and of
 {OUTAGES_S[2]:.0f} s. Of {cuts.written} lines, **{cuts.lost} were lost and {cuts.doubled} came twice**. From the link's
 return to a step that was written after it: {_at(cuts.fresh_s, 50)} s (p50), {_at(cuts.fresh_s, 95)} s (p95).
-The {len(cuts.noticed_s)} silences that were long enough to be called a lost link were so after {noticed}.
+The {len(cuts.noticed_s)} silences that were long enough to be called a lost link were so after {delays}.
 """
 
 

@@ -194,25 +194,25 @@ def bench_ranks(folder: Path, n_trs: int) -> None:
         for s, array in enumerate(arrays):
             np.save(study / f"{s}.npy", array)
         (study / "all.pickle").write_bytes(pickle.dumps(arrays))
-        idle, mapped, pickled = (run(HELD, study, how)["private_mib"] for how in ("nothing", "map", "pickle"))
+        idle, mapped_mib, pickled_mib = (run(HELD, study, how)["private_mib"] for how in ("nothing", "map", "pickle"))
         print(
-            f"private memory of a process with {n_subjects} subjects: {mapped - idle:.1f} MiB mapped, "
-            f"{pickled - idle:.0f} MiB from a pickle"
+            f"private memory of a process with {n_subjects} subjects: {mapped_mib - idle:.1f} MiB mapped, "
+            f"{pickled_mib - idle:.0f} MiB from a pickle"
         )
 
 
 def bench_windows(folder: Path, n_trs: int) -> None:
     """Compare reading random windows of the memory map with copying memory of the same size."""
-    stored = np.load(folder / "a.npy", mmap_mode="r")
-    starts = np.random.default_rng(0).integers(0, len(stored) - WINDOW_TRS, 40)
-    out = np.empty((WINDOW_TRS, stored.shape[1]), stored.dtype)
+    bold_TV = np.load(folder / "a.npy", mmap_mode="r")
+    starts = np.random.default_rng(0).integers(0, len(bold_TV) - WINDOW_TRS, 40)
+    out = np.empty((WINDOW_TRS, bold_TV.shape[1]), bold_TV.dtype)
     source = np.ones_like(out)
     best = {"window": np.inf, "memcpy": np.inf}
     for _ in range(7):
         for name in best:
             began = time.process_time()
             for start in starts:
-                np.copyto(out, stored[start : start + WINDOW_TRS] if name == "window" else source)
+                np.copyto(out, bold_TV[start : start + WINDOW_TRS] if name == "window" else source)
             best[name] = min(best[name], time.process_time() - began)
     rate = out.nbytes * len(starts) / best["window"] / 1e9
     print(f"random windows of {WINDOW_TRS} TRs: {rate:.1f} GB/s, {best['memcpy'] / best['window']:.0%} of memcpy")
@@ -248,15 +248,15 @@ def in_the_labs_format(film: Path, to: Path, seconds: float) -> Path:
     with av.open(str(film)) as source, av.open(str(to), "w") as target:
         video = target.add_stream("libx264", rate=LAB_HZ, options={"preset": "veryfast"})
         video.width, video.height, video.pix_fmt = LAB_WIDTH, LAB_HEIGHT, "yuv420p"
-        written = 0
+        n_written = 0
         for frame in source.decode(source.streams.video[0]):
             if frame.time > seconds:
                 break
             small = frame.reformat(LAB_WIDTH, LAB_HEIGHT, "yuv420p")
-            while written / LAB_HZ <= frame.time:
-                small.pts, small.time_base = written, Fraction(1, LAB_HZ)
+            while n_written / LAB_HZ <= frame.time:
+                small.pts, small.time_base = n_written, Fraction(1, LAB_HZ)
                 target.mux(video.encode(small))
-                written += 1
+                n_written += 1
         target.mux(video.encode(None))
     return to
 

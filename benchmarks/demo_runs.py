@@ -20,10 +20,10 @@ CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
 
 def demo_run(workdir: Path, changes: Mapping[str, Any], config: Path = CONFIG) -> Path:
     """Return the run directory of this configuration, changed so; its training is talked of on stderr."""
-    resolved = load(config, changes).config
-    run_dir = RunDir(workdir / "runs" / f"{resolved.name}-{content_hash(resolved)}")
+    full_config = load(config, changes).config
+    run_dir = RunDir(workdir / "runs" / f"{full_config.name}-{content_hash(full_config)}")
     run_dir.path.mkdir(parents=True, exist_ok=True)
-    run_dir.config.write_text(dump(resolved))
+    run_dir.config.write_text(dump(full_config))
     if (
         checkpoint_files.newest(run_dir.checkpoints, "best") is None
         or '"evaluation"' not in run_dir.metrics.read_text()

@@ -90,8 +90,8 @@ class Racer:
     def validate(self) -> None:
         """Keep the averaged weights if they are the best so far, as the trainer does."""
         train_step, self.state.step = self.setup.train_step, self.step
-        improved = self.state.record_validation(self.evaluator.validation(train_step.average.model), 0.0)
-        train_step.keep_best(improved)
+        is_best = self.state.record_validation(self.evaluator.validation(train_step.average.model), 0.0)
+        train_step.keep_best(is_best)
 
     def n_parameters(self) -> int:
         """Return the number of trained parameters."""
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("workdir", type=Path)
     workdir = parser.parse_args().workdir.resolve()
     ours, dense = Racer.of("giblet", CONFIG, workdir), Racer.of("dense", DENSE, workdir)
-    begun = ours.evaluator.validation(ours.setup.train_step.average.model).r
+    start_r = ours.evaluator.validation(ours.setup.train_step.average.model).r
     while not ours.finished:
         ours.turn(TURN_S)
         dense.turn(max(0.0, ours.wall_s - dense.wall_s))
@@ -139,7 +139,7 @@ def main() -> None:
     start = "starts from nothing"
     if ours.setup.start_signal is not None:
         ridge = "starts from ridge, which is solved before the first step"
-        start = f"{ridge} (validation r {begun:.3f} by itself)"
+        start = f"{ridge} (validation r {start_r:.3f} by itself)"
     print(
         PAGE.format(
             rows="\n".join(f"| {' | '.join(row)} |" for row in rows),

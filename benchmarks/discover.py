@@ -105,10 +105,10 @@ def change(path: Path, edit: Callable[[Series], Series]) -> None:
         own = file.with_name("own.h5")
         shutil.copyfile(file, own)
         own.replace(file)
-        with hdf5_package(file).File(file, "a") as opened:
-            values = edit(opened[dataset][:])
-            del opened[dataset]
-            opened[dataset] = values
+        with hdf5_package(file).File(file, "a") as stream:
+            values = edit(stream[dataset][:])
+            del stream[dataset]
+            stream[dataset] = values
         return
     image: Any = nibabel.load(file)
     values = np.asarray(image.dataobj)
@@ -199,8 +199,8 @@ def cut_at_the_end(copy: Copy) -> Planted:
     last = run.presentations[-1]
     seconds = next(s.seconds for s in copy.layout.stimuli if s.name == last.stimulus)
     after_trs = run.n_trs - round((last.onset_s + seconds) / copy.layout.tr_s)
-    lost = max(0, after_trs) + min(LOST_TRS, run.n_trs // 3)
-    change(copy.path(run), lambda x: x[:-lost])
+    n_lost = max(0, after_trs) + min(LOST_TRS, run.n_trs // 3)
+    change(copy.path(run), lambda x: x[:-n_lost])
     return Planted({("cropped_end", f"sub-{run.subject}")})
 
 
@@ -328,10 +328,12 @@ def is_right(proposal: Proposal, truth: Mapping[str, Any], study: Path) -> bool:
         own = runs[run["bold"]]
         if own.subject != f"sub-{run['subject']}" or len(own.presentations) != len(run["presentations"]):
             return False
-        for proposed, true in zip(own.presentations, run["presentations"], strict=True):
-            if proposed_of[proposed.stimulus] != file_of[true["stimulus"]]:
+        for presentation, true in zip(own.presentations, run["presentations"], strict=True):
+            if proposed_of[presentation.stimulus] != file_of[true["stimulus"]]:
                 return False
-            if abs(proposed.onset_s - true["onset_s"]) > (max(NEAR_S, truth["tr_s"]) if true["onset_s"] > 0 else 1e-6):
+            if abs(presentation.onset_s - true["onset_s"]) > (
+                max(NEAR_S, truth["tr_s"]) if true["onset_s"] > 0 else 1e-6
+            ):
                 return False
     return True
 
@@ -343,23 +345,27 @@ def rows_of(workdir: Path, name: str) -> list[tuple[str, str, str, str]]:
     simulate_layout(folder, name)
     layout, truth = LAYOUTS[name](), json.loads((folder / "truth.json").read_text())
     healthy = discover(folder / "study", silent)
-    accused = named(healthy, ("warning", "error"))
+    false_findings = named(healthy, ("warning", "error"))
     right = "right" if is_right(healthy, truth, folder / "study") else "**wrong**"
-    rows = [(name, "none", right, _text(accused))]
+    rows = [(name, "none", right, _text(false_findings))]
     for fault, plant in FAULTS.items():
         copy = workdir / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         copied(folder / "study", copy)
         try:
-            planted = plant(Copy(copy, layout))
+            planted_fault = plant(Copy(copy, layout))
         except NotPossibleError:
             continue
         proposal = discover(copy, silent)
-        missed = planted.expected - named(proposal)
-        names_fault = f"not {_text(missed)}" if missed else _text({(kind, "") for kind, _ in planted.expected})
-        others = named(proposal, ("warning", "error")) - planted.expected
-        others -= planted.companions
-        rows.append((name, fault, f"**{names_fault}**" if missed else names_fault, _text(others)))
+        missing_findings = planted_fault.expected - named(proposal)
+        names_fault = (
+            f"not {_text(missing_findings)}"
+            if missing_findings
+            else _text({(kind, "") for kind, _ in planted_fault.expected})
+        )
+        others = named(proposal, ("warning", "error")) - planted_fault.expected
+        others -= planted_fault.companions
+        rows.append((name, fault, f"**{names_fault}**" if missing_findings else names_fault, _text(others)))
         report_progress(" | ".join(rows[-1]))
     return rows
 
@@ -377,10 +383,10 @@ def main() -> None:
     options.workdir.mkdir(parents=True, exist_ok=True)
     with threadpool_limits(1):
         rows = [row for name in options.layouts for row in rows_of(options.workdir.absolute(), name)]
-    planted = [row for row in rows if row[1] != "none"]
+    faults = [row for row in rows if row[1] != "none"]
     print(HEAD)
     print(f"Layouts that are right: {sum(r[2] == 'right' for r in rows)} of {len(options.layouts)}.")
-    print(f"Faults that are named: {sum('**' not in row[2] for row in planted)} of {len(planted)}.")
+    print(f"Faults that are named: {sum('**' not in row[2] for row in faults)} of {len(faults)}.")
     print(f"Studies in which something else is reported: {sum(row[3] != '–' for row in rows)} of {len(rows)}.\n")
     print("| layout | fault | named | also reported |\n| --- | --- | --- | --- |")
     print("\n".join(f"| {' | '.join(row)} |" for row in rows))

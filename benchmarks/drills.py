@@ -51,8 +51,8 @@ def row(outcome: dict[str, Any]) -> str:
     """Return one line of the table."""
     name = outcome["name"]
     shown_after = outcome.get("shown_after")
-    raised = outcome.get("raised_after")
-    after = "–" if raised is None else f"{raised} steps, {outcome['raised_s']:.0f} s"
+    delay = outcome.get("raised_after")
+    after = "–" if delay is None else f"{delay} steps, {outcome['raised_s']:.0f} s"
     cells = (
         name,
         FAULTS[name].says,
@@ -80,9 +80,9 @@ def main() -> None:
     for name in parser.parse_args().names:
         outcomes.append(drill(name))
         print(row(outcomes[-1]), file=sys.stderr, flush=True)
-    caught = sum(s["caught"] for s in outcomes)
+    n_caught = sum(s["caught"] for s in outcomes)
     print(HEAD.format(pace=pace_of(outcomes)))
-    print(f"Caught: {caught} of {len(outcomes)}.\n")
+    print(f"Caught: {n_caught} of {len(outcomes)}.\n")
     print("| fault | what happens | must be named | named first | shown after | raised after | also raised | caught |")
     print("| --- | --- | --- | --- | ---: | ---: | --- | --- |")
     print("\n".join(map(row, outcomes)))

@@ -103,19 +103,19 @@ def measure(n_trs: int, way: str) -> dict[str, float]:
     with ranks_of(config) as ranks:
         began = time.process_time()
         setup = TrainingSetup.build(config, study.data, ranks)
-        prepared = time.process_time()
+        after_preparation_s = time.process_time()
         setup.train_step.average.model.share = 0.0
         again = refit(setup, study.data)
         evaluator = Evaluator.of(again, study.data)
         encoding = evaluator.evaluation(again.train_step.average.model, lambda: None)["encoding"]
-        evaluated = time.process_time()
+        after_evaluation_s = time.process_time()
         for step in range(N_STEPS):
             setup.train_step.step(step, {})
-        ended = time.process_time()
+        end_s = time.process_time()
     return {
-        "prepare_s": prepared - began,
-        "evaluate_s": evaluated - prepared,
-        "step_s": (ended - evaluated) / N_STEPS,
+        "prepare_s": after_preparation_s - began,
+        "evaluate_s": after_evaluation_s - after_preparation_s,
+        "step_s": (end_s - after_evaluation_s) / N_STEPS,
         "steps_per_epoch": setup.train_step.plan.steps_per_epoch,
         "rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "r_start": encoding["r_responsive"],

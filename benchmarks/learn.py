@@ -133,8 +133,8 @@ def main() -> None:
     for fold in folds:
         report_progress(f"banded ridge, fold {fold.fold}")
         dict.update(fold.scores, banded(fold.data))
-    judged = [_evaluation(workdir / "runs" / fold.members[0]) for fold in folds]
-    print(page(folds, judged), end="")
+    evaluations = [_evaluation(workdir / "runs" / fold.members[0]) for fold in folds]
+    print(page(folds, evaluations), end="")
 
 
 def banded(data: PreparedSplit) -> dict[str, CorrelationAccumulator]:
@@ -178,16 +178,16 @@ def _kernel(x_TF: NDArray[np.float32], train: NDArray[np.intp], scans: tuple[int
     return kernel_TT
 
 
-def page(folds: Sequence[FoldScores], judged: Sequence[dict[str, Any]]) -> str:
+def page(folds: Sequence[FoldScores], evaluations: Sequence[dict[str, Any]]) -> str:
     """Return all figures as Markdown. judged: each fold's evaluation of its first member."""
-    series, encodings = series_of(folds), [e["encoding"] for e in judged]
+    series, encodings = series_of(folds), [e["encoding"] for e in evaluations]
     ceilings = np.array([e["r_ceiling"] for e in encodings])
     starts = np.array([e["r_start"] for e in encodings])
     gains = {(ours, other): interval(series[ours] - series[other]) for ours, other in GAINS}
     null_T = np.concatenate([_null_contributions(fold) for fold in folds]) / len(folds)
     null = interval(null_T)
-    true = interval(np.concatenate([e["outside_T"] for e in judged]) / len(folds))
-    films = _films(folds, judged)
+    true = interval(np.concatenate([e["outside_T"] for e in evaluations]) / len(folds))
+    films = _films(folds, evaluations)
     n_members = len(folds[0].members)
     return PAGE.format(
         n_members=n_members,
@@ -215,10 +215,10 @@ def page(folds: Sequence[FoldScores], judged: Sequence[dict[str, Any]]) -> str:
         n_inside=sum((_in_regions(fold.data) & fold.data.null_V).sum() for fold in folds),
         n_null=sum(fold.data.null_V.sum() for fold in folds),
         skill=np.mean([e["skill_responsive"] for e in encodings]),
-        skill_all=np.mean([e["skill"]["fmri"] for e in judged]),
+        skill_all=np.mean([e["skill"]["fmri"] for e in evaluations]),
         n_permutations=N_PERMUTATIONS,
         films="\n".join(films),
-        verdicts="\n".join(_verdicts(gains, true, judged)),
+        verdicts="\n".join(_verdicts(gains, true, evaluations)),
     )
 
 
@@ -245,7 +245,7 @@ def _null_contributions(fold: FoldScores) -> NDArray[np.float64]:
     return np.asarray(np.mean(fold.scores[fold.members[0]].null_contributions, axis=0))
 
 
-def _films(folds: Sequence[FoldScores], judged: Sequence[dict[str, Any]]) -> list[str]:
+def _films(folds: Sequence[FoldScores], evaluations: Sequence[dict[str, Any]]) -> list[str]:
     """Return a row for each source of brains and modality, averaged over folds."""
     rows, rng = [], np.random.default_rng(0)
     for source, film in folds[0].decoding.items():
@@ -253,7 +253,7 @@ def _films(folds: Sequence[FoldScores], judged: Sequence[dict[str, Any]]) -> lis
             scores = [fold.decoding[source][modality] for fold in folds]
             draws = np.mean([_permuted(fold, source, modality, rng) for fold in folds], axis=0)
             low, high = np.quantile(draws, [0.025, 0.975])
-            alone = np.mean([record["decoding"][source][modality]["skill"] for record in judged])
+            alone = np.mean([record["decoding"][source][modality]["skill"] for record in evaluations])
             mean = {key: np.mean([s[key] for s in scores]) for key in ("skill", "top_1", "top_1_chance")}
             rows.append(
                 f"| {source} | {modality} | {alone:+.3f} | {mean['skill']:+.3f} | {mean['top_1']:.2f} | "
@@ -276,11 +276,11 @@ def _permuted(fold: FoldScores, source: str, modality: str, rng: np.random.Gener
 
 
 def _verdicts(
-    gains: dict[tuple[str, str], dict[str, float]], true: dict[str, float], judged: Sequence[dict[str, Any]]
+    gains: dict[tuple[str, str], dict[str, float]], true: dict[str, float], evaluations: Sequence[dict[str, Any]]
 ) -> list[str]:
     pooled, banded_alone, members = gains[FIRST, POOLED], gains[FIRST, BANDED], gains[ENSEMBLE, MEMBER]
     strongest = gains[FIRST, BANDED_POOLED]
-    measured = [judge["decoding"]["measured"] for judge in judged]
+    measured = [judge["decoding"]["measured"] for judge in evaluations]
     goals = {
         "network at least pooled ridge (interval above -.005)": pooled["low"] > -0.005,
         "network at least pooled banded ridge (interval above -.005)": strongest["low"] > -0.005,
@@ -291,7 +291,7 @@ def _verdicts(
             np.mean([film[modality]["skill"] for film in measured]) > 0 for modality in measured[0]
         ),
     }
-    return [f"- {'met' if met else '**missed**'}: {goal}" for goal, met in goals.items()]
+    return [f"- {'met' if is_met else '**missed**'}: {goal}" for goal, is_met in goals.items()]
 
 
 def _in_regions(data: PreparedSplit) -> NDArray[np.bool_]:

@@ -161,8 +161,8 @@ def measure(cell: Cell, epochs: int) -> dict[str, Any]:
         "network": _predicted(data, trainer.setup),
     }
     network.share = 0.0
-    selected = predicted["selected start"] = _predicted(data, trainer.setup)
-    predicted["start + pooled ridge"] = {s: (x_TV + pooled[s]) / 2.0 for s, x_TV in selected.items()}
+    selection = predicted["selected start"] = _predicted(data, trainer.setup)
+    predicted["start + pooled ridge"] = {s: (x_TV + pooled[s]) / 2.0 for s, x_TV in selection.items()}
     network.limit_start(trainer.setup.shape.bottleneck_dim)
     predicted["start"] = _predicted(data, trainer.setup)
     r = {name: _series(data, responses) for name, responses in predicted.items()}
@@ -221,13 +221,13 @@ def _series(data: PreparedSplit, predicted: Mapping[str, NDArray[np.float32]]) -
     )
 
 
-def page(figures: Mapping[str, Any], epochs: int, unmeasured: Sequence[Cell] = ()) -> str:
+def page(figures: Mapping[str, Any], epochs: int, missing_cells: Sequence[Cell] = ()) -> str:
     """Format the page of all measured cells. unmeasured: cells that were left out for want of time."""
     groups: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
     for name, measured in figures.items():
         n_trs, *words, _ = name.split()
         groups.setdefault((int(n_trs), " ".join(words)), []).append(measured)
-    names = ", ".join(cell.name for cell in unmeasured)
+    names = ", ".join(cell.name for cell in missing_cells)
     return PAGE.format(
         n_subjects=3,
         epochs=epochs,

@@ -55,8 +55,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdir", type=Path)
     workdir = parser.parse_args().workdir.resolve()
-    included = r_of_each(demo_run(workdir, {}))
-    rows = [row_of(workdir, number, included) for number in SUBJECTS]
+    r_of_trained = r_of_each(demo_run(workdir, {}))
+    rows = [row_of(workdir, number, r_of_trained) for number in SUBJECTS]
     columns, rule = " | ".join(COLUMNS), "---|" * (len(COLUMNS) + 2)
     mean = [f"{np.mean([values[i] for _, values, _ in rows]):.3f}" for i in range(len(COLUMNS) + 1)]
     lines = [text for _, _, text in rows] + [f"| **mean** | {' | '.join(mean)} |"]
@@ -71,15 +71,15 @@ def r_of_each(run_dir: Path) -> dict[str, float]:
     return {s: float(pearson(p_TV, run.data.bold[s][rows])[yes].mean()) for s, p_TV in predicted}
 
 
-def row_of(workdir: Path, number: int, included: dict[str, float]) -> tuple[str, list[float], str]:
+def row_of(workdir: Path, number: int, r_of_trained: dict[str, float]) -> tuple[str, list[float], str]:
     """Return a subject's figures, and their row."""
     run_dir = RunDir(demo_run(workdir, {"split.leave_out_subject": number}))
     metrics, _ = decode_metrics(run_dir.metrics.read_bytes().splitlines())
     evaluation = next(m for m in metrics if isinstance(m, EvaluationMetric))
     [(subject, scores)] = evaluation.encoding["left_out"].items()
     cells = [f"{scores[key]:.3f} ({scores[f'{key}_null']:+.3f})" for key in COLUMNS.values()]
-    values = [scores[key] for key in COLUMNS.values()] + [included[subject]]
-    return subject, values, f"| {subject} | {' | '.join(cells)} | {included[subject]:.3f} |"
+    values = [scores[key] for key in COLUMNS.values()] + [r_of_trained[subject]]
+    return subject, values, f"| {subject} | {' | '.join(cells)} | {r_of_trained[subject]:.3f} |"
 
 
 if __name__ == "__main__":

@@ -53,14 +53,14 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200)
     arguments = parser.parse_args()
     runs = [demo_run(arguments.workdir.resolve(), {"split.fold": fold}) for fold in FOLDS]
-    opened = [load_run(run, "best", load_split, report_progress) for run in runs]
+    loaded_runs = [load_run(run, "best", load_split, report_progress) for run in runs]
     tables, right, wrong = [], 0, 0
     for mode in ("missing", "silence"):
         studies = [
             lesion_study(
                 run, run.parcels(list(LESIONS), None, None), "measured", mode, arguments.draws, report_progress
             )
-            for run in opened
+            for run in loaded_runs
         ]
         tables.append(table(mode, studies))
         right += sum(hits(studies, region, (own,)) for region, own in LESIONS.items())

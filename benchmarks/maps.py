@@ -147,13 +147,13 @@ def measured(run: LoadedRun) -> dict[str, Any]:
     regions = []
     for n in range(len(REGIONS)):
         here_V = region_V == n + 1
-        named = np.bincount(largest_V[here_V], minlength=len(posterior.spaces))
+        counts = np.bincount(largest_V[here_V], minlength=len(posterior.spaces))
         regions.append(
             {
                 "n": int(here_V.sum()),
                 "right": float(right_V[here_V].mean()),
                 "true": posterior.spaces[best[n]],
-                "named": dict(zip(posterior.spaces, named.tolist(), strict=True)),
+                "named": dict(zip(posterior.spaces, counts.tolist(), strict=True)),
             }
         )
     return {
@@ -179,7 +179,7 @@ def dice(first_V: NDArray[np.bool_], second_V: NDArray[np.bool_]) -> float:
     return float(2 * (first_V & second_V).sum() / max(1, first_V.sum() + second_V.sum()))
 
 
-def true_parts(run: LoadedRun, truth: Any, described: dict[str, Any]) -> tuple[Floats, Floats]:
+def true_parts(run: LoadedRun, truth: Any, description: dict[str, Any]) -> tuple[Floats, Floats]:
     """Return what the simulation put into the mean response over the TRs of the initialisation.
 
     Returns:
@@ -192,7 +192,7 @@ def true_parts(run: LoadedRun, truth: Any, described: dict[str, Any]) -> tuple[F
     region_R = truth["region_XYZ"][brain_XYZ]
     region_R = region_R[region_R > 0]
     part_MTR = np.zeros((len(posterior.spaces), data.study.n_trs, len(region_R)))
-    for subject in described["subjects"]:
+    for subject in description["subjects"]:
         kernel = hrf.double_gamma(subject["hrf_peak_s"], data.study.tr_s)
         own_MTR = np.zeros_like(part_MTR)
         for group in GROUPS:
@@ -205,7 +205,7 @@ def true_parts(run: LoadedRun, truth: Any, described: dict[str, Any]) -> tuple[F
         amplitude_R = truth["percent_R"] * subject["tsnr"] / 100.0
         sd_R = own_MTR.sum(axis=0).std(axis=0)
         gain_R = amplitude_R / np.where(sd_R > 0, sd_R, 1.0) / np.sqrt(amplitude_R**2 + 1.0)
-        part_MTR += own_MTR * gain_R / len(described["subjects"])
+        part_MTR += own_MTR * gain_R / len(description["subjects"])
     column_XYZ = np.full(brain_XYZ.shape, -1)
     column_XYZ[truth["region_XYZ"] > 0] = np.arange(len(region_R))
     column_V = data.from_grid(column_XYZ)

@@ -58,15 +58,15 @@ class Live:
     def __init__(self, node: LoopbackNode, name: str = "live", steps: int = 200) -> None:
         whole = fleets.run(name, steps=steps + 200, config=fleets.demo_config(num_epochs=EPOCHS))
         shift = time.time() - whole.steps[steps - 1].at
-        moved = [replace(step, at=step.at + shift) for step in whole.steps]
-        launched = replace(whole.run, launched_at=time.time())
+        later_steps = [replace(step, at=step.at + shift) for step in whole.steps]
+        launch_record = replace(whole.run, launched_at=time.time())
         assert whole.heartbeat is not None
         self._beat = whole.heartbeat
         epochs = tuple(epoch for epoch in whole.epochs if epoch.step <= steps)
-        begun = replace(whole, run=launched, steps=tuple(moved[:steps]), epochs=epochs)
-        self.run_id = begun.run.run_id
-        self.folder: RunDir = rundirs.write(node.home / "giblet", begun, alive=True)
-        self._coming = iter(moved[steps:])
+        beginning = replace(whole, run=launch_record, steps=tuple(later_steps[:steps]), epochs=epochs)
+        self.run_id = beginning.run.run_id
+        self.folder: RunDir = rundirs.write(node.home / "giblet", beginning, alive=True)
+        self._coming = iter(later_steps[steps:])
         self.beat()
 
     def beat(self) -> None:
@@ -96,8 +96,9 @@ def dashboard(environment: Mapping[str, str]) -> Iterator[Terminal]:
 
 
 def told(lags: list[float]) -> str:
-    ordered = sorted(lags)
-    return f"p50 {median(ordered):.3f} s, p95 {ordered[int(0.95 * (len(ordered) - 1))]:.3f} s of {len(ordered)}"
+    sorted_lags = sorted(lags)
+    p95 = sorted_lags[int(0.95 * (len(sorted_lags) - 1))]
+    return f"p50 {median(sorted_lags):.3f} s, p95 {p95:.3f} s of {len(sorted_lags)}"
 
 
 def latencies(terminal: Terminal, write: Callable[[str], None], count: int = WRITES) -> list[float]:
@@ -113,37 +114,37 @@ def latencies(terminal: Terminal, write: Callable[[str], None], count: int = WRI
 
 
 def percent_of_core(terminal: Terminal, each_second: Callable[[], None], seconds: float = LIVE_S) -> float:
-    spent, began = terminal.cpu_s(), time.monotonic()
+    cpu_before_s, began = terminal.cpu_s(), time.monotonic()
     while time.monotonic() - began < seconds:
         each_second()
         time.sleep(1.0)
-    return 100 * (terminal.cpu_s() - spent) / (time.monotonic() - began)
+    return 100 * (terminal.cpu_s() - cpu_before_s) / (time.monotonic() - began)
 
 
-def flood(write: Callable[..., None], stop: threading.Event, written: dict[int, float]) -> None:
-    """Write FLOOD_PER_S numbered lines a second until `stop` is set; `written` has the time of each."""
+def flood(write: Callable[..., None], stop: threading.Event, written_at: dict[int, float]) -> None:
+    """Write FLOOD_PER_S numbered lines a second until `stop` is set; `written_at` has the time of each."""
     number, began = 0, time.monotonic()
     while not stop.is_set():
         fresh = range(number, number + BATCH)
         write(*(f"line {i:07d} loss 0.1234 lr 1e-4 grad 0.8" for i in fresh))
-        written.update(dict.fromkeys(fresh, time.monotonic()))
+        written_at.update(dict.fromkeys(fresh, time.monotonic()))
         number += BATCH
         time.sleep(max(0.0, began + number / FLOOD_PER_S - time.monotonic()))
 
 
 def flooded(terminal: Terminal, write: Callable[..., None]) -> tuple[list[float], float]:
     """Measure the lag of each repaint's newest line, and percent of a core, while the log grows fast."""
-    stop, written = threading.Event(), dict[int, float]()
-    writer = threading.Thread(target=flood, args=(write, stop, written))
+    stop, written_at = threading.Event(), dict[int, float]()
+    writer = threading.Thread(target=flood, args=(write, stop, written_at))
     writer.start()
     time.sleep(1.0)
-    spent, began = terminal.cpu_s(), time.monotonic()
+    cpu_before_s, began = terminal.cpu_s(), time.monotonic()
     time.sleep(FLOOD_S)
-    percent, output = 100 * (terminal.cpu_s() - spent) / (time.monotonic() - began), terminal.since(began)
+    percent, output = 100 * (terminal.cpu_s() - cpu_before_s) / (time.monotonic() - began), terminal.since(began)
     stop.set()
     writer.join()
     newest = ((at, re.findall(rb"line (\d{7})", ESCAPE.sub(b"", data))) for at, data in output)
-    return [at - written[int(max(lines))] for at, lines in newest if lines], percent
+    return [at - written_at[int(max(lines))] for at, lines in newest if lines], percent
 
 
 def followed(environment: Mapping[str, str], live: Live) -> Figures:
@@ -151,44 +152,44 @@ def followed(environment: Mapping[str, str], live: Live) -> Figures:
     command = [*GIBLET, "logs", live.run_id, "-f", "-n", "0"]
     process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
-    lags, numbers, stop, written = list[float](), list[int](), threading.Event(), dict[int, float]()
-    attached = threading.Event()
+    lags, numbers, stop, written_at = list[float](), list[int](), threading.Event(), dict[int, float]()
+    is_attached = threading.Event()
 
     def read() -> None:
         assert process.stdout is not None
         for raw in process.stdout:
-            attached.set()
+            is_attached.set()
             if match := re.match(rb"line (\d{7})", raw):
                 numbers.append(int(match[1]))
-                lags.append(time.monotonic() - written.get(int(match[1]), time.monotonic()))
+                lags.append(time.monotonic() - written_at.get(int(match[1]), time.monotonic()))
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    while not attached.wait(0.5):
+    while not is_attached.wait(0.5):
         assert process.poll() is None, "giblet logs ended before it followed"
         live.log("is anybody there?")
-    writer = threading.Thread(target=flood, args=(live.log, stop, written))
+    writer = threading.Thread(target=flood, args=(live.log, stop, written_at))
     writer.start()
     time.sleep(1.0)
-    spent, began = _tree_cpu(process.pid), time.monotonic()
+    cpu_before_s, began = _tree_cpu(process.pid), time.monotonic()
     time.sleep(FLOOD_S)
-    percent = 100 * (_tree_cpu(process.pid) - spent) / (time.monotonic() - began)
+    percent = 100 * (_tree_cpu(process.pid) - cpu_before_s) / (time.monotonic() - began)
     stop.set()
     writer.join()
     deadline = time.monotonic() + 10
-    while len(numbers) < len(written) and time.monotonic() < deadline:
+    while len(numbers) < len(written_at) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.kill()
     process.wait()
-    missing, doubled = len(set(written) - set(numbers)), len(numbers) - len(set(numbers))
-    whole = f"{missing} lost, {doubled} doubled{'' if numbers == sorted(numbers) else ', OUT OF ORDER'}"
+    missing, n_doubled = len(set(written_at) - set(numbers)), len(numbers) - len(set(numbers))
+    whole = f"{missing} lost, {n_doubled} doubled{'' if numbers == sorted(numbers) else ', OUT OF ORDER'}"
     return {"giblet logs -f, 1000 lines/s": f"{percent:.1f} % of a core; {told(lags)}; {whole}"}
 
 
 def _tree_cpu(pid: int) -> float:
-    watched = Terminal.__new__(Terminal)
-    watched._pid = pid
-    return watched.cpu_s()
+    process = Terminal.__new__(Terminal)
+    process._pid = pid
+    return process.cpu_s()
 
 
 def reconnected(terminal: Terminal, node: LoopbackNode, live: Live, number: int) -> float:
@@ -199,11 +200,11 @@ def reconnected(terminal: Terminal, node: LoopbackNode, live: Live, number: int)
         os.kill(pid, signal.SIGKILL)
     terminal.wait("lost", time.monotonic())
     time.sleep(random.uniform(*DOWN_S))
-    missed = f"written while the link was down {number}"
-    live.log(missed)
+    late_line = f"written while the link was down {number}"
+    live.log(late_line)
     node.start()
     back = time.monotonic()
-    return terminal.wait(missed, back, 30.0)
+    return terminal.wait(late_line, back, 30.0)
 
 
 def opened(environment: Mapping[str, str], node: LoopbackNode) -> Figures:

@@ -29,14 +29,14 @@ RUNNING = Health(state="running", sentence="training")
 def month(seed: int, every: int) -> tuple[int, int, Counter[str]]:
     """Return (looks, alerts, causes of single looks) of a healthy month; each `every`th look is diagnosed."""
     curves, metrics, looks = healthy_month(seed)
-    watched, alerts, causes = AlertState(), 0, Counter[str]()
+    state, alerts, causes = AlertState(), 0, Counter[str]()
     for i, look in enumerate(looks):
         causes["stalled"] += look.health.state == "stalled"
         if i % every and look.health.state != "stalled":
             continue
         diagnosis = diagnose(curves.config, metrics[: look.n], health=look.health)
         causes.update(c.cause for c in diagnosis.causes if c.confidence >= LIKELY)
-        watched, new = update(watched, diagnosis, curves.config.watch, i, look.at)
+        state, new = update(state, diagnosis, curves.config.watch, i, look.at)
         alerts += len(new)
     return len(looks), alerts, +causes
 

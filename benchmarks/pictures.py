@@ -45,8 +45,8 @@ class Scene(NamedTuple):
 
 def stalled(age_s: float) -> Fleet:
     """Return a run whose last step is this old, on a node that is heard."""
-    raised = fleets.alert("stalled", "It stands still: no step for 61s; one was due within 60s", "error")
-    return Fleet(nodes=(fleets.frozen(age_s, fleets.run(alerts=(raised,) if age_s > 61 else ())),))
+    alert = fleets.alert("stalled", "It stands still: no step for 61s; one was due within 60s", "error")
+    return Fleet(nodes=(fleets.frozen(age_s, fleets.run(alerts=(alert,) if age_s > 61 else ())),))
 
 
 SCENES = (
@@ -85,19 +85,19 @@ def trouble() -> tuple[Fleet, str]:
 
 def resumed() -> tuple[Fleet, str]:
     """Return a run that died and went on in another from its last checkpoint."""
-    died = fleets.run(steps=DIED, state="died", sentence="the node rebooted while it ran", suffix="d1ed")
+    dead_run = fleets.run(steps=DIED, state="died", sentence="the node rebooted while it ran", suffix="d1ed")
     worse = tuple(
         replace(step, loss={name: 1.06 * (value or 0.0) for name, value in step.loss.items()})
         if step.step >= CUT
         else step
-        for step in died.steps
+        for step in dead_run.steps
     )
     whole = fleets.run(steps=300, suffix="ce55")
-    resumed_run = replace(whole.run, resumed_from=died.run.run_id)
+    resumed_run = replace(whole.run, resumed_from=dead_run.run.run_id)
     again = tuple(replace(step, seq=number) for number, step in enumerate(whole.steps[CUT:]))
     epochs = tuple(epoch for epoch in whole.epochs if epoch.step > CUT)
     after = replace(whole, run=resumed_run, steps=again, epochs=epochs)
-    return Fleet(nodes=(fleets.node(runs=(after, replace(died, steps=worse)), gpus=8),)), after.run.run_id
+    return Fleet(nodes=(fleets.node(runs=(after, replace(dead_run, steps=worse)), gpus=8),)), after.run.run_id
 
 
 def scene_picture(scene: Scene, size: tuple[int, int], theme: str) -> Picture:

@@ -170,8 +170,8 @@ def finished(node: Path, name: str, changes: Mapping[str, Any]) -> RunDir | None
     """Return an evaluated run of this configuration."""
     config_hash = content_hash(load(CONFIGS / f"{name}.yaml", changes).config)
     runs = [RunDir(path) for path in sorted((node / "runs").glob(f"{name}-*"))]
-    evaluated = [run for run in runs if run.metrics.exists() and '"evaluation"' in run.metrics.read_text()]
-    return next((run for run in reversed(evaluated) if content_hash(run.read_config()) == config_hash), None)
+    evaluated_runs = [run for run in runs if run.metrics.exists() and '"evaluation"' in run.metrics.read_text()]
+    return next((run for run in reversed(evaluated_runs) if content_hash(run.read_config()) == config_hash), None)
 
 
 def launched(laptop: Laptop, node: Path, name: str, changes: Mapping[str, Any]) -> RunDir:
@@ -211,8 +211,8 @@ def _row(run: Rehearsed) -> str:
         f"{encoding[key]:.3f}" if encoding.get(key) is not None else "–"
         for key in ("r_responsive", "r_start", "r_ridge_pooled", "r_ceiling", "learnt_share")
     ]
-    changed = ", ".join(f"`{key}={value}`" for key, value in run.changes.items()) or "nothing"
-    cells = [f"`{run.name}`", changed, str(_last(run, "run").get("total_steps", "–")), *figures, run.verdict["verdict"]]
+    changes = ", ".join(f"`{key}={value}`" for key, value in run.changes.items()) or "nothing"
+    cells = [f"`{run.name}`", changes, str(_last(run, "run").get("total_steps", "–")), *figures, run.verdict["verdict"]]
     return f"| {' | '.join(cells)} |"
 
 

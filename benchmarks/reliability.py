@@ -80,17 +80,17 @@ def stops_of_jobs(count: int, chance: random.Random, folder: Path) -> Numbers:
 
 def judge_stops_of_jobs(numbers: Numbers) -> Outcome:
     """Check that nothing survives. Slurm is the proof, and each message says so."""
-    survivors, unproved = (sum(map(int, numbers[name])) for name in ("survivors", "unproved"))
+    survivors, n_unproved = (sum(map(int, numbers[name])) for name in ("survivors", "unproved"))
     n_stops, middle = len(numbers["survivors"]), statistics.median_high(numbers["seconds"])
-    sentence = f"{survivors} survivors; {unproved} of {n_stops} messages name Slurm's state as the proof"
-    return f"{sentence}; {middle:.1f} s (p50)", survivors == 0 and unproved == n_stops
+    sentence = f"{survivors} survivors; {n_unproved} of {n_stops} messages name Slurm's state as the proof"
+    return f"{sentence}; {middle:.1f} s (p50)", survivors == 0 and n_unproved == n_stops
 
 
 def judge_stops(is_supervised: bool, numbers: Numbers) -> Outcome:
     """Check that no stop calls proved what is not, and that nothing survives where there is a supervisor."""
-    survivors, unproved, false = (sum(map(int, numbers[name])) for name in ("survivors", "unproved", "false"))
+    survivors, n_unproved, false = (sum(map(int, numbers[name])) for name in ("survivors", "unproved", "false"))
     middle = statistics.median_high(numbers["seconds"])
-    sentence = f"{survivors} survivors, {false} false proofs, {unproved} called unproved; {middle:.1f} s (p50)"
+    sentence = f"{survivors} survivors, {false} false proofs, {n_unproved} called unproved; {middle:.1f} s (p50)"
     return sentence, false == 0 and (survivors == 0 or not is_supervised)
 
 
@@ -124,10 +124,10 @@ def link_faults(count: int, chance: random.Random, folder: Path) -> Numbers:
 
 def judge_link(numbers: Numbers) -> Outcome:
     """Check that every line arrives once, and soon after the link is back."""
-    lost, doubled, written = (int(sum(numbers[name])) for name in ("lost", "doubled", "written"))
+    n_lost, n_doubled, n_written = (int(sum(numbers[name])) for name in ("lost", "doubled", "written"))
     slowest = max(numbers["live_after_s"])
-    sentence = f"{lost} lost, {doubled} doubled of {written:,} lines; live again after at most {slowest:.1f} s"
-    return sentence, not (lost or doubled) and slowest < 5.0
+    sentence = f"{n_lost} lost, {n_doubled} doubled of {n_written:,} lines; live again after at most {slowest:.1f} s"
+    return sentence, not (n_lost or n_doubled) and slowest < 5.0
 
 
 def races(count: int, chance: random.Random, folder: Path) -> Numbers:
@@ -139,11 +139,11 @@ def races(count: int, chance: random.Random, folder: Path) -> Numbers:
         for race in range(count):
             clients = [users[n % 3] for n in range(8)]
             chance.shuffle(clients)
-            started = [run for run in pool.map(partial(_attempt, f"race{race}"), clients) if run]
-            owners = sorted(user for user, _, _ in started)
-            gpus = [gpu for _, _, gpu in started]
+            runs = [run for run in pool.map(partial(_attempt, f"race{race}"), clients) if run]
+            owners = sorted(user for user, _, _ in runs)
+            gpus = [gpu for _, _, gpu in runs]
             is_right.append(owners == sorted(user.name for user in users) and len(set(gpus)) == len(gpus))
-            for user, run_id, _ in started:
+            for user, run_id, _ in runs:
                 _stop_as(users, user, run_id)
     return {"right": is_right}
 
@@ -156,12 +156,12 @@ def judge_races(numbers: Numbers) -> Outcome:
 
 def _attempt(config_hash: str, user: UserConnection) -> tuple[str, str, str] | None:
     try:
-        started = start_as(user, config_hash)
+        run = start_as(user, config_hash)
     except GibletError as error:
         if error.exit_code != 5:
             raise
         return None
-    return user.name, started.run_id, ",".join(gpus_of(started))
+    return user.name, run.run_id, ",".join(gpus_of(run))
 
 
 def _stop_as(users: list[UserConnection], name: str, run_id: str) -> None:
@@ -305,8 +305,8 @@ def main() -> int:
         print(name, file=sys.stderr, flush=True)
         part = measured(name, options.count, options.seed)
         save(PARTS, part)
-        reached, is_kept = outcome(PROMISES[name], [part])
-        print(f"  {reached}; kept: {is_kept}", file=sys.stderr, flush=True)
+        outcome_text, is_kept = outcome(PROMISES[name], [part])
+        print(f"  {outcome_text}; kept: {is_kept}", file=sys.stderr, flush=True)
     rows = load(PARTS)
     if not options.rows:
         print(page(rows, PROMISES))

@@ -62,11 +62,11 @@ def load(path: Path) -> dict[str, list[Part]]:
 
 def outcome(promise: Promise, parts: Sequence[Part]) -> Outcome:
     """Judge the parts of a row together."""
-    joined: Numbers = {}
+    numbers: Numbers = {}
     for part in _counted(promise, parts):
         for name, values in part.numbers.items():
-            joined.setdefault(name, []).extend(values)
-    return promise.judge(joined)
+            numbers.setdefault(name, []).extend(values)
+    return promise.judge(numbers)
 
 
 def page(rows: Mapping[str, Sequence[Part]], promises: Mapping[str, Promise]) -> str:
@@ -98,19 +98,19 @@ def _counted(promise: Promise, parts: Sequence[Part]) -> Sequence[Part]:
 
 
 def _line(name: str, promise: Promise, parts: Sequence[Part]) -> str:
-    counted = _counted(promise, parts)
-    count = sum(part.count for part in counted)
-    reached, is_kept = outcome(promise, parts)
+    own_parts = _counted(promise, parts)
+    count = sum(part.count for part in own_parts)
+    result, is_kept = outcome(promise, parts)
     fewer = f" (without `--count`: {promise.n_times:,})" if count < promise.n_times else ""
-    dates = sorted({part.measured_on for part in counted})
+    dates = sorted({part.measured_on for part in own_parts})
     cells = [
         f"`{name}`",
         promise.subject.format(n=f"{count:,}") + fewer,
         promise.promised,
-        reached,
+        result,
         "yes" if is_kept else "**no**",
-        ", ".join(str(part.seed) for part in sorted(counted, key=lambda part: part.seed)),
-        f"{sum(part.seconds for part in counted) / 60:.1f}",
+        ", ".join(str(part.seed) for part in sorted(own_parts, key=lambda part: part.seed)),
+        f"{sum(part.seconds for part in own_parts) / 60:.1f}",
         dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}",
     ]
     return f"| {' | '.join(cells)} |"

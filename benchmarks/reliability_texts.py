@@ -81,9 +81,9 @@ def hostile_names(count: int, chance: random.Random, folder: Path) -> Numbers:
 
 def judge_names(numbers: Numbers) -> Outcome:
     """Check that nothing is accepted or started."""
-    uses, accepted, started, canaries = (int(sum(values)) for values in numbers.values())
-    sentence = f"{accepted} accepted of {uses:,}; {started} programs started"
-    return sentence + ", a canary" * bool(canaries), not (accepted or started or canaries)
+    uses, n_accepted, n_started, canaries = (int(sum(values)) for values in numbers.values())
+    sentence = f"{n_accepted} accepted of {uses:,}; {n_started} programs started"
+    return sentence + ", a canary" * bool(canaries), not (n_accepted or n_started or canaries)
 
 
 def _uses(folder: Path) -> tuple[Callable[[str], object], ...]:
@@ -127,8 +127,8 @@ def hostile_texts(count: int, chance: random.Random, folder: Path) -> Numbers:
         ]
         n_texts += len(texts)
         snapshot = _snapshot(texts)
-        for name, printed in _printed(snapshot).items():
-            n_acting.setdefault(name, []).append(len(ACTING.findall(printed)))
+        for name, output in _printed(snapshot).items():
+            n_acting.setdefault(name, []).append(len(ACTING.findall(output)))
     return {name: [sum(numbers)] for name, numbers in n_acting.items()}
 
 

@@ -42,8 +42,8 @@ def kill_points(count: int, chance: random.Random, folder: Path) -> Numbers:
 def judge_kills(numbers: Numbers) -> Outcome:
     """Check that each killed run is resumed to the same bits and loses one epoch at most."""
     unequal, most_lost = int(sum(numbers["unequal"])), int(max(numbers["lost"]))
-    killed = f"{int(sum(numbers['killed']))} killed before their end"
-    sentence = f"{killed}; {unequal} not resumed to equal bits; at most {most_lost} epochs lost"
+    kill_count = f"{int(sum(numbers['killed']))} killed before their end"
+    sentence = f"{kill_count}; {unequal} not resumed to equal bits; at most {most_lost} epochs lost"
     return sentence, unequal == 0 and most_lost <= 1
 
 
@@ -92,8 +92,8 @@ def _weights(run_dir: RunDir) -> dict[str, bytes]:
 
     record = checkpoint_files.newest(run_dir.checkpoints)
     assert record is not None, "a run that has ended has a checkpoint"
-    saved = checkpoint_files.read(run_dir.checkpoints, record)
-    return {name: tensor.numpy().tobytes() for name, tensor in saved.tensors.items()}
+    checkpoint = checkpoint_files.read(run_dir.checkpoints, record)
+    return {name: tensor.numpy().tobytes() for name, tensor in checkpoint.tensors.items()}
 
 
 def _epochs_recorded(run_dir: RunDir) -> int:

@@ -79,10 +79,10 @@ def _page() -> None:
         for n_ranks, heads in CASES:
             report_progress(f"{n_ranks} rank(s), heads {heads}", 0.0)
             figures = _case(heads, Path(folder), n_ranks)
-            gib, sent, cpu_s = (figures[name] for name in ("gib", "sent", "cpu_s"))
+            gib, sent_bytes, cpu_s = (figures[name] for name in ("gib", "sent", "cpu_s"))
             rows.append(
                 f"| {n_ranks} | {heads if n_ranks > 1 else 'all'} | {gib['rest']:.2f} GiB | {gib['step']:.2f} GiB | "
-                f"{gib['save']:.2f} GiB | {sent / 1e6:.1f} MB | {cpu_s:.1f} s |"
+                f"{gib['save']:.2f} GiB | {sent_bytes / 1e6:.1f} MB | {cpu_s:.1f} s |"
             )
     sizes = {"n_subjects": N_SUBJECTS, "n_voxels": N_VOXELS, "n_trs": N_TRS}
     n_own = 96 * N_SUBJECTS * N_VOXELS / 1e6
@@ -119,11 +119,11 @@ def _rank(heads: str, folder: Path, n_ranks: int) -> None:
         setup = TrainingSetup.build(cfg, _data(folder), ranks)
         train_step = setup.train_step
         train_step.step(0, {})
-        began, sent = time.process_time(), ranks.wire.n_bytes
+        began, sent_bytes = time.process_time(), ranks.wire.n_bytes
         memory.mark()
         for step in range(1, N_STEPS + 1):
             train_step.step(step, {})
-        cpu_s, sent = (time.process_time() - began) / N_STEPS, (ranks.wire.n_bytes - sent) // N_STEPS
+        cpu_s, sent_bytes = (time.process_time() - began) / N_STEPS, (ranks.wire.n_bytes - sent_bytes) // N_STEPS
         gib["step"] = memory.mark()
         gib["rest"] = memory.now()
         tensors = train_step.tensors()
@@ -131,16 +131,18 @@ def _rank(heads: str, folder: Path, n_ranks: int) -> None:
         if ranks.is_first:
             save_file(series, Path("/dev/null"), {})
         gib["save"] = memory.mark()
-        _tell(ranks, gib, sent, cpu_s, train_step.n_parameters)
+        _tell(ranks, gib, sent_bytes, cpu_s, train_step.n_parameters)
 
 
-def _tell(ranks: ProcessGroup, gib: Mapping[str, float], sent: int, cpu_s: float, n_parameters: int) -> None:
+def _tell(ranks: ProcessGroup, gib: Mapping[str, float], sent_bytes: int, cpu_s: float, n_parameters: int) -> None:
     """Print one line from rank 0: the largest memory of any rank, and the CPU seconds of all."""
     per_rank = ranks.all_gather((gib, cpu_s))
     if ranks.is_first:
         worst = {name: max(theirs[name] for theirs, _ in per_rank) for name in gib}
         print(
-            json.dumps({"gib": worst, "sent": sent, "cpu_s": sum(s for _, s in per_rank), "n_parameters": n_parameters})
+            json.dumps(
+                {"gib": worst, "sent": sent_bytes, "cpu_s": sum(s for _, s in per_rank), "n_parameters": n_parameters}
+            )
         )
 
 

@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(6)))
     options = parser.parse_args()
     options.workdir.mkdir(parents=True, exist_ok=True)
-    right, late, named, wrong = Counter[int](), Counter[int](), Counter[int](), Counter[int]()
+    right, late, n_named, wrong = Counter[int](), Counter[int](), Counter[int](), Counter[int]()
     with threadpool_limits(1):
         for layout, seed in product(LAYOUTS, options.seeds):
             study = made_study(options.workdir.absolute(), layout, seed)
@@ -93,20 +93,20 @@ def main() -> None:
                 rows = run_lag_table(variant)
                 findings = {f.sentence.partition(":")[0]: f for f in check_runs(rows, variant)}
                 for row in rows:
-                    shifted = is_late and row.who == study.block_names[-1]
+                    is_shifted = is_late and row.who == study.block_names[-1]
                     height = next(n for n, (low, high) in enumerate(BINS) if low <= max(0.0, row.whole.height) < high)
-                    (late if shifted else right)[height] += 1
+                    (late if is_shifted else right)[height] += 1
                     if row.who not in findings:
                         continue
                     amount_s = row.whole.lag_trs * study.tr_s - 4.5
-                    is_named = shifted and abs(amount_s - LATE_S) <= NEAR_S
-                    (named if is_named else wrong)[height] += 1
+                    is_named = is_shifted and abs(amount_s - LATE_S) <= NEAR_S
+                    (n_named if is_named else wrong)[height] += 1
             report_progress(f"{layout} {seed}: {right.total()} right runs, {wrong.total()} wrong statements")
     print(HEAD)
     for n, (low, high) in enumerate(BINS):
         span = f"{low:g} or more" if high == float("inf") else f"{low:g} to {high:g}"
-        print(f"| {span} | {right[n]} | {late[n]} | {named[n]} | {wrong[n]} |")
-    print(f"| all | {right.total()} | {late.total()} | {named.total()} | {wrong.total()} |")
+        print(f"| {span} | {right[n]} | {late[n]} | {n_named[n]} | {wrong[n]} |")
+    print(f"| all | {right.total()} | {late.total()} | {n_named.total()} | {wrong.total()} |")
 
 
 if __name__ == "__main__":

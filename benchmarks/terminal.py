@@ -46,10 +46,10 @@ class Terminal:
         """Return the seconds from `since` until the text was drawn; infinite if it was not within the limit."""
         pattern, deadline = text.encode(), time.monotonic() + limit_s
         while time.monotonic() < deadline:
-            drawn = b""
+            output = b""
             for at, data in self.since(since):
-                drawn += data
-                if pattern in ESCAPE.sub(b"", drawn):
+                output += data
+                if pattern in ESCAPE.sub(b"", output):
                     return at - since
             time.sleep(0.005)
         return float("inf")

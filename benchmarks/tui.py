@@ -129,18 +129,18 @@ async def live(n_nodes: int, runs_per_node: int, seconds: float, steps_per_s: in
     async with app.run_test(size=SCREEN) as pilot:
         await pilot.pause()
         await asyncio.sleep(2)
-        used, spent_on_feed, began = time.process_time(), 0.0, time.monotonic()
+        cpu_before_s, spent_on_feed, began = time.process_time(), 0.0, time.monotonic()
         for round_ in count(1):
             for name in names:
                 before = time.process_time()
                 fresh = snapshot(name, 200 + round_ * steps_per_s // rounds_per_s % 180)
-                aged = msgspec.structs.replace(fresh, observed_at=fleets.NOW + time.time() - started_at)
+                older = msgspec.structs.replace(fresh, observed_at=fleets.NOW + time.time() - started_at)
                 spent_on_feed += time.process_time() - before
-                feed.post(aged)
+                feed.post(older)
             await asyncio.sleep(max(0.0, began + round_ / rounds_per_s - time.monotonic()))
             if round_ >= seconds * rounds_per_s:
                 break
-        busy = time.process_time() - used - spent_on_feed
+        busy = time.process_time() - cpu_before_s - spent_on_feed
         return round(100 * busy / (time.monotonic() - began), 2)
 
 

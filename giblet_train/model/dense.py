@@ -52,8 +52,8 @@ class DenseModel(Network):
         self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: StatelessDropout | None, gather: Gather = no_gather
     ) -> dict[str, dict[str, Tensor]]:
         """Reconstruct the film from the bottleneck; measured brains and lesions have no effect."""
-        hidden = self.decoder(z_BWK)
-        return {"predicted": {m: linear(hidden) for m, linear in self.maps.items()}}
+        hidden_BWH = self.decoder(z_BWK)
+        return {"predicted": {m: linear(hidden_BWH) for m, linear in self.maps.items()}}
 
 
 def _layer(n_in: int, n_out: int) -> nn.Sequential:

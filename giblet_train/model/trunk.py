@@ -32,8 +32,8 @@ class Attention(nn.Module):
         q_BHWE, k_BHWE, v_BHWE = qkv.permute(2, 0, 3, 1, 4)
         mask_BHWW = seen_BW[:, None, None, :] | torch.eye(n_trs, dtype=torch.bool, device=x_BWD.device)
         mixed_BHWE = F.scaled_dot_product_attention(rotated(q_BHWE), rotated(k_BHWE), v_BHWE, attn_mask=mask_BHWW)
-        mixed: Tensor = self.out(mixed_BHWE.transpose(1, 2).reshape(n_windows, n_trs, width))
-        return mixed
+        y_BWD: Tensor = self.out(mixed_BHWE.transpose(1, 2).reshape(n_windows, n_trs, width))
+        return y_BWD
 
 
 def rotated(x_BHWE: Tensor) -> Tensor:

@@ -109,8 +109,8 @@ class Slurm(SessionBackend):
 
 def is_configured() -> bool:
     """Return True if jobs of a Slurm cluster can be submitted from this machine."""
-    named = os.environ.get("SLURM_CONF") or ""
-    return Slurm().program() is not None and any(map(os.path.exists, (named, *CONFIGURATIONS)))
+    own_file = os.environ.get("SLURM_CONF") or ""
+    return Slurm().program() is not None and any(map(os.path.exists, (own_file, *CONFIGURATIONS)))
 
 
 def job_of(session: str) -> SlurmJob | None:

@@ -53,7 +53,7 @@ def argv(words: Sequence[str]) -> list[str]:
 def output(words: Sequence[str], show: Callable[[str], None], end: threading.Event) -> None:
     """Run a command and call `show` with each line that it prints, messages and data in their order.
 
-    There is no time limit: an evaluation takes minutes. The command ends early once `closed` is set; what it began on a
+    There is no time limit: an evaluation takes minutes. The command ends early once `end` is set; what it began on a
     node continues there.
     """
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}

@@ -184,13 +184,13 @@ def carry_out(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:
 
 def _for_library(function: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
     """Return a function with parameters as the library declares them, and whether it takes words behind --."""
-    annotated: Any = Annotated
+    annotated_type: Any = Annotated
     parameters, words_name = [inspect.Parameter("context", _KEYWORD, annotation=typer.Context)], ""
     for declaration in declarations(function):
         if isinstance(declaration.marker, CommandBehindDashes):
             words_name = declaration.name
             continue
-        annotation = annotated[declaration.type, _library_marker(declaration.marker)]
+        annotation = annotated_type[declaration.type, _library_marker(declaration.marker)]
         default = declaration.default if declaration.has_default else inspect.Parameter.empty
         parameters.append(inspect.Parameter(declaration.name, _KEYWORD, annotation=annotation, default=default))
 

@@ -132,9 +132,9 @@ def _matches(name: str, hosts: str) -> bool:
         return _matches_hash(name, hosts)
     matches = False
     for pattern in hosts.lower().split(","):
-        negated = pattern.startswith("!")
-        if _pattern(pattern[negated:]).fullmatch(name):
-            if negated:
+        is_exception = pattern.startswith("!")
+        if _pattern(pattern[is_exception:]).fullmatch(name):
+            if is_exception:
                 return False
             matches = True
     return matches

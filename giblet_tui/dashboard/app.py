@@ -165,7 +165,7 @@ class DashboardApp(RunActions):
         elif len(runs) > 2:
             command = shlex.join(("giblet", "compare", *(run.run.run_id for run in runs)))
 
-            def show_table(show: Callable[[str], None], closed: threading.Event) -> None:
+            def show_table(show: Callable[[str], None], end: threading.Event) -> None:
                 for line in many_lines(runs):
                     show(line)
 

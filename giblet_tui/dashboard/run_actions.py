@@ -144,7 +144,7 @@ class RunActions(App[int]):
         """Run a command of giblet for the marked runs, else the chosen one, and show what it prints."""
         run = self._main.run
         runs = self._main.marked_runs or ([run] if run is not None else [])
-        commands = [(verb, marked.run.run_id) for marked in runs]
+        commands = [(verb, run_view.run.run_id) for run_view in runs]
         if not commands:
             self.notify("No run is chosen.", severity="warning")
         elif self.readonly and verb in self.CHANGES:
@@ -155,7 +155,7 @@ class RunActions(App[int]):
                 if confirmed:
                     self.show_output(*commands)
 
-            rows = [(marked.run.run_id, f"on {marked.run.node}, {marked.health.sentence}") for marked in runs]
+            rows = [(run_view.run.run_id, f"on {run_view.run.node}, {run_view.health.sentence}") for run_view in runs]
             title = f"{verb.capitalize()} these {len(runs)} marked runs, one after the other?"
             dialog = RunListDialog(title, rows, _in_a_row(commands), verb.capitalize())
             self.push_screen(dialog, run_if_confirmed)
@@ -168,12 +168,12 @@ class RunActions(App[int]):
             return
         output = self._actions.output
 
-        def run(show: Callable[[str], None], closed: threading.Event) -> None:
+        def run(show: Callable[[str], None], end: threading.Event) -> None:
             for words in commands:
-                if len(commands) > 1 and not closed.is_set():
+                if len(commands) > 1 and not end.is_set():
                     show(f"$ {shlex.join(('giblet', *words))}")
-                if not closed.is_set():
-                    output(words, show, closed)
+                if not end.is_set():
+                    output(words, show, end)
 
         self.push_screen(CommandOutputScreen(_in_a_row(commands), run))
 

@@ -174,11 +174,11 @@ def many_lines(runs: Sequence[RunSnapshot]) -> list[str]:
     comparisons = compare_many(runs)
     epoch = _common_epoch(runs)
     head = ("", *(f"{run.run.name} {run.run.run_id[-4:]}" for run in runs))
-    judged = [verdict(run) for run in runs]
+    verdicts = [verdict(run) for run in runs]
     rows = [
         ("node", *(",".join(nodes_of(run)) for run in runs)),
         ("state", *(run.health.state for run in runs)),
-        ("verdict", *(j.word_for(run.health) if j else "–" for j, run in zip(judged, runs, strict=True))),
+        ("verdict", *(j.word_for(run.health) if j else "–" for j, run in zip(verdicts, runs, strict=True))),
         ("epochs", *(str(run.epochs[-1].epoch) if run.epochs else "–" for run in runs)),
         *((key, *(_value_of(run, key) for run in runs)) for key in _changed_keys(comparisons)),
     ]

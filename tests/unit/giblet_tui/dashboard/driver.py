@@ -73,7 +73,7 @@ class Recorder:
             PaletteCommand(("pull", run_id or "RUN"), "Copy it here.", "copy"),
         ]
 
-    def output(self, words: Sequence[str], show: Callable[[str], None], closed: threading.Event) -> None:
+    def output(self, words: Sequence[str], show: Callable[[str], None], end: threading.Event) -> None:
         self.printed.append(tuple(words))
         show(f"output for {words[-1]}")
         self._raise()

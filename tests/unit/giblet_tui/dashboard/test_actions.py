@@ -175,7 +175,7 @@ async def test_the_output_of_a_command_appears_line_by_line() -> None:
     may_proceed = threading.Event()
 
     class Slow(Recorder):
-        def output(self, words: Sequence[str], show: Callable[[str], None], closed: threading.Event) -> None:
+        def output(self, words: Sequence[str], show: Callable[[str], None], end: threading.Event) -> None:
             show("first line")
             may_proceed.wait(120)
             show("second line")
