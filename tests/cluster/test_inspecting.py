@@ -47,20 +47,37 @@ exit $(cat {gate})
 
 
 @pytest.fixture
-def trained_id(laptop: Laptop, tensor01: LoopbackNode) -> str:
-    """Return a short run of tensor01 that has ended with its best checkpoint."""
+def member_ids(laptop: Laptop, tensor01: LoopbackNode) -> list[str]:
+    """Return two short runs of tensor01, members of an ensemble, that have ended with their best checkpoints."""
     laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
-    settings = ("--set", "num_epochs=1", "--set", "warmup_epochs=0.5")
-    result = laptop.giblet("launch", "tensor01", "./small.yaml", "--follow", *settings)
+    settings = ("num_epochs=1", "warmup_epochs=0.5", "device=cpu")
+    words = ("launch", "tensor01", "./small.yaml", *(word for setting in settings for word in ("--set", setting)))
+    refusal = laptop.giblet(*words, "--ensemble", "2")
+    assert refusal.returncode == 5 and "would train 2 members on the CPU, all at once" in refusal.stderr
+    result = laptop.giblet(*words, "--ensemble", "2", "--force")
     assert result.returncode == 0, result.stderr
-    return result.stdout.splitlines()[0]
+    run_ids = result.stdout.split()
+    assert len(run_ids) == 2 and f"giblet ensemble {' '.join(run_ids)}" in result.stderr
+    run_dirs = [tensor01.home / "giblet" / "runs" / run_id for run_id in run_ids]
+    wait_until(lambda: all((run_dir / "exit.json").exists() for run_dir in run_dirs), what="the end of both")
+    assert [laptop.run(run_id)["state"] for run_id in run_ids] == ["finished", "finished"]
+    configs = [load(run_dir / "config.yaml").config for run_dir in run_dirs]
+    assert [(c.seed, c.split.validation_block) for c in configs] == [(0, 0), (1, 1)]
+    return run_ids
 
 
-def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained_id: str, laptop: Laptop, tensor01: LoopbackNode) -> None:
+def test_what_runs_have_learnt_is_seen_from_a_laptop(
+    member_ids: list[str], laptop: Laptop, tensor01: LoopbackNode
+) -> None:
+    answer = laptop.giblet("ensemble", *member_ids, "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["members"] == {"0": member_ids}
+    trained_id = member_ids[0]
+    shortest = next(trained_id[:n] for n in range(1, len(trained_id) + 1) if trained_id[:n] != member_ids[1][:n])
     verbs = {
         "evaluate": [trained_id],
         "lesion": ["tensor01", trained_id, "--draws", "20", "--region", "auditory"],
-        "rebuild": ["tensor01", trained_id[:-1]],
+        "rebuild": ["tensor01", shortest],
         "publish": [trained_id],
     }
     processes = {
@@ -127,24 +144,6 @@ def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained_id: str, laptop: La
     assert inspections.is_dir()
     assert laptop.giblet("rm", trained_id, "--yes").returncode == 0
     assert not inspections.exists()
-
-
-def test_an_ensemble_is_launched_and_read_from_a_laptop(laptop: Laptop, tensor01: LoopbackNode) -> None:
-    laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
-    words = ("launch", "tensor01", "./small.yaml", "--set", "num_epochs=1", "--set", "warmup_epochs=0.5")
-    refusal = laptop.giblet(*words, "--set", "device=cpu", "--ensemble", "2")
-    assert refusal.returncode == 5 and "would train 2 members on the CPU, all at once" in refusal.stderr
-    result = laptop.giblet(*words, "--set", "device=cpu", "--ensemble", "2", "--force")
-    assert result.returncode == 0, result.stderr
-    run_ids = result.stdout.split()
-    assert len(run_ids) == 2 and f"giblet ensemble {' '.join(run_ids)}" in result.stderr
-    for run_id in run_ids:
-        wait_until(lambda run_id=run_id: laptop.run(run_id)["state"] == "finished", 120.0, what=f"the end of {run_id}")
-    answer = laptop.giblet("ensemble", *run_ids, "--json")
-    assert answer.returncode == 0, answer.stderr
-    assert json.loads(answer.stdout)["members"] == {"0": run_ids}
-    configs = [load(tensor01.home / "giblet" / "runs" / run_id / "config.yaml").config for run_id in run_ids]
-    assert [(c.seed, c.split.validation_block) for c in configs] == [(0, 0), (1, 1)]
 
 
 class Bench:

@@ -57,6 +57,12 @@ def steps_of(run_dir: Path) -> list[int]:
     return [metric.step for metric in metrics if isinstance(metric, StepMetric)]
 
 
+def wait_for_end(node: LoopbackNode, *run_ids: str) -> None:
+    """Wait until the ends of runs are recorded."""
+    ends = [node.home / "giblet" / "runs" / run_id / "exit.json" for run_id in run_ids]
+    wait_until(lambda: all(end.exists() for end in ends), what=f"the end of {', '.join(run_ids)}")
+
+
 def trainers_of(run_dir: Path) -> list[int]:
     """Return the processes that train, not torchrun above them."""
     words = f"giblet_train train {run_dir}"
@@ -79,7 +85,7 @@ def test_a_job_is_launched_watched_and_stopped(user: Laptop, login_node: Loopbac
     assert job_names(slurm) == [f"gib-{run_id}"]
     run_dir = login_node.home / "giblet" / "runs" / run_id
     assert f"#SBATCH --partition={PARTITION}\n" in (run_dir / "launch.sh").read_text()
-    wait_until(lambda: user.run(run_id)["step"], 180.0, "a step of the job")
+    wait_until(lambda: steps_of(run_dir), 180.0, "a step of the job")
     run = user.run(run_id)
     assert (run["state"], run["multiplexer"]) == ("running", "slurm")
     again = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU)
@@ -181,7 +187,8 @@ def test_a_sweep_is_queued_by_slurm(user: Laptop, login_node: LoopbackNode, slur
     )
     run_ids = launch.stdout.split()
     assert len(run_ids) == 2, launch.stderr
-    wait_until(lambda: all(user.run(run_id)["state"] in ("finished", "ended") for run_id in run_ids), what="both jobs")
+    wait_for_end(login_node, *run_ids)
+    assert all(user.run(run_id)["state"] in ("finished", "ended") for run_id in run_ids)
     table = user.giblet("sweep").stdout
     assert [line.split()[0] for line in table.splitlines()[1:3]] == ["0.5", "0.25"], table
     names = slurm.output("squeue", "--noheader", "--states=all", "--format=%j").split()
@@ -200,8 +207,9 @@ def test_a_rank_killed_on_the_second_node_ends_the_job_with_its_cause(
     wait_until(lambda: len(trainers_of(run_dir)) == 2 and steps_of(run_dir), 90.0, "the first step")
     [second] = [pid for pid in trainers_of(run_dir) if b"SLURMD_NODENAME=c2" in environment_of(pid)]
     os.kill(second, signal.SIGKILL)
-    wait_until(lambda: user.run(run_id)["state"] == "failed", 90.0, "the end of the job")
-    assert user.run(run_id)["evidence"] == "c2, rank 1: was killed by signal 9"
+    wait_for_end(login_node, run_id)
+    run = user.run(run_id)
+    assert (run["state"], run["evidence"]) == ("failed", "c2, rank 1: was killed by signal 9")
     assert not trainers_of(run_dir)
 
 
@@ -240,7 +248,7 @@ def test_a_command_of_the_users_runs_as_a_job(user: Laptop, login_node: Loopback
     launch = user.giblet("launch", login_node.name, "--cwd", "~", "--name", "in-slurm", "--", *words)
     run_id = launch.stdout.strip()
     assert run_id, launch.stderr
-    wait_until(lambda: user.run(run_id)["state"] not in ("waiting", "starting", "running"), what="the end of the job")
+    wait_for_end(login_node, run_id)
     assert "in job" in user.giblet("logs", run_id).stdout
     assert user.run(run_id)["state"] in ("finished", "ended")
 

@@ -145,7 +145,8 @@ def test_ctrl_c_leaves_the_run_alone_and_says_how_to_go_on(desk: Desk) -> None:
     )
     assert demo.stdout is not None
     run_id = demo.stdout.readline().strip()
-    wait_until(lambda: _state(desk, run_id) == "running", 120.0, "a first step")
+    metrics = desk.folder / "home" / "runs" / run_id / "metrics.jsonl"
+    wait_until(lambda: '"kind":"step"' in metrics.read_text(), 120.0, "a first step")
     os.killpg(demo.pid, signal.SIGINT)
     _, stderr = demo.communicate(timeout=120)
     assert demo.returncode == 130
