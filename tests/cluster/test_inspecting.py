@@ -105,7 +105,7 @@ def test_what_runs_have_learnt_is_seen_from_a_laptop(
     again = laptop.giblet("evaluate", trained_id)
     assert again.returncode == 0 and "tensor01 already has the results" in again.stderr
     assert "Film reconstructed" in again.stdout
-    [folder] = (laptop.folder / trained_id).iterdir()
+    [folder] = (laptop.folder / trained_id).glob("evaluate-*")
     assert re.fullmatch(r"evaluate-step\d+-[0-9a-f]{8}", folder.name)
 
     workdir = tensor01.home / "giblet"
