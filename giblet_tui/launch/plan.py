@@ -12,7 +12,7 @@ import giblet_train
 from giblet_train.schema.config import Config, content_hash, dump
 from giblet_train.schema.errors import PreflightRefused
 from giblet_train.schema.records import Rendezvous, Run, SessionKind, SlotWait
-from giblet_train.schema.run_dir import config_name, new_run_id, session_name
+from giblet_train.schema.run_dir import config_name, session_name
 from giblet_tui.agent import gpu_allocation, layout, start_run
 from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.connection.agent_bundle import command_monitor_script, supervisor_script
@@ -71,11 +71,6 @@ class ReplacedRuns(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NO_RUNS = ReplacedRuns()
-
-
-def assign_one_node(node: Node, config: Config) -> NodeAssignment:
-    """Return the assignment of a new run to one node."""
-    return NodeAssignment(run_id=new_run_id(config.name), nodes=(node.name,))
 
 
 def plan_node(

@@ -17,6 +17,7 @@ import pytest
 
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import GibletError, PreflightRefused, RunFailed
+from giblet_train.schema.run_dir import new_run_id
 from giblet_tui.agent import kill, run_processes, sessions
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import NodeProbe
@@ -24,7 +25,7 @@ from giblet_tui.control.stop import find_stale, probe_resources, raise_if_surviv
 from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.first_step import await_first_step
-from giblet_tui.launch.plan import LaunchPlan, assign_one_node, plan_node
+from giblet_tui.launch.plan import LaunchPlan, NodeAssignment, plan_node
 from giblet_tui.launch.request import LaunchRequest
 from giblet_tui.launch.start import start_on_node
 from tests.cluster.nodes import LoopbackNode, wait_until
@@ -65,9 +66,11 @@ class Site:
         )
         with connect(self.node) as connection:
             facts = connection.call("probe", {"workdir": self.node.workdir}, NodeProbe)
-        return plan_node(
-            launch_request, self.node, facts, str(trainer), assign_one_node(self.node, launch_request.config)
-        )
+        return plan_node(launch_request, self.node, facts, str(trainer), self.assignment())
+
+    def assignment(self) -> NodeAssignment:
+        """Return that of a new run to the node."""
+        return NodeAssignment(run_id=new_run_id("demo"), nodes=(self.node.name,))
 
     def run(self, behaviour: str, **request: object) -> str:
         """Launch; the run's id."""
@@ -151,7 +154,7 @@ def test_the_node_refuses_a_second_run_of_one_configuration(site):
     with connect(site.node) as connection:
         facts = connection.call("probe", {"workdir": site.node.workdir}, NodeProbe)
         request = LaunchRequest(config=first.config, launched_by="b@c")
-        second = plan_node(request, site.node, facts, first.run.argv[0], assign_one_node(site.node, first.config))
+        second = plan_node(request, site.node, facts, first.run.argv[0], site.assignment())
         start_on_node(first, connection, lambda stage: None)
         with pytest.raises(GibletError, match=f"already runs here: {first.run.run_id}, launched by x@y") as refusal:
             start_on_node(second, connection, lambda stage: None)

@@ -13,15 +13,15 @@ from giblet_train.schema import config_loader
 from giblet_train.schema.config import Config, DistributedConfig
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.records import GpuWait, Run, decode, encode
-from giblet_train.schema.run_dir import RUN_ID_PATTERN
+from giblet_train.schema.run_dir import RUN_ID_PATTERN, new_run_id
 from giblet_tui.connection.protocol import NodeProbe, Resources
 from giblet_tui.connection.protocol import decode as decode_answer
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.plan import (
     NO_RUNS,
     LaunchPlan,
+    NodeAssignment,
     ReplacedRuns,
-    assign_one_node,
     choose_multiplexer,
     plan_node,
     runs_to_replace,
@@ -59,7 +59,7 @@ def planned(node_facts=None, node=NODE, config=CONFIG, **request):
 
 
 def plan_for(request: LaunchRequest, node_facts: dict, replaced_runs: ReplacedRuns = NO_RUNS, node=NODE) -> LaunchPlan:
-    assignment = assign_one_node(node, request.config)
+    assignment = NodeAssignment(run_id=new_run_id(request.config.name), nodes=(node.name,))
     return plan_node(request, node, node_facts, "/env/bin/python", assignment, replaced_runs)
 
 
