@@ -26,8 +26,8 @@ def test_ps_json_has_the_documented_shape() -> None:
     assert {"node", "reachable", "since", "clock_skew_s", "gpus", "sessions"} <= set(value["nodes"][0])
     assert [n["reachable"] for n in value["nodes"]] == [True, True, False]
     assert all(set(run) >= RUN_KEYS for run in value["runs"])
-    broken = next(run for run in value["runs"] if run["name"] == "broken")
-    assert broken["loss"]["audio"] is None and broken["state"] == "failed"
+    broken_run = next(run for run in value["runs"] if run["name"] == "broken")
+    assert broken_run["loss"]["audio"] is None and broken_run["state"] == "failed"
 
 
 def test_a_run_before_its_first_step_has_nulls_not_zeros() -> None:
@@ -56,22 +56,22 @@ def test_status_names_verdict_losses_alerts_and_session() -> None:
     text = "\n".join(formatting.status_lines(run, fleets.NOW))
     for part in ("● running", "verdict: ", "loss_drop: ", "alert: total moved", run.run.session, "launched", "by ada"):
         assert part in text
-    cleared = msgspec.structs.replace(fleets.alert(), state="cleared")
-    calm = msgspec.structs.replace(run, alerts=(fleets.alert(), cleared))
+    cleared_alert = msgspec.structs.replace(fleets.alert(), state="cleared")
+    calm = msgspec.structs.replace(run, alerts=(fleets.alert(), cleared_alert))
     assert "alert:" not in "\n".join(formatting.status_lines(calm, fleets.NOW))
 
 
 def test_the_last_line_of_a_verdict_is_the_word() -> None:
     run = fleets.run()
-    judged = formatting.verdict(run)
-    assert judged is not None
-    lines = formatting.verdict_lines(judged, run.health)
-    assert lines[-1] == f"verdict: {judged.word}"
-    assert len(lines) == len(judged.criteria) + 1
-    value = json_output.verdict_json("demo-1", judged)
+    verdict = formatting.verdict(run)
+    assert verdict is not None
+    lines = formatting.verdict_lines(verdict, run.health)
+    assert lines[-1] == f"verdict: {verdict.word}"
+    assert len(lines) == len(verdict.criteria) + 1
+    value = json_output.verdict_json("demo-1", verdict)
     assert [set(c) for c in value["criteria"]] == [
         {"name", "status", "needed", "seen", "deadline_epoch", "sentence", "pace_needed", "pace_seen"}
-    ] * len(judged.criteria)
+    ] * len(verdict.criteria)
 
 
 def test_large_losses_keep_the_digits_that_differ() -> None:
@@ -101,8 +101,8 @@ def test_a_narrow_terminal_keeps_a_run_to_one_line_with_its_verdict(width: int) 
     lines = formatting.runs_table(runs, width).split("\n")
     assert len(lines) == len(wide) and max(map(len, lines)) <= width < max(map(len, wide))
     for line, run in zip(lines[1:], runs, strict=True):
-        judged = formatting.verdict(run)
-        assert run.run.run_id in line and (judged is None or judged.word_for(run.health) in line)
+        verdict = formatting.verdict(run)
+        assert run.run.run_id in line and (verdict is None or verdict.word_for(run.health) in line)
 
 
 def test_silent_nodes_are_named_with_the_remedy() -> None:
@@ -127,18 +127,18 @@ def test_changed_values_are_reported_as_a_file_would_have_them() -> None:
 
 def test_a_run_known_by_its_log_alone_is_reported_by_its_last_epoch() -> None:
     run = fleets.run()
-    logged = msgspec.structs.replace(run, steps=(), config=None, plan_record=None)
+    log_run = msgspec.structs.replace(run, steps=(), config=None, plan_record=None)
     newest = run.epochs[-1]
-    assert formatting.progress_line(logged).startswith(
+    assert formatting.progress_line(log_run).startswith(
         f"epoch {newest.epoch} train total {newest.train.total:.4g}"[:20]
     )
 
 
 def test_a_run_that_failed_before_its_first_step_is_not_told_to_do_something() -> None:
-    begun = msgspec.structs.replace(fleets.run(), steps=(), epochs=())
-    assert begun.heartbeat is not None and formatting.progress_line(begun) == begun.heartbeat.phase
-    failed = msgspec.structs.replace(begun, health=Health(state="failed", sentence="no such film"))
-    assert formatting.progress_line(failed) == ""
+    new_run = msgspec.structs.replace(fleets.run(), steps=(), epochs=())
+    assert new_run.heartbeat is not None and formatting.progress_line(new_run) == new_run.heartbeat.phase
+    failed_run = msgspec.structs.replace(new_run, health=Health(state="failed", sentence="no such film"))
+    assert formatting.progress_line(failed_run) == ""
 
 
 def test_the_numbers_of_a_command_are_in_json_and_status() -> None:
