@@ -169,9 +169,13 @@ def _reading_notes(log: TrainingLog) -> list[str]:
     if courses:
         names = ", ".join(course.name for course in courses[:4])
         notes.append(f"It prints no loss: only {names} can be judged.")
+    if log.unknown_names and not log.rows and not courses:
+        notes.append(f"It prints numbers whose meaning is not known: {', '.join(log.unknown_names[:4])}.")
     if log.is_nameless and log.rows:
-        second = " and the second for the validation loss" if log.rows[0].validation is not None else ""
-        notes.append(f"Its numbers have no names: the first of each epoch is taken for the training loss{second}.")
+        second = " and the next for the validation loss" if log.rows[0].validation is not None else ""
+        source = f"`{log.assumed_loss}`" if log.assumed_loss else "the first of each epoch"
+        none = "No name in it is that of a loss" if log.assumed_loss else "Its numbers have no names"
+        notes.append(f"{none}: {source} is taken for the training loss{second}.")
     if log.slowdown is not None:
         slow = log.slowdown
         notes.append(
@@ -206,6 +210,9 @@ def _end_notes(log: TrainingLog) -> list[str]:
     if log.end.statement:
         after = f"After its end it printed: {log.end.after_end[:200]}"
         return [statements[log.end.statement], *([after] if log.end.after_end else [])]
+    step = log.span[1] if log.is_blocks and log.last_epoch is None and log.span is not None else log.n_steps
+    if step < log.n_steps and not log.end.errors:
+        return [f"It ends after step {step:.0f} of {log.n_steps}; the log does not say why."]
     is_unfinished = log.n_epochs and last is not None and not log.completed and not log.end.errors
     return [f"It ends{where}; the log does not say why."] if is_unfinished and not log.is_blocks else []
 

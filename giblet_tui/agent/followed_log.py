@@ -135,7 +135,7 @@ class FollowedLog:
 
         complete: the last row is complete. ended: no line will follow, so rows that could still change are returned.
         """
-        table = self._reader.table
+        table = self._reader.course
         if not (table.n_observed and table.needs_all_rows) or not (table.rows_are_final or ended):
             return []
         new = [row for row in table.rows() if self._last_returned is None or row.epoch > self._last_returned]

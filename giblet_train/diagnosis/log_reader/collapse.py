@@ -114,7 +114,8 @@ class CollapseWatch:
             else:
                 continue
             # From one epoch to the next, a loss may well fall below what four printed digits show; a part may be 0.
-            per_step = (observation.fractional or observation.step is not None) and value.quantity.part is None
+            is_loss = kind == "loss" and value.quantity.part is None
+            per_step = (observation.fractional or observation.step is not None) and is_loss
             self._tracks.setdefault(name, _Track()).add(value.number, epoch, observation.step, per_step)
 
     def result(self) -> Optional[Collapse]:

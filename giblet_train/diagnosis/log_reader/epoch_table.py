@@ -127,6 +127,8 @@ class EpochTable:
     def __init__(self) -> None:
         self.n_epochs = 0
         """Planned number of epochs, as printed; 0 if not printed."""
+        self.n_steps = 0
+        """Planned number of steps, in a log that counts steps only; 0 if not printed."""
         self.steps_per_epoch: Optional[int] = None
         self.restarted = False
         self.points: List[Point] = []
@@ -139,6 +141,10 @@ class EpochTable:
         self.balanced_rows: Tuple[EpochRow, ...] = ()
         """Rows whose losses balance each other, which have parts but no total."""
         self.validation_only = False
+        self.is_inferred = False
+        """True if the structure of the lines, and not their words, shows what counts."""
+        self.assumed_loss = ""
+        """Name of the number that is taken for the loss although it does not say so; empty without one."""
         self.n_observed = 0
         self._steps_of_epochs: List[Point] = []
         self._epochs: Dict[int, _Epoch] = {}
@@ -198,10 +204,15 @@ class EpochTable:
         return self._loss_kind == NAMELESS
 
     @property
+    def is_balanced(self) -> bool:
+        """Return True if only losses or rewards were read that balance each other."""
+        return self.is_adversarial or bool(self.balanced_rows)
+
+    @property
     def needs_all_rows(self) -> bool:
         """Return True if only `rows` shows what the numbers are: they have no name, or steps but no epochs."""
         self._choose_loss_kind()
-        return self._loss_kind in UNNAMED or (self.epoch is None and bool(self.points))
+        return self.is_inferred or self._loss_kind in UNNAMED or (self.epoch is None and bool(self.points))
 
     @property
     def rows_are_final(self) -> bool:
@@ -257,13 +268,17 @@ class EpochTable:
         self._choose_loss_kind()
         self._bare = {}
         rows = self._rows()
-        if len(rows) < FEWEST_EPOCHS and len(self._steps_of_epochs) >= FEWEST_BLOCKS * FEWEST_POINTS_PER_BLOCK:
+        if len(rows) < FEWEST_EPOCHS and len(self._steps_of_epochs) >= FEWEST_BLOCKS:
             rows = tuple(self._complete(self._rows_of_points(self._steps_of_epochs))) or rows
+        if self._loss_kind == "loss" and "error" in self._kinds() and _vanishes([row.train for row in rows]):
+            self._loss_kind = "error"  # some programs print 0 for a loss that their optimizer computes by itself
+            rows = self._rows()
         rows = _with_summands(rows)
         if self._loss_kind in UNNAMED:
             train = [row.train for row in rows]
             rows = self._with_nameless_validation(rows)
-            return rows if _falls(train) or _fell(train) else ()
+            falls = _falls(train) and (not self.is_inferred or _falls_beyond_noise(train))
+            return rows if falls or _fell(train) else ()
         return self._with_bare_validation(rows)
 
     def _with_bare_validation(self, rows: Tuple[EpochRow, ...]) -> Tuple[EpochRow, ...]:
@@ -411,6 +426,8 @@ class EpochTable:
         last, total = self._last_count, observation.n_steps
         if total and last[1] == total and observation.step < last[0] and last[0] >= COUNTED_SHARE * total:
             self._steps_before += total
+        is_plan = total and observation.kind == "step" and self._current is None and not self._steps_before
+        self.n_steps = (total or 0) if is_plan else 0 if self._steps_before else self.n_steps
         self._last_count = (observation.step, total)
         return observation.step + self._steps_before
 
@@ -539,12 +556,25 @@ def _is_similar(rows: Sequence[EpochRow]) -> bool:
     return _are_similar([(row.train, row.validation) for row in rows if row.train and row.validation is not None])
 
 
+def _vanishes(course: Sequence[Optional[float]]) -> bool:
+    """Return True if all values after the first are exactly 0."""
+    return len(course) >= FEW_EPOCHS and not any(course[1:])
+
+
 def _falls(course: Sequence[Optional[float]]) -> bool:
     """Return True if the last third of the values is below the first, and the first value is no low one."""
     values = [value for value in course if value is not None and math.isfinite(value)]
     third = max(1, len(values) // 3)
     is_high = len(values) > 1 and values[0] >= sorted(values)[len(values) // 2]
     return is_high and sum(values[-third:]) < sum(values[:third])
+
+
+def _falls_beyond_noise(course: Sequence[Optional[float]]) -> bool:
+    """Return True if values fall by more than they differ from one to the next."""
+    values = [value for value in course if value is not None and math.isfinite(value)]
+    third = max(1, len(values) // 3)
+    jumps = [abs(b - a) for a, b in zip(values, values[1:])]
+    return (sum(values[:third]) - sum(values[-third:])) / third > sum(jumps) / len(jumps)
 
 
 def _fell(course: Sequence[Optional[float]]) -> bool:

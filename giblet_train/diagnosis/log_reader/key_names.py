@@ -26,7 +26,20 @@ SPLIT_NAMES = {
         *("entrainement", "apprentissage", "entrenamiento", "addestramento"),
     ),
     "validation": (
-        *("val", "valid", "validation", "eval", "evaluation", "validate", "validating", "dev", "heldout", "va", "vl"),
+        *(
+            "val",
+            "valid",
+            "validation",
+            "eval",
+            "evaluation",
+            "validate",
+            "validating",
+            "dev",
+            "heldout",
+            "va",
+            "vl",
+            "vali",
+        ),
         *("validierungs", "validierung", "validacion", "validazione"),
     ),
     "test": ("test", "testing"),
@@ -41,6 +54,7 @@ _ERROR = frozenset(
         *("nce", "infonce", "ntxent"),
     )
 )
+_SPELT_OUT = tuple(map(frozenset, (("cross", "entropy"), ("squared", "error"), ("absolute", "error"))))
 _PLAIN_ERROR = frozenset({"error", "err", "ctc", "rnnt", "ce"})
 _PERPLEXITY = frozenset({"ppl", "perplexity"})
 """Errors that training minimises, for logs that print no loss."""
@@ -71,7 +85,9 @@ _FAKE_SCORE_WORDS = frozenset({"d", "fake", "score"})
 OTHER = "other"
 MOST_WORDS = 3
 _RATE = frozenset({"lr", "learningrate", "lernrate"})
-_RATE_WORDS = tuple(frozenset(_words(name)) for name in ("learning rate", "taux apprentissage", "tasa aprendizaje"))
+_RATE_WORDS = tuple(
+    frozenset(_words(name)) for name in ("learning rate", "learn rate", "taux apprentissage", "tasa aprendizaje")
+)
 _CORRELATION = frozenset({"corr", "correlation", "pearson", "pearsonr", "pcc", "r"})
 
 
@@ -84,11 +100,11 @@ _FILLER = _LOSS | frozenset(
     )
 )
 """Words that do not make a loss another quantity."""
-_OTHER_QUANTITY = frozenset(
+OTHER_QUANTITY = frozenset(
     _words(
-        "best min minimum lowest max maximum scale scaler scaling weight weights ratio patience delta prev previous "
-        "target coef coefficient lambda tolerance threshold early improved decreased increased from std var sd "
-        "variance median count fn type name func function time n num"
+        "best worst min minimum lowest max maximum scale scaler scaling weight weights ratio patience delta prev "
+        "previous target coef coefficient lambda tolerance threshold early improved decreased increased from std var "
+        "sd variance median count fn type name func function time n num"
     )
 )
 """Words that turn the number after them into something other than the loss itself."""
@@ -100,6 +116,14 @@ OTHER_SCRIPTS = (
         ("损失", " loss "),
         ("学习率", " lr "),
         ("轮", " epoch "),
+        ("合計", " total "),
+        ("平均", " average "),
+        ("最佳", " best "),
+        ("最优", " best "),
+        ("最良", " best "),
+        ("最小", " min "),
+        ("最高", " max "),
+        ("总", " total "),
     ),
     *(("訓練", " train "), ("検証", " val "), ("損失", " loss "), ("学習率", " lr "), ("エポック", " epoch ")),
     *(
@@ -126,7 +150,7 @@ _NORM_NAME = re.compile(r"(?<![a-z0-9])l_([12])(?![a-z0-9])")
 """`l1` or `l2`, of which `words_of` makes two words."""
 _NORMS = frozenset({("l", "inf"), ("l", "infinity")})
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_WORD = re.compile(r"(?<![a-z])[tv](?=loss\b)|[a-z]+|\d+")
+_WORD = re.compile(r"(?<![a-z])[tv](?=loss\b)|[a-z]+|[^\W\d_a-z]+|\d+")
 _JOINED = re.compile(
     r"(trainings?|train|tr|trn|val|valid|va|validierungs|test|eval)(loss|corr|lr|mse|verlust|fehler)\Z"
 )
@@ -152,7 +176,7 @@ def quantity_of(name: str) -> Optional[Quantity]:
     words = words_of(name)
     words = _SHORT_LOSSES.get(words, words)
     bag = frozenset(words)
-    if not words or (bag & _OTHER_QUANTITY and not _is_of_value(words)) or ("cost" in bag and bag & _OF_DURATIONS):
+    if not words or (bag & OTHER_QUANTITY and not _is_of_value(words)) or ("cost" in bag and bag & _OF_DURATIONS):
         return None
     split = next((_SPLIT[word] for word in words if word in _SPLIT), None)
     if bag & _RATE or any(rate <= bag for rate in _RATE_WORDS):
@@ -189,7 +213,7 @@ def other_of(name: str) -> Optional[Quantity]:
     words = words_of(name)
     rest = [word for word in words if word not in _FILLER and word not in _SPLIT]
     joined = _NORM_NAME.sub(r"l\1", "_".join(rest))
-    if not rest or len(rest) > MOST_WORDS or set(words) & (_OTHER_QUANTITY | NOT_PARTS) or rest[0].isdigit():
+    if not rest or len(rest) > MOST_WORDS or set(words) & (OTHER_QUANTITY | NOT_PARTS) or rest[0].isdigit():
         return None
     split = next((_SPLIT[word] for word in words if word in _SPLIT), None)
     return Quantity(OTHER, split, joined)
@@ -252,7 +276,8 @@ def _is_error(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str])
     """Return True for the name of an error; `l2` counts with a split only, because it may be a weight decay."""
     is_distance = words[-2:] in (("l", "1"), ("l", "2"))
     is_plain = bool(bag & _PLAIN_ERROR) and split is not None and bag <= _FILLER | frozenset(_SPLIT) | _PLAIN_ERROR
-    return bool(bag & _ERROR) or is_plain or {"cross", "entropy"} <= bag or (is_distance and split is not None)
+    is_spelt_out = any(name <= bag for name in _SPELT_OUT)
+    return bool(bag & _ERROR) or is_plain or is_spelt_out or (is_distance and split is not None)
 
 
 def _loss(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str]) -> Quantity:

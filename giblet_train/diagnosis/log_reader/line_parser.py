@@ -62,7 +62,8 @@ _TIMM = re.compile(
 )
 _BRACKET_STEP = re.compile(r"\s*[:,]?\s*[\[(]\s*(\d{1,12})\s*/\s*(\d{1,12})\b")
 _STEP = re.compile(
-    r"(?<![\w-])(?:global[_ ])?(?:step|iter|iteration|batch|update|num_updates|episode)s?\b\s*[:=#]?\s*\[?\s*"
+    r"(?<![\w-])(?:global[_ ])?(?:step|iter|iteration|batch|update|num_updates|episode)s?"
+    r"(?:[_ ]?(?:id|idx|index|no|nr))?\b\s*[:=#]?\s*\[?\s*"
     r"(\d{1,12})(?!\d|\.\d)(?:\s*(?:/|\bof\b)\s*(\d{1,12}))?",
     re.IGNORECASE,
 )
@@ -162,6 +163,7 @@ _EPISODES = re.compile(
 """Words of a line of reinforcement learning."""
 _SPLIT_WORDS = ("train", "trn", "val", "eval", "dev", "test", "heldout", "tr", "va")
 _R = re.compile(r"\br\s*[:=]", re.IGNORECASE)
+_AVERAGES = frozenset({"avg", "average", "averaged", "mean", "running", "smoothed"})
 _PLANNED = frozenset({"total", "max", "num", "remaining", "n"})
 """Words of a number of steps that is planned, and not reached."""
 _NOT_FINITE = re.compile(r"(?<![\w'\"])(-?)(nan|inf)(?![\w'\"])")
@@ -183,6 +185,8 @@ class LineParser:
         self._box = BoxTable()
         self._summary_follows = False
         self._names_epochs = False
+        self._has_fractions = False
+        """True if epochs are counted in fractions."""
         self._letters_agree: Optional[bool] = None
         self._n_epochs: Optional[int] = None
 
@@ -220,7 +224,7 @@ class LineParser:
     def _state(self) -> Tuple[Any, ...]:
         """Return everything that earlier lines determine about the reading of the next one."""
         own = (self._section, self._summary_follows, self._names_epochs, self._letters_agree)
-        return (*own, self._decimal_comma, *self._table.header)
+        return (*own, self._decimal_comma, self._has_fractions, *self._table.header)
 
     def _is_plain(self, text: str) -> bool:
         """Return False for a line whose reading depends on more than its names: of a bar, or with decimal commas."""
@@ -300,7 +304,7 @@ class LineParser:
                 step = int(number)
             else:
                 quantity = Quantity("reward") if has_episodes and is_score(name) else quantity_of(name)
-                values += [_in_nats(Value(quantity, number))] if quantity else []
+                values += [in_nats(Value(quantity, number))] if quantity else []
                 other = other_of(name) if quantity is None or quantity.kind == "error" else None
                 others += [Value(other, number)] if other else []
         values = _with_others(values, others)
@@ -340,6 +344,10 @@ class LineParser:
         """Return epoch and step of a line; a counter at its beginning counts epochs where no epoch is ever named."""
         position = _position(text)
         self._names_epochs = self._names_epochs or position.epoch is not None
+        if position.epoch is not None and not position.epoch.is_integer():
+            self._has_fractions = True
+        if self._has_fractions and position.epoch is not None:
+            return _of_fraction(position, text)
         if self._names_epochs or position.kind not in ("line", "step"):
             return position
         return _leading_epoch(text) or position
@@ -383,6 +391,8 @@ class LineParser:
             end = match.end()
             is_reward = has_episodes and is_score(match["name"])
             quantity = Quantity("reward") if is_reward else context.meaning(match, position)
+            if quantity is not None and any(value.quantity == quantity for value in values):
+                quantity = quantity._replace(split=quantity.split or context.split_of_metric)
             number = parse_number(match["number"], self._decimal_comma)
             n_losses += names_a_loss(match["name"])
             other = context.other(match["name"]) if quantity is None or quantity.kind == "error" else None
@@ -394,7 +404,9 @@ class LineParser:
             if average is not None and (average < 0) != (number < 0):
                 average = None  # a change, not an average
             average = number if position.kind == "keras" else average
-            values.append(_in_nats(Value(quantity, number, average)))
+            value = in_nats(Value(quantity, number, average))
+            if not (average is None and _is_average(match["name"]) and _add_average(values, value)):
+                values.append(value)
         if any(value.quantity.kind == "bare" for value in values) and _WITH_METRIC.search(text):
             values = [_as_loss(value) for value in values]
         values += _functions(values, others) if position.epoch is not None or position.step is not None else []
@@ -415,6 +427,8 @@ class _Context:
         self._has_letters = has_letters
         self._has_episodes = _EPISODES.search(text) is not None
         self._from_name: Optional[str] = None
+        self.split_of_metric: Optional[str] = None
+        """Split of the last metric, to which a second loss behind it belongs."""
         self._is_other = False
 
     def read_gap(self, text: str) -> None:
@@ -440,6 +454,7 @@ class _Context:
             # The number may be a loss, but in `Loss: 0.5, Train: 0.91, Val: 0.88` it is an accuracy.
             return None if self._is_other else Quantity("bare", single_split(name))
         self._is_other = quantity is None and _OTHER_METRIC.search(name) is not None
+        self.split_of_metric = (split_of(name) if self._is_other else None) or self.split_of_metric
         part = network_part(name) if quantity is None and self._names_networks else None
         if part:
             return Quantity("loss", self._from_text, part)
@@ -516,6 +531,15 @@ def _position(text: str) -> Observation:
     return Observation((), epoch, n_epochs, int(counter[1]), steps, "step")
 
 
+def _of_fraction(position: Observation, text: str) -> Observation:
+    """Return the position of a line that counts fractions of epochs, with a step that may precede them."""
+    counter = _STEP.search(text) if position.step is None else None
+    if counter is None:
+        return position._replace(fractional=True)
+    n_steps = int(counter[2]) if counter[2] else None
+    return position._replace(fractional=True, step=int(counter[1]), n_steps=n_steps, kind="step")
+
+
 def _functions(values: List[Value], others: List[Value]) -> List[Value]:
     """Return the only loss of each split that a line names by its function, as `ce 1.2`; none if it prints others."""
     if any(value.quantity.kind in ("loss", "error", "bare", "reward") for value in values):
@@ -548,13 +572,26 @@ def _in_english(text: str) -> str:
     return _ELISION.sub("", text.translate(_ACCENTS))
 
 
+def _is_average(name: str) -> bool:
+    return not _AVERAGES.isdisjoint(words_of(name))
+
+
+def _add_average(values: List[Value], average: Value) -> bool:
+    """Take `avg_loss 0.6` behind `loss 0.5` for the average of the same loss. Return False if no such loss precedes."""
+    for i, value in enumerate(values):
+        if value.quantity == average.quantity and value.average is None:
+            values[i] = value._replace(average=average.number)
+            return True
+    return False
+
+
 def _as_loss(value: Value) -> Value:
     """Take a number that only its split names for a loss."""
     is_bare = value.quantity.kind == "bare"
     return value._replace(quantity=value.quantity._replace(kind="loss")) if is_bare else value
 
 
-def _in_nats(value: Value) -> Value:
+def in_nats(value: Value) -> Value:
     """Write a perplexity as the cross-entropy whose exponential it is."""
     if value.quantity.kind != "perplexity":
         return value

@@ -14,10 +14,12 @@ _RISING = (
     r"|f1(?:[_-](?:score|macro|micro|weighted))?|macro[_-]f1|micro[_-]f1|m?ap(?:@?\d\d(?:[:-]\d\d)?)?"
     r"|r2(?:[_ ]score)?|kappa|mcc|psnr|ssim|bleu(?:-?4)?|ndcg(?:@\d{1,3})?|recall@\d{1,3}|hits?@\d{1,3}|mrr"
     r"|knn(?:@\d{1,3})?(?:[_ -]?acc(?:uracy)?)?|linear[_ -]probe|probe[_ -]acc(?:uracy)?|exact[_ ]match|pck"
+    r"|precision(?:[_ ](?:at[_ ])?(?:k\s?=\s?)?\d{1,3})?|recall|elbo"
     r"|inception[_ ]score|(?-i:IS)(?=\s?[:=])"
 )
 _FALLING = (
     r"[wcp]er|eer|[fk]id(?:@\d{1,3}k)?|[rs]?mse|mae|mape|log[_-]?loss|perplexity|ppl|error(?:[_ ]rate)?|err"
+    r"|rel(?:ative)?[_ ]?l2(?:[_ ]err(?:or)?)?|l2[_ ]err(?:or)?"
     r"|top1[_-]err(?:or)?|misclass\w{0,12}"
 )
 PAIR = re.compile(
@@ -27,10 +29,10 @@ PAIR = re.compile(
     re.IGNORECASE,
 )
 METRIC = re.compile(_RISING + "|" + _FALLING, re.IGNORECASE)
-NO_POINT = re.compile(
-    r"\b(?:best|max|min|target|std|prev\w*|class|improved|from|chance|baseline|threshold)\b", re.IGNORECASE
-)
-"""Words of a number that is no point of the course."""
+NO_POINT = re.compile(r"\b(?:best|target|prev\w*|class|improved|from|chance|baseline|threshold)\b", re.IGNORECASE)
+"""Words of a line whose numbers are no points of the course."""
+NO_MEAN = re.compile(r"\b(?:max|min|std)\b", re.IGNORECASE)
+"""Words in front of a number that is no point of the course."""
 _RISING_WORDS = frozenset(
     ("reward", "rewards", "rew", "return", "returns", "corr", "correlation", "pearson", "pearsonr")
 )
@@ -46,7 +48,7 @@ _OF_RISING = _RISING_WORDS | frozenset(
 def is_metric(name: str) -> bool:
     """Return True for the name of a metric, such as `val_acc`."""
     match = PAIR.fullmatch(f"{name} 0")
-    return match is not None and not NO_POINT.search(name)
+    return match is not None and not NO_POINT.search(name) and not NO_MEAN.search(name)
 
 
 def rises(name: str) -> Optional[bool]:
@@ -55,6 +57,6 @@ def rises(name: str) -> Optional[bool]:
     if (words & _RISING_WORDS and words <= _OF_RISING) or words == _FMRI_R:
         return True
     match = PAIR.fullmatch(f"{name} 0")
-    if match is None or NO_POINT.search(name):
+    if match is None or NO_POINT.search(name) or NO_MEAN.search(name):
         return None
     return match["rising"] is not None

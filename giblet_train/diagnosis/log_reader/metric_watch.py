@@ -8,11 +8,12 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from giblet_train.diagnosis.log_reader.key_names import single_split, split_of
 from giblet_train.diagnosis.log_reader.line_shape import LineShape
-from giblet_train.diagnosis.log_reader.metric_names import METRIC, NO_POINT, PAIR
+from giblet_train.diagnosis.log_reader.metric_names import METRIC, NO_MEAN, NO_POINT, PAIR
 from giblet_train.diagnosis.log_reader.number_format import parse_number
 from giblet_train.diagnosis.log_reader.observation import Observation
 
 MOST_ROWS = 20_000
+FEWEST_POINTS = 3
 _COUNTER = re.compile(r"\b(?:epoch|step|iteration|iter|round)['\"]?\s{0,3}[:=]\s{0,3}(\d{1,12})\b", re.IGNORECASE)
 """Counter of a record without a loss."""
 _EVALUATION = re.compile(r"\s*(?:test|val|valid|validation|eval|evaluation)\b\W{0,4}\d{1,9}\s?/\s?\d", re.IGNORECASE)
@@ -56,8 +57,10 @@ class MetricWatch:
         self._step: Optional[float] = None
         self._n_lines = 0
 
-    def add(self, text: str, observation: Optional[Observation], shape: Optional[LineShape] = None) -> None:
+    def add(self, text: str, observation: Optional[Observation], shape: Optional[LineShape] = None) -> bool:
         """Read the metrics of a line, at its own epoch or step or at that of the last line with one.
+
+        Return True if it has any.
 
         Args:
             text: the line.
@@ -71,15 +74,15 @@ class MetricWatch:
         if counter:
             self._epoch = float(counter[1])
         if not (_has_metric(text) if shape is None else shape.has("metric", _has_metric, text)):
-            return
+            return False
         self._n_lines += 1
-        if observation is not None and observation.kind in ("bar", "keras") and observation.epoch is None:
-            return
+        if observation is not None and observation.kind in ("bar", "keras") and self._epoch is None:
+            return False
         position = self._epoch if self._epoch is not None else self._step if self._step is not None else self._n_lines
         split_before = ""
         for match in PAIR.finditer(text):
             number = parse_number(match["number"])
-            if number is None:
+            if number is None or NO_MEAN.search(text, 0, match.end()):
                 continue
             own = split_of(f"{match['before']} {match['after'] or ''}") or split_of(text[: match.start()])
             if own is None and single_split(match["before"].strip("_/ .-")) is None:
@@ -94,6 +97,12 @@ class MetricWatch:
                 points[-1] = MetricPoint(position, number)
             elif len(points) < MOST_ROWS and (not points or position > points[-1].position):
                 points.append(MetricPoint(position, number))
+        return True
+
+    @property
+    def has_course(self) -> bool:
+        """Return True if a metric was read several times."""
+        return any(len(points) >= FEWEST_POINTS for points in self._courses.values())
 
     def result(self) -> Tuple[MetricCourse, ...]:
         """Return the courses, in the order in which their metrics appear."""

@@ -11,9 +11,9 @@ from giblet_train.diagnosis.log_reader.collapse import Collapse, CollapseWatch
 from giblet_train.diagnosis.log_reader.data_wait import DataWait, DataWaitWatch
 from giblet_train.diagnosis.log_reader.end_scan import EndScan, LogEnd
 from giblet_train.diagnosis.log_reader.epoch_table import NAMELESS, EpochRow, EpochTable
-from giblet_train.diagnosis.log_reader.leading_counter import LeadingCounter
+from giblet_train.diagnosis.log_reader.line_columns import LineColumns
 from giblet_train.diagnosis.log_reader.line_parser import LineParser
-from giblet_train.diagnosis.log_reader.line_prefix import clean, message_of, split_prefix, without_addresses
+from giblet_train.diagnosis.log_reader.line_prefix import MAX_LINE, clean, message_of, split_prefix, without_addresses
 from giblet_train.diagnosis.log_reader.line_shape import LineShapes
 from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse, MetricWatch
 from giblet_train.diagnosis.log_reader.observation import Observation
@@ -33,13 +33,20 @@ _BAR_COUNT = re.compile(r"%\|[^|]*\|\s*(\d{1,12})/(\d{1,12})\b")
 _BREAK = re.compile(r"[\r\n]+")
 _GLUED = re.compile(
     r"(?<=\S)(?=Epoch[ :]\s*\[?\d+\s*/\s*\d+\]?\s*[|,:])"
+    r"|(?<=[\w)])(?=step \d{1,9} ?/ ?\d{1,9}\b)"
     r"|(?<=[\d\])])(?=(?:WARNING|ERROR|CRITICAL):[\w.]+:|Traceback \(most recent call last\):)"
 )
-"""Where two ranks printed an epoch line each into one line, or a message follows a counter without a new line."""
+"""Where two ranks printed an epoch line each into one line, or a program prints no line breaks."""
 _BAR_BEFORE_TEXT = re.compile(r"([^{]*?\d%\|[^|]*\|[^\[\]]*\[[^\[\]]*\])\s*(\S.*)$")
 """A progress bar after which another stream printed into the same line."""
 _BAR_OF_EPOCH = re.compile(r"\btrain\w*\W?loss.*\b(?:val|test)|\b(?:val|test)\w*\W?loss.*\btrain", re.IGNORECASE)
 """A progress bar that shows losses of training and validation, and may therefore count epochs."""
+_PLAN = re.compile(
+    r"(?:^|[,{(;|.]|--)\s{0,8}['\"]?(?:(?:num|n|max|total|nb|number of)[_ .-]?(?:train(?:ing)?[_ ])?epochs?|epochs)"
+    r"['\"]?(?:\s{0,3}[:=]\s{0,3}|\s{1,3})(\d{1,6})(?![\w.])",
+    re.IGNORECASE,
+)
+"""Planned number of epochs in a line of settings."""
 _RATE_TEST = re.compile(
     r"finding best initial lr|\blr[ _-]?find(?:er|ing)?\b|\b(?:lr|learning rate) (?:range test|finder)\b", re.IGNORECASE
 )
@@ -63,6 +70,7 @@ _ZERO_RATE = re.compile(
     r"\b(?:lr|learning[ _]?rate)\b\W{0,6}(0|0\.0|0?\.0+e[-+]?0+|0e[-+]?0+)(?![\d.e])", re.IGNORECASE
 )
 """A learning rate of 0 in a notation that does not round small ones to it, unless the program rounds them itself."""
+_NUMBER_IN_FRONT = re.compile(r"\s*\d{1,4}:\s*")
 _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf\b", re.IGNORECASE)
 _DECIMAL = re.compile(r"\d[.,]\d")
 
@@ -83,6 +91,8 @@ class TrainingLog(NamedTuple):
     """Blocks of steps, in a log with few epochs; numbered from 1."""
     n_epochs: int = 0
     """Planned number of epochs, as printed; 0 if not printed."""
+    n_steps: int = 0
+    """Planned number of steps, in a log that counts steps only; 0 if not printed."""
     steps_per_epoch: Optional[int] = None
     end: LogEnd = LogEnd()
     collapse: Optional[Collapse] = None
@@ -114,7 +124,11 @@ class TrainingLog(NamedTuple):
     is_adversarial: bool = False
     """True if only losses are printed that balance each other, as those of generator and discriminator."""
     is_nameless: bool = False
-    """True if its numbers have no names: the first of each epoch is taken for the training loss."""
+    """True if no name says what its numbers are: the first of each epoch is taken for the training loss."""
+    assumed_loss: str = ""
+    """Name of the number that is then taken for the training loss; empty if it has none."""
+    unknown_names: Tuple[str, ...] = ()
+    """Names of numbers that are printed again and again, and mean nothing here."""
     validation_only: bool = False
     """True if only validation losses are printed; they are then taken for the training loss."""
     unread: Tuple[UnreadLine, ...] = ()
@@ -155,7 +169,7 @@ class LogReader:
         self._known_headings: Set[str] = set()
         self._before_heading: Optional[TrainingLog] = None
         self.table = EpochTable()
-        self._counter = LeadingCounter()
+        self._columns = LineColumns()
         self._parser = LineParser()
         self._shapes = LineShapes()
         self._scan = EndScan()
@@ -176,7 +190,8 @@ class LogReader:
     def feed(self, text: str) -> None:
         """Read a line, which may hold several separated by carriage returns."""
         self._n_lines += 1
-        for piece in _BREAK.split(text) if "\r" in text or "\n" in text else (text,):
+        pieces = _BREAK.split(text) if "\r" in text or "\n" in text else (text,)
+        for piece in pieces if len(text) < MAX_LINE else [part for long in pieces for part in _GLUED.split(long)]:
             clean_line = clean(message_of(piece))
             bar = _BAR_BEFORE_TEXT.match(clean_line) if "%|" in clean_line else None
             if bar:
@@ -185,19 +200,23 @@ class LogReader:
             if "%|" in clean_line:
                 self._feed_bar(clean_line)
             elif clean_line:
-                self._flush_bar()
+                self.flush()
                 for part in _GLUED.split(clean_line):
-                    is_frame = self._scan.in_traceback and is_part(part)
-                    for line in [part] if is_frame else self._counter.read(part):
-                        self._feed_line(line)
+                    self._feed_line(part)
+
+    @property
+    def course(self) -> EpochTable:
+        """Return the table of epochs or steps: as words name them, else as the structure of the lines shows them."""
+        inferred = self._columns.table()
+        if inferred is None or self.table.is_balanced or not inferred.rows():
+            return self.table
+        if inferred.is_nameless and self._metrics.has_course:
+            return self.table
+        is_named = self.table.epoch is not None or (self.table.has_counter and inferred.epoch is None)
+        return self.table if is_named and self.table.rows() else inferred
 
     def flush(self) -> None:
-        """Read the lines that are kept back."""
-        for line in self._counter.flush():
-            self._feed_line(line)
-        self._flush_bar()
-
-    def _flush_bar(self) -> None:
+        """Read the line that is kept back."""
         if self._bar:
             bar, self._bar = self._bar, ""
             self._feed_line(bar)
@@ -209,7 +228,7 @@ class LogReader:
         is_epoch = title.lower().rstrip(": ").endswith(("epoch", "epochs")) or _BAR_OF_EPOCH.search(text) is not None
         is_read = is_epoch or self._scan.has_errors
         if is_read or title != self._bar_title or self._n_bars >= BARS_PER_READING:
-            self._flush_bar()
+            self.flush()
             self._bar_title, self._n_bars = title, 0
         self._bar = text
 
@@ -238,43 +257,47 @@ class LogReader:
     def result(self) -> TrainingLog:
         """Return what was read so far."""
         self.flush()
-        if self._folds and not self.table.rows():
+        if self._folds and not self.course.rows():
             heading, last = self._folds[-1]
             return last._replace(end=self._scan.result(), folds=tuple(self._folds[:-1]), fold=heading)
         return self._training()._replace(folds=tuple(self._folds), fold=self._fold if self._folds else "")
 
     def _training(self) -> TrainingLog:
-        rows = self.table.rows()
+        table = self.course
+        rows = table.rows()
         unread = list(self._unread)
         if not rows and not unread and self._unnamed is not None:
             unread = [self._unnamed]
         return TrainingLog(
             rows=rows,
-            step_blocks=self.table.step_blocks() if not self.table.is_blocks else (),
-            n_epochs=self.table.n_epochs,
-            steps_per_epoch=self.table.steps_per_epoch,
+            step_blocks=table.step_blocks() if not table.is_blocks else (),
+            n_epochs=table.n_epochs,
+            n_steps=table.n_steps,
+            steps_per_epoch=table.steps_per_epoch,
             end=self._scan.result(),
-            collapse=self._collapse.result(),
+            collapse=(self._columns.collapse.result() if table.is_inferred else None) or self._collapse.result(),
             stall=self._stall.result(),
             data_wait=self._data_wait.result(),
             slowdown=self._speed.result(),
-            metric_courses=self._metrics.result(),
-            value_rows=self._values.result(self.table.is_blocks, _part_names(rows)),
-            restarted=self.table.restarted,
-            is_blocks=self.table.is_blocks,
+            metric_courses=self._metrics.result() or self._columns.courses(),
+            value_rows=self._values.result(table.is_blocks, _part_names(rows)),
+            restarted=table.restarted,
+            is_blocks=table.is_blocks,
             rounded_rate=self._rounded_rate,
             zero_rate=self._zero_rate,
-            balanced_rows=self.table.balanced_rows,
-            summed_parts=self.table.summed_parts,
-            is_adversarial=self.table.is_adversarial,
-            is_nameless=self.table.is_nameless,
-            validation_only=self.table.validation_only,
+            balanced_rows=table.balanced_rows,
+            summed_parts=table.summed_parts,
+            is_adversarial=table.is_adversarial,
+            is_nameless=table.is_nameless,
+            assumed_loss=table.assumed_loss,
+            unknown_names=self._columns.unknown_names(),
+            validation_only=table.validation_only,
             unread=tuple(unread),
             n_unread=max(self._n_unread, len(unread)),
             n_lines=self._n_lines,
             cut_row=self._cut_row,
-            span=self.table.span,
-            last_epoch=self.table.epoch,
+            span=table.span,
+            last_epoch=table.epoch,
         )
 
     def _feed_line(self, raw: str) -> None:
@@ -292,14 +315,18 @@ class LogReader:
         observation = self._parser.parse(text, shape, numbers) if has_number else None
         if shape is not None and not is_known:
             shape.is_plain = observation is not None and bool(observation.values) and text == line.text
+        has_metric = False
         if not has_number:
             self._parser.note_heading(line.text)
         else:
-            self._metrics.add(self._parser.row_text or text, observation, None if self._parser.row_text else shape)
-            if self._parser.row_text:
-                self._values.add(self._parser.row_text, observation)
+            row_text = self._parser.row_text
+            has_metric = self._metrics.add(row_text or text, observation, None if row_text else shape)
+            if row_text:
+                self._values.add(row_text, observation)
             else:
                 self._values.add(text, observation, shape, numbers)
+        if not self.table.n_epochs and not self.table.has_counter and (observation is None or not observation.values):
+            self._note_plan(line.text)
         if self._separates_folds and (observation is None or not observation.values):
             self._note_fold(line.text)
         if observation is not None:
@@ -308,16 +335,20 @@ class LogReader:
             self._note_zero_rate(line.text)
         epoch_before = self.table.epoch
         is_progress = observation is not None and not self._is_detail(observation) and self._add(observation)
+        counts_on = not (is_statement or self._scan.in_traceback) and self._columns.add(
+            _with_number(raw, text), observation
+        )
         if is_progress and (has_speed(line.text) if shape is None else shape.has("speed", has_speed, line.text)):
             self._speed.add(line.text, self.table.epoch, self.table.step, self._n_lines)
         if observation is not None and observation.unreadable:
             self._note_unread(raw)
-        elif observation is not None and observation.epoch is not None and not _has_names(observation):
+        elif observation is not None and observation.epoch is not None and not (has_metric or _has_names(observation)):
             self._note_unnamed(raw)
         if "verflow" in line.text or "OVERFLOW" in line.text or "scale" in line.text:
             self._collapse.add_text(line.text)
         if is_progress and self._scan.has_errors:
             is_progress = not _is_all_lost(observation) and self._has_moved(line.text, observation)
+        is_progress = is_progress or counts_on
         self._stall.add(line, is_progress)
         if is_progress:
             self._bars_after_error.clear()
@@ -339,6 +370,11 @@ class LogReader:
         places.add((observation.epoch if observation is not None else None, int(bar[1])))
         epochs = {epoch for epoch, _ in places if epoch is not None}
         return len(places) >= BARS_AFTER_ERROR or len(epochs) >= EPOCHS_AFTER_ERROR
+
+    def _note_plan(self, text: str) -> None:
+        """Remember the number of epochs in a line of settings, until one is printed with a counter."""
+        plan = _PLAN.search(text) if "poch" in text else None
+        self.table.n_epochs = int(plan[1]) if plan else self.table.n_epochs
 
     def _note_zero_rate(self, text: str) -> None:
         match = _ROUNDED_RATE.search(text) if "0.00" in text else None
@@ -369,6 +405,7 @@ class LogReader:
         if before is not None and before.rows and not is_later:
             self._folds.append((self._fold, before))
             self.table, self._collapse, self._metrics = EpochTable(), CollapseWatch(), MetricWatch()
+            self._columns = LineColumns()
             self._values = ValueWatch()
             self._fold = headings[-1]
             # Inner headings come back below each outer one, as the folds of a repetition.
@@ -421,6 +458,12 @@ class LogReader:
 
 def _part_names(rows: Tuple[EpochRow, ...]) -> Set[str]:
     return {name for row in rows[-1:] for name in (*row.train_parts, *row.validation_parts)}
+
+
+def _with_number(raw: str, text: str) -> str:
+    """Return a line with the number in front of it, which may be a rank or a counter."""
+    number = _NUMBER_IN_FRONT.match(raw)
+    return number[0] + text if number and not text.startswith(number[0]) else text
 
 
 def _has_names(observation: Observation) -> bool:

@@ -66,6 +66,8 @@ def read_json_history(document: Any, reader: LogReader) -> bool:
         return False
     for record in history:
         reader.feed_record(record)
+    if isinstance(document, dict) and isinstance(document.get("max_steps"), int):
+        reader.table.n_steps = max(0, document["max_steps"])
     return True
 
 

@@ -9,7 +9,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 from giblet_train.diagnosis.log_reader.key_names import quantity_of, split_of, words_of
 from giblet_train.diagnosis.log_reader.line_shape import LineShape, places_of
 from giblet_train.diagnosis.log_reader.loss_parts import NOT_PARTS
-from giblet_train.diagnosis.log_reader.metric_names import NO_POINT, rises
+from giblet_train.diagnosis.log_reader.metric_names import NO_MEAN, NO_POINT, rises
 from giblet_train.diagnosis.log_reader.number_format import NUMBER, parse_number
 from giblet_train.diagnosis.log_reader.observation import Observation
 
@@ -184,7 +184,7 @@ class ValueWatch:
         if places is not None:
             value_pairs = [(name, is_validation, parse_number(numbers[place])) for name, is_validation, place in places]
             return [(name, is_validation, value) for name, is_validation, value in value_pairs if value is not None]
-        if len(text) > LONGEST_LINE or NO_POINT.search(text):
+        if len(text) > LONGEST_LINE or NO_POINT.search(text) or NO_MEAN.search(text):
             values: List[_Value] = []
             spans: List[int] = []
         else:

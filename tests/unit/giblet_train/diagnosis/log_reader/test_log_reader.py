@@ -174,10 +174,10 @@ def test_a_loss_that_falls_to_0_is_a_number() -> None:
 
 def test_losses_that_cannot_be_read_are_shown_and_never_called_healthy(tmp_path: Path) -> None:
     log = tmp_path / "train.log"
-    log.write_text("".join(f"Epoch {e}: {1.5 - 0.1 * e:.3f} {1.6 - 0.1 * e:.3f} 0.1\n" for e in range(1, 9)))
+    log.write_text("".join(f"Epoch {e}: {0.3 + 0.1 * e:.3f} {0.4 + 0.1 * e:.3f} 0.1\n" for e in range(1, 9)))
     answer = of_path(log, None)
     assert answer.inconclusive and not why_json(answer)["healthy"]
-    assert why_lines(answer)[-1] == "Line 1 could not be read: Epoch 1: 1.400 1.500 0.1"
+    assert why_lines(answer)[-1] == "Line 1 could not be read: Epoch 1: 0.400 0.500 0.1"
 
 
 @pytest.mark.parametrize("text", ["", "   \n", "Loading dataset\nBuilding model\n"])

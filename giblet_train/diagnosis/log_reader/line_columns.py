@@ -1,0 +1,514 @@
+"""Read lines whose words mean nothing here by their structure: the same template, a counter, and numbers.
+
+A number is a counter by what it does: it grows by the same amount from one line to the next. A number is the loss by
+its name, else as the sum of others, else because it comes first and falls.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import accumulate, groupby
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from giblet_train.diagnosis.log_reader.collapse import CollapseWatch
+from giblet_train.diagnosis.log_reader.epoch_table import NAMELESS, EpochTable
+from giblet_train.diagnosis.log_reader.key_names import (
+    OTHER_QUANTITY,
+    Quantity,
+    other_of,
+    quantity_of,
+    single_split,
+    split_of,
+    words_of,
+)
+from giblet_train.diagnosis.log_reader.line_parser import in_nats
+from giblet_train.diagnosis.log_reader.loss_parts import NOT_PARTS, part_weights
+from giblet_train.diagnosis.log_reader.metric_names import is_metric
+from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse, MetricPoint
+from giblet_train.diagnosis.log_reader.number_format import parse_number
+from giblet_train.diagnosis.log_reader.observation import Observation, Value
+
+MAX_KINDS = 64
+"""Most kinds of lines that are kept."""
+MAX_ROWS = 4096
+"""Most lines of a kind that are kept; beyond that, every other one is dropped."""
+FEWEST_ROWS = 4
+STEADY = 0.8
+"""Share of the steps of a counter that are equal."""
+MOST_RESTARTS = 0.1
+"""Restarts of a counter, relative to its lines, unless an outer counter moves on with each."""
+FEWEST_COUNTED = 8
+"""Lines with a counter and a loss after which a layout is known by its words."""
+MAX_COLUMNS = 64
+_NUMBERS = re.compile(
+    r"(?<![\w@.])([-+]?(?:\.?\d(?:[\d.,'_]*\d)?(?:[eE][-+]?\d{1,3})?|(?:nan|inf(?:inity)?)(?![\w.]*\w)))",
+    re.IGNORECASE,
+)
+_BAR = re.compile(r"\|[^|]*\|")
+_CLOCK = re.compile(r"\b\d{4}-\d{2}-\d{2}(?:T(?=\d))?|\b\d{1,3}(?::\d{2}){1,2}(?:[.,]\d+)?\b")
+_UNIT = re.compile(r"\s?(?:[%°]|(?:ms|s|secs?|seconds|min|h|[KMG]i?B|MB|it/s|s/it|W|C)\b)|[A-Za-z]")
+"""What follows a number that is no loss."""
+_NAME = re.compile(r"([^\W\d_](?:[^\W_]|[_./@-](?=\w)|[ ](?=[^\W\d_]))*)['\"]?\s*(?:[:=]+|->|→|is)?\s*['\"\[({|]*\s*$")
+_NAME_BEHIND = re.compile(r"\s*([^\W\d_][\w@.-]{0,40})")
+_LOSS_WORD = re.compile(
+    r"loss|err|cost|nll|elbo|bpd|bpc|bpp|ppl|perpl|objective|\bobj\b|residual|energy|\bmse\b|\bmae\b|crit|misfit|resid|\bJ\b"
+    r"|deviance|discrepancy|chi2|divergence",
+    re.IGNORECASE,
+)
+_TOTAL_WORD = re.compile(r"tot|sum\b|overall|\ball\b|\bobj", re.IGNORECASE)
+_EPOCH_WORDS = frozenset(
+    ("epoch", "epochs", "ep", "epoche", "epoque", "epoca", "round", "generation", "gen", "cycle", "pass")
+)
+_STEP_WORDS = frozenset(
+    (
+        "it",
+        "its",
+        "iter",
+        "iters",
+        "iteration",
+        "iterations",
+        "step",
+        "steps",
+        "batch",
+        "update",
+        "updates",
+        "episode",
+        "i",
+        "n",
+        "t",
+    )
+)
+_OF_TIME_OR_SIZE = (NOT_PARTS - _STEP_WORDS - {"data", "min"}) | frozenset(
+    ("wall", "clock", "secs", "seen", "left", "remaining", "params", "version", "line")
+)
+_HELD_OUT = re.compile(r"held|check|val|dev|\bcv\b|eval|test|unseen|\bout\b", re.IGNORECASE)
+
+
+class Row(NamedTuple):
+    """Numbers of one line."""
+
+    place: int
+    """Number of the line among those that are kept."""
+    numbers: Tuple[str, ...]
+
+
+class _Kind:
+    """Lines that consist of the same words around numbers."""
+
+    def __init__(self, literals: Tuple[str, ...], header: Tuple[str, ...]) -> None:
+        self.literals = literals
+        self.header = header
+        """Names in the line above the first, if there are as many as numbers."""
+        self.rows: List[Row] = []
+        self._stride, self._n = 1, 0
+
+    def add(self, row: Row) -> None:
+        if self._n % self._stride == 0:
+            self.rows.append(row)
+        self._n += 1
+        if len(self.rows) > MAX_ROWS:
+            self.rows = self.rows[::2]
+            self._stride *= 2
+
+    @property
+    def n_columns(self) -> int:
+        return len(self.literals) - 1
+
+    def column(self, place: int) -> List[str]:
+        return [row.numbers[place] for row in self.rows]
+
+    def name(self, place: int) -> str:
+        """Return the name of a column: before its number, behind it, or above it; empty without one."""
+        if self.header:
+            return self.header[place]
+        before = _NAME.search(self.literals[place])
+        if before:
+            return before[1]
+        begins_with_number = not any(map(str.isalpha, self.literals[0]))
+        behind = _NAME_BEHIND.match(self.literals[place + 1]) if begins_with_number else None
+        return behind[1] if behind else ""
+
+    def is_measured(self, place: int) -> bool:
+        """Return True for a column of numbers with fractions that may be a loss: no time, size or share."""
+        words = words_of(self.name(place))
+        if (_UNIT.match(self.literals[place + 1]) and not self.header) or not _OF_TIME_OR_SIZE.isdisjoint(words):
+            return False
+        texts = self.column(place)
+        return sum(not text.lstrip("+-").isdigit() for text in texts) > len(texts) // 2
+
+    @property
+    def measures(self) -> List[int]:
+        """Return the places of the numbers that may be losses: those with a name, or all if none has one."""
+        places = [place for place in range(self.n_columns) if self.is_measured(place)]
+        return [place for place in places if self.name(place)] or places
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Return True for lines about another split than the training's."""
+        return _split_before(self) in ("validation", "test")
+
+    def counters(self) -> "Tuple[Optional[int], Optional[int]]":
+        """Return the places of (outer, inner) counters: of epochs and of steps in them; None where there is none."""
+        whole = [place for place in range(self.n_columns) if self._is_whole(place)]
+        single = [place for place in whole if _counts(self._integers(place))]
+        for outer in whole:
+            numbers = self._integers(outer)
+            if len(set(numbers)) > 1 and sorted(numbers) == numbers and outer not in single:
+                inner = next((place for place in whole if place != outer and self._restarts_with(place, numbers)), None)
+                if inner is not None:
+                    return outer, inner
+        named = [
+            place
+            for place in single
+            if words_of(self.name(place))[-1:] and words_of(self.name(place))[-1] in _EPOCH_WORDS
+        ]
+        place = next(iter(named or single), None)
+        if place is None:
+            return None, None
+        return (place, None) if self._counts_epochs(place) else (None, place)
+
+    @property
+    def counts(self) -> bool:
+        """Return True if one of the numbers is a counter."""
+        return any(place is not None for place in self.counters())
+
+    def planned(self, place: Optional[int]) -> Optional[int]:
+        """Return the number behind the slash of a counter, such as 50 of `3/50`; None without one."""
+        if place is None or place + 1 >= self.n_columns or self.literals[place + 1].strip() not in ("/", "of"):
+            return None
+        totals = set(self.column(place + 1))
+        return int(totals.pop()) if len(totals) == 1 and next(iter(self.column(place + 1))).isdigit() else None
+
+    def _counts_epochs(self, place: int) -> bool:
+        word = (words_of(self.name(place)) or ("",))[-1]
+        if word in _EPOCH_WORDS or word in _STEP_WORDS:
+            return word in _EPOCH_WORDS
+        return _usual_step(self._integers(place)) == 1
+
+    def _is_whole(self, place: int) -> bool:
+        if not _OF_TIME_OR_SIZE.isdisjoint(words_of(self.name(place))):
+            return False
+        has_unit = not self.header and re.match(r"[%A-Za-z]", self.literals[place + 1]) is not None
+        return not has_unit and all(text.isdigit() and len(text) <= 12 for text in self.column(place))
+
+    def _integers(self, place: int) -> List[int]:
+        return [int(text) for text in self.column(place)]
+
+    def _restarts_with(self, place: int, outer: Sequence[int]) -> bool:
+        """Return True if a number counts up while the outer one stays, and begins again whenever it moves on."""
+        groups = [
+            [number for _, number in group]
+            for _, group in groupby(zip(outer, self._integers(place)), key=lambda p: p[0])
+        ]
+        firsts = {group[0] for group in groups[1:]}
+        return max(map(len, groups)) > 1 and len(firsts) == 1 and all(sorted(set(group)) == group for group in groups)
+
+
+class LineColumns:
+    """Keeps the numbers of lines that no words explain, until the layout is known."""
+
+    def __init__(self) -> None:
+        self._kinds: Dict[Tuple[str, ...], _Kind] = {}
+        self._n_lines = 0
+        self._n_counted = 0
+        self._header: Tuple[str, ...] = ()
+        self._table: Optional[EpochTable] = None
+        self._of_lines = -1
+        self.collapse = CollapseWatch()
+        """The losses of the table."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Return False if the words of the log are known."""
+        return self._n_counted < FEWEST_COUNTED
+
+    def add(self, text: str, observation: Optional[Observation]) -> bool:
+        """Keep the numbers of a line. Return True if they count on from those of the lines before."""
+        if not self.is_needed:
+            return False
+        has_counter = observation is not None and (observation.epoch is not None or observation.step is not None)
+        has_loss = observation is not None and any(
+            v.quantity.kind in ("loss", "error", "reward") for v in observation.values
+        )
+        if has_counter and has_loss:
+            self._n_counted += 1
+            if self._n_counted >= FEWEST_COUNTED:
+                self._kinds.clear()
+                return False
+        text = _BAR.sub("| |", text) if "%|" in text else text
+        pieces = _NUMBERS.split(_CLOCK.sub("<time>", text))
+        numbers = tuple(pieces[1::2])
+        if not numbers or len(numbers) > MAX_COLUMNS:
+            self._header = _names_above(text)
+            return False
+        literals = tuple(re.sub(r"\s+", " ", literal) for literal in pieces[::2])
+        kind = self._kinds.get(literals)
+        if kind is None:
+            if len(self._kinds) >= MAX_KINDS:
+                self._drop_rare()
+            has_header = len(self._header) == len(numbers) and not any(map(str.isalpha, "".join(literals)))
+            kind = self._kinds[literals] = _Kind(literals, self._header if has_header else ())
+        kind.add(Row(self._n_lines, numbers))
+        self._n_lines += 1
+        return _moves_on(kind.rows[-3:])
+
+    def table(self) -> Optional[EpochTable]:
+        """Return the course that the lines show; None if they show none."""
+        if self._of_lines != self._n_lines:
+            self._of_lines = self._n_lines
+            self.collapse = CollapseWatch()
+            self._table = _table(list(self._kinds.values()), self.collapse) if self.is_needed else None
+        return self._table
+
+    def unknown_names(self) -> Tuple[str, ...]:
+        """Return the names of numbers that may be losses or metrics, but mean nothing here."""
+        kinds = [kind for kind in self._kinds.values() if len(kind.rows) >= FEWEST_ROWS and kind.counts]
+        names = [kind.name(place) for kind in kinds for place in kind.measures]
+        return tuple(
+            dict.fromkeys(name for name in names if name and quantity_of(name) is None and not is_metric(name))
+        )
+
+    def courses(self) -> Tuple[MetricCourse, ...]:
+        """Return the courses of scores without a name, next to which the log prints the highest so far."""
+        return tuple(course for kind in self._kinds.values() for course in _scores(kind))
+
+    def _drop_rare(self) -> None:
+        """Forget the kinds of which only one line was seen."""
+        self._kinds = {literals: kind for literals, kind in self._kinds.items() if len(kind.rows) > 1}
+        if len(self._kinds) >= MAX_KINDS:
+            self._kinds.pop(min(self._kinds, key=lambda literals: len(self._kinds[literals].rows)))
+
+
+def _names_above(text: str) -> Tuple[str, ...]:
+    """Return the names in a line without numbers, which may stand above columns."""
+    text = text.strip().lstrip("#").strip()
+    for separator in ("|", "\t", ";", ","):
+        if separator in text:
+            return tuple(name.strip() for name in text.strip(separator).split(separator))
+    return tuple(re.split(r"\s{2,}", text) if re.search(r"\s{2,}", text) else text.split())
+
+
+def _usual_step(numbers: Sequence[int]) -> int:
+    steps = Counter(b - a for a, b in zip(numbers, numbers[1:]))
+    return steps.most_common(1)[0][0] if steps else 0
+
+
+def _counts(numbers: Sequence[int]) -> bool:
+    """Return True for numbers that grow by the same amount, and hardly ever begin again."""
+    if len(numbers) < FEWEST_ROWS:
+        return False
+    steps = [b - a for a, b in zip(numbers, numbers[1:])]
+    usual = _usual_step(numbers)
+    n_restarts = sum(step < 0 for step in steps)
+    n_steady = sum(step == usual for step in steps)
+    return usual > 0 and 0 not in steps and n_steady >= STEADY * len(steps) and n_restarts <= MOST_RESTARTS * len(steps)
+
+
+def _moves_on(rows: Sequence[Row]) -> bool:
+    """Return True if an integer has grown by the same amount twice, next to a number with a fraction."""
+    if len(rows) < 3 or not any("." in text for text in rows[-1].numbers):
+        return False
+    columns = list(zip(*(row.numbers for row in rows)))
+    whole = [list(map(int, column)) for column in columns if all(map(str.isdigit, column))]
+    return any(c - b == b - a > 0 for a, b, c in whole)
+
+
+def _table(kinds: Sequence[_Kind], collapse: CollapseWatch) -> Optional[EpochTable]:
+    """Return the course in the kinds of lines that have a counter of their own, else in blocks below or above one."""
+    kinds = [kind for kind in kinds if len(kind.rows) >= FEWEST_ROWS]
+    measured = [kind for kind in kinds if kind.measures]
+    counted = [kind for kind in measured if kind.counts]
+    if counted and not all(kind.is_evaluation for kind in counted):
+        return _filled(_lines(counted), counted, collapse)
+    headings = [kind for kind in kinds if not kind.measures and kind.counts]
+    for heading in sorted(headings, key=lambda kind: -len(kind.rows)):
+        inside = [kind for kind in measured if abs(len(kind.rows) - len(heading.rows)) <= 1]
+        if inside:
+            return _filled(_blocks(heading, inside), inside, collapse)
+    return None
+
+
+def _scores(kind: _Kind) -> Iterator[MetricCourse]:
+    counter = next((place for place in kind.counters() if place is not None), None)
+    bests = [place for place in kind.measures if words_of(kind.name(place)) == ("best",)]
+    others = [place for place in kind.measures if place not in bests]
+    columns = {place: [_number(row, place) for row in kind.rows] for place in (*bests, *others)}
+    rise = any(_is_highest(columns[best], columns[other]) for best in bests for other in others)
+    if counter is None or len(kind.rows) < FEWEST_ROWS or not rise:
+        return
+    for place in others:
+        split = single_split(kind.name(place)) or ""
+        points = zip(map(float, kind.column(counter)), columns[place])
+        name = f"{kind.name(place)} score"
+        yield MetricCourse(
+            name, "score", "validation" if split == "test" else split, True, tuple(MetricPoint(*p) for p in points)
+        )
+
+
+def _is_highest(best: Sequence[float], values: Sequence[float]) -> bool:
+    """Return True if numbers are the highest so far of others, which do not always rise."""
+    highest = list(accumulate(values, max))
+    return best == highest and best[-1] > best[0]
+
+
+class _Line(NamedTuple):
+    """A line, or a block of several, with its counters."""
+
+    epoch: Optional[int]
+    n_epochs: Optional[int]
+    step: Optional[int]
+    n_steps: Optional[int]
+    rows: Tuple[Tuple[_Kind, Row], ...]
+
+
+def _counted_line(kind: _Kind, row: Row, rows: Tuple[Tuple[_Kind, Row], ...]) -> _Line:
+    outer, inner = kind.counters()
+    epoch = int(row.numbers[outer]) if outer is not None else None
+    step = int(row.numbers[inner]) if inner is not None else None
+    return _Line(epoch, kind.planned(outer), step, kind.planned(inner), rows)
+
+
+def _lines(kinds: Sequence[_Kind]) -> List[_Line]:
+    rows = sorted(((kind, row) for kind in kinds for row in kind.rows), key=lambda pair: pair[1].place)
+    places = {id(kind): kind.counters() for kind in kinds}
+    plans = {id(kind): (kind.planned(places[id(kind)][0]), kind.planned(places[id(kind)][1])) for kind in kinds}
+    lines = []
+    for kind, row in rows:
+        outer, inner = places[id(kind)]
+        epoch = int(row.numbers[outer]) if outer is not None else None
+        step = int(row.numbers[inner]) if inner is not None else None
+        lines.append(_Line(epoch, plans[id(kind)][0], step, plans[id(kind)][1], ((kind, row),)))
+    return lines
+
+
+def _blocks(heading: _Kind, inside: Sequence[_Kind]) -> List[_Line]:
+    """Return the lines between a counter and the next one, as one line each; the counter may be their last line."""
+    rows = sorted(((kind, row) for kind in (heading, *inside) for row in kind.rows), key=lambda pair: pair[1].place)
+    is_last = rows[0][0] is not heading and rows[-1][0] is heading
+    lines: List[_Line] = []
+    block: List[Tuple[_Kind, Row]] = []
+    counter: Optional[Row] = None
+    for kind, row in rows:
+        if kind is not heading:
+            block.append((kind, row))
+        else:
+            owner = row if is_last else counter
+            if owner is not None and block:
+                lines.append(_counted_line(heading, owner, tuple(block)))
+            block, counter = [], row
+    if block and counter is not None and not is_last:
+        lines.append(_counted_line(heading, counter, tuple(block)))
+    return lines
+
+
+def _filled(lines: Sequence[_Line], kinds: Sequence[_Kind], collapse: CollapseWatch) -> Optional[EpochTable]:
+    """Return the table of epochs or steps that lines fill; None if none of their numbers may be a loss."""
+    meanings, assumed = _meanings(lines, kinds)
+    if not any(quantity.kind != "other" for columns in meanings.values() for quantity in columns.values()):
+        return None
+    table = EpochTable()
+    table.assumed_loss, table.is_inferred = assumed, True
+    for line in lines:
+        values = [value for kind, row in line.rows for value in _values(row, meanings.get(kind.literals, {}))]
+        epoch = None if line.epoch is None else float(line.epoch)
+        kind_of_line = "step" if line.step is not None else "line"
+        observation = Observation(tuple(values), epoch, line.n_epochs, line.step, line.n_steps, kind_of_line)
+        table.add(observation)
+        collapse.add(observation, table.epoch)
+    return table
+
+
+def _values(row: Row, columns: Dict[int, Quantity]) -> Iterator[Value]:
+    for place, quantity in columns.items():
+        number = parse_number(row.numbers[place])
+        if number is not None:
+            yield in_nats(Value(quantity, number))
+
+
+Meanings = Dict[Tuple[str, ...], Dict[int, Quantity]]
+"""Words of a kind of lines -> place of a number -> what it is."""
+
+
+def _meanings(lines: Sequence[_Line], kinds: Sequence[_Kind]) -> Tuple[Meanings, str]:
+    """Return what the numbers are, and the name of a number that is taken for the loss without saying so."""
+    meanings: Meanings = {}
+    unknown: List[Tuple[_Kind, int, str, Optional[str]]] = []
+    has_loss = False
+    for kind in kinds:
+        columns = meanings.setdefault(kind.literals, {})
+        counters, measures = kind.counters(), kind.measures
+        split = _split_before(kind)
+        for place in range(kind.n_columns):
+            name = kind.name(place)
+            if place in counters:
+                continue
+            quantity = quantity_of(name) if name else None
+            if quantity is not None and (quantity.kind in ("lr", "grad_norm", "reward") or place in measures):
+                columns[place] = quantity._replace(split=quantity.split or split)
+                has_loss = has_loss or quantity.kind in ("loss", "error", "perplexity", "reward")
+            elif place in measures and OTHER_QUANTITY.isdisjoint(words_of(name)) and not is_metric(name):
+                unknown.append((kind, place, name, split_of(name) or single_split(name) or split))
+    if has_loss:
+        _add_others(meanings, unknown)
+        return meanings, ""
+    losses = _losses(unknown, kinds)
+    for kind, place, name, split in losses:
+        meanings[kind.literals][place] = Quantity("bare" if single_split(name) else "loss", split)
+    if losses:
+        _add_others(meanings, unknown)
+        return meanings, ""
+    courses = unknown[:2]
+    if len(courses) == 2 and courses[1][2] and not _HELD_OUT.search(courses[1][2]):
+        courses = courses[:1]
+    for (kind, place, _, _), split in zip(courses, ("train", "validation")):
+        meanings[kind.literals][place] = Quantity(NAMELESS, split)
+    _add_others(meanings, unknown)
+    return meanings, courses[0][2] if courses else ""
+
+
+def _add_others(meanings: Meanings, unknown: Sequence[Tuple[_Kind, int, str, Optional[str]]]) -> None:
+    """Take the other named numbers for possible parts of the loss."""
+    for kind, place, name, split in unknown:
+        other = other_of(name)
+        if other is not None and place not in meanings[kind.literals]:
+            meanings[kind.literals][place] = other._replace(split=other.split or split)
+
+
+def _losses(
+    unknown: Sequence[Tuple[_Kind, int, str, Optional[str]]], kinds: Sequence[_Kind]
+) -> List[Tuple[_Kind, int, str, Optional[str]]]:
+    """Return the columns of the losses: those that say so, a total first; else those that are the sum of others."""
+    for pattern in (_TOTAL_WORD, _LOSS_WORD):
+        named = [column for column in unknown if pattern.search(column[2])]
+        if named:
+            first: Dict[Optional[str], Tuple[_Kind, int, str, Optional[str]]] = {}
+            for column in named:
+                first.setdefault(column[3], column)
+            return list(first.values())
+    splits = [column for column in unknown if single_split(column[2])]
+    if splits:
+        return splits
+    for kind in kinds:
+        own = [column for column in unknown if column[0] is kind and column[2]][:8]
+        for column in own if len(own) > 2 else ():
+            others = [other for other in own if other is not column]
+            rows = [
+                (_number(row, column[1]), {f"{other[1]}": _number(row, other[1]) for other in others})
+                for row in kind.rows
+            ]
+            weights = part_weights(rows)
+            if weights and all(weight > 0 for weight in weights.values()):
+                return [column]
+    return []
+
+
+def _number(row: Row, place: int) -> float:
+    number = parse_number(row.numbers[place])
+    return float("nan") if number is None else number
+
+
+def _split_before(kind: _Kind) -> Optional[str]:
+    """Return the split that the words in front of the first numbers of a line name."""
+    splits = (split_of(literal) or single_split(literal) for literal in kind.literals[:2])
+    return next(filter(None, splits), None)
