@@ -168,16 +168,17 @@ ADVICE = re.compile(r"\bto avoid\b|\bif you\b.*\bset\b|\bmay (?:run|cause)\b|\bd
 
 EXCEPTION = re.compile(
     r"(?:[A-Za-z_][\w.]*\.)?([A-Za-z_]\w*(?:Error|Exception|Interrupt|Refused|Failed|Failure|Exit|Preempted|Killed|Timeout|NotFound)"
-    r"|Bad(?:Zip|Gzip)File|TimeoutExpired|StopIteration)"
+    r"|Bad(?:Zip|Gzip)File|TimeoutExpired|StopIteration|\w*ExceptionGroup)"
     r"\b(?:\(\w+\))?(?::\s*(.*))?$"
 )
 TRACEBACK = "Traceback (most recent call last)"
 IGNORED_EXCEPTION = re.compile(
-    r"^Error in (?:atexit\.|sys\.excepthook)"
+    r"^Error in (?:atexit\.|sys\.excepthook|callback )"
+    r"|^--- Logging error ---|^(?:Task|Future) exception was never retrieved"
     r"|^Exception (?:ignored|in thread .*(?:wandb|SenderThread|Tqdm|NetStatThr|WriterThread))",
     re.I,
 )
-THREAD_EXCEPTION = re.compile(r"^Exception in thread ")
+THREAD_EXCEPTION = re.compile(r'^Exception in thread (?!"main")')
 """An exception that ends a thread, while the process continues."""
 WARNING = re.compile(r"(?:\S+:\d+: )?(?:\w+: )?\w*Warning: ", re.IGNORECASE)
 """A line of Python's warnings, or one that calls itself a warning."""
@@ -187,7 +188,14 @@ UNINFORMATIVE = frozenset({"_queue.Empty", "queue.Empty", "queue.Full", "_queue.
 OWN_ERRORS = frozenset({"ConfigError", "DataError", "GibletError"})
 """Errors of giblet, below which it prints a remedy."""
 WRAPPERS = frozenset(
-    {"ChildFailedError", "ProcessRaisedException", "CalledProcessError", "ProcessExitedException", "RayTaskError"}
+    {
+        "ChildFailedError",
+        "ProcessRaisedException",
+        "CalledProcessError",
+        "ProcessExitedException",
+        "RayTaskError",
+        "ExceptionGroup",
+    }
 )
 """Exceptions that report the failure of another process, and never the cause."""
 VANISHED = re.compile(
@@ -211,9 +219,10 @@ PLAIN_ERROR = re.compile(
     r"|signal: (?:Killed|Aborted|Bus)|\bSIGTERM\b.*\b(?:received|caught)|\b(?:[Rr]eceived|[Cc]aught)\b.*\bSIGTERM\b"
     r"|\bthread: \[[\d, ]+\] Assertion .* failed|^CUDA error: |^(?:Segfault|Fatal error|FATAL ERROR)\b|\bpanicked at\b"
     r"|^(?:corrupted (?:double|size)|free\(\):|double free|malloc\(\)|munmap_chunk|\*\*\* stack smashing)"
-    r"|^\*\*\* (?:SIG[A-Z]{3,5} \(|Error in [`'])|^Error (?:in|using) (?!atexit|sys\.)\S|^Execution halted"
+    r"|^\*\*\* (?:SIG[A-Z]{3,5} \(|Error in [`'])|^Error (?:in|using) (?!atexit|sys\.|callback )\S|^Execution halted"
     r"|^(?:[^\s:]+: )?(?:line \d+: )?[^\s:]+: (?:command not found|cannot execute binary file"
     r"|(?i:no such file or directory|permission denied|not found)\s*$)|^\S+: can't open file "
+    r"|^ORTE has lost communication|^An ORTE daemon has unexpectedly failed"
     r"|^OMP: Error #\d|^Windows fatal exception: |^forrtl: (?:error|severe)|^libc\+\+abi: terminating|\bFATAL ERROR: "
     r"|^(?:Fehler: )?(?:Training|Job)\b.*\babgebrochen\b|^[Oo]ut of memory\W*$|\bsegmentation fault encountered\b",
 )
@@ -250,7 +259,8 @@ EXITED = re.compile(
     r".{0,80}\b(?:ended|terminated|died|aborted|stopped|crashed) unexpectedly\b"
     r"|\bnon-?zero (?:exit |return )?(?:code|status)|\bprocess to finish\W{0,5}\(failed [1-9]\d{0,2}\)"
     r"|\*\*\* \[.*\] (?:Error|Fehler) \d"
-    rf"|{_EXIT_LINE}"
+    rf"|{_EXIT_LINE}|^MPI_ABORT was invoked on rank \d"
+    r"|^\S+\s+\d+/\d+\s+(?:Error|CrashLoopBackOff|ImagePullBackOff|ErrImagePull|CreateContainer\w*Error|Evicted)\s+\d"
     rf"|^\[\d+\]\s*[+-]?\s+(?:[+-]\s+)?(?:\d+\s+)?(?:exit [1-9]|{_SIGNALLED})\b"
     rf"|^(?:zsh|bash|fish|sh|dash): (?:.*[ ,:])?(?:{_SIGNALLED})\b|\bterminated by signal (?:SIG)?[A-Z\d]"
     r"|^(?:(?:\S+: )?Zeile \d+:\s+\d+ )?(?:Getötet|Abgebrochen|Beendet|Speicherzugriffsfehler)\b[^:]{0,40}$"
@@ -291,7 +301,7 @@ ACTIVITY = re.compile(
 )
 """A line about what a program does with files: next to an error that names none, it shows what failed."""
 COMPLAINT = re.compile(
-    r"\b[Ff]atal\b|\b[Uu]nrecoverable\b|\b[Gg]iving up\b|\b[Aa]borting\b|\bfailed to start\b"
+    r"\b[Ff]atal\b(?!: not a git)|\b[Uu]nrecoverable\b|\b[Gg]iving up\b|\b[Aa]borting\b|\bfailed to start\b"
     r"|Resource temporarily unavailable|\bLmod has detected the following error|pthread_create failed"
     r"|^(?=.{2,80}?[\]>|):-]\s)(?:.*?[\]>|):-]\s+)(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception)\b: \S"
 )
@@ -334,6 +344,7 @@ _STATEMENTS: Dict[str, Tuple[str, ...]] = {
         r"^\^?C?KeyboardInterrupt\b",
         r"^\^C",
         r"\bctrl ?[-+]? ?c (?:detected|pressed|received|was)|\bsending ctrl-c\b|\bcontrol-c event\b",
+        r"\bsignal 2: sigint\b|\bexit(?:ed)?\b.{0,30}\bcode[ :=]{1,2}130\b|\*\*\* \[.*\] interrupt\b",
         r"\breceived sigint\b|\bstopped by (?:the )?user\b",
         r"\binterrupted by user",
         r"training interrupted",
@@ -365,6 +376,7 @@ STATEMENTS = tuple((state, re.compile("|".join(texts), re.IGNORECASE)) for state
 """State -> what a log prints when the training ends by itself."""
 _STATEMENT_WORDS = (
     "^c",
+    "130",
     "ctrl",
     "control-c",
     "sigint",
@@ -441,7 +453,19 @@ _OTHER_ERROR_WORDS = (
         "sigsegv",
         "sigbus",
     ),
-    *("ran out of data", "revoked", "ended (", "exceeded", "omp: ", "insufficient", "unrecoverable", "giving up"),
+    *(
+        "ran out of data",
+        "orte",
+        "backoff",
+        "errimagepull",
+        "revoked",
+        "ended (",
+        "exceeded",
+        "omp: ",
+        "insufficient",
+        "unrecoverable",
+        "giving up",
+    ),
     *("segfault", "norm is", "badzip", "badgzip", "stopiteration", "notfound", "expired"),
 )
 _ERROR_WORDS = (

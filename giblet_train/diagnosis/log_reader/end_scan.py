@@ -28,6 +28,8 @@ _THROWN, _WHAT = "terminate called after throwing", "what():"
 """Lines about a C++ exception; the second one has its message."""
 _CAUGHT = re.compile(r": Caught \w+ in .*\b(?:worker|thread|replica|process)\b")
 """An error that a worker passes on; the original one follows."""
+_GROUP = re.compile(r"\s*[|+][\s|+-]*[|+](?: |$)|\s+\| |\s*\+[+-]*-{6,}.*")
+"""Frame that Python draws around the exceptions of a group."""
 _FIELD = re.compile(r"^\s*(time|host|rank|exitcode|traceback|error_file)\s*:\s*(.*)$")
 _ROOT_CAUSE = re.compile(r"^Root Cause \(first observed failure\)")
 _FAILED_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
@@ -387,7 +389,8 @@ class EndScan:
         status = exit_status_of(text) if patterns.may_be_error(text) else None
         state = "" if status is not None and status.is_failure else patterns.statement_of(text.strip())
         is_doubtful = state == "complete" and self.has_errors and patterns.is_mere_duration(text)
-        if is_doubtful:
+        has_reason = bool(self._causes) or not all(patterns.is_exit_only(error.text) for error in self._errors)
+        if is_doubtful or (state == "interrupted" and has_reason):  # who stops a program that hangs after an error
             return
         if state and not (self._statement and state == "complete"):
             self._statement, self._statement_line, self._statement_rank = state, text.strip(), rank_in(line)
@@ -402,6 +405,8 @@ class EndScan:
             self._statement, self._statement_line = "complete", text
 
     def _read_error(self, line: LogLine) -> None:
+        if self._tracebacks and _GROUP.match(line.text):
+            line = line._replace(text=_GROUP.sub("", line.text))
         text, rank = line.text, rank_in(line)
         if patterns.IGNORED_EXCEPTION.match(text) or patterns.THREAD_EXCEPTION.match(text):
             self._ignored = True
@@ -418,6 +423,7 @@ class EndScan:
             return
         exception = patterns.EXCEPTION.match(text.strip())
         ends_traceback = self._tracebacks.pop(rank, None) is not None
+        self._ignored = self._ignored or (traceback is not None and traceback.is_of_helper)
         if self._ignored:
             self._ignored = not (ends_traceback or exception)
             if not self._ignored and self._in_thread and self._complaint is None:

@@ -71,6 +71,8 @@ _ZERO_RATE = re.compile(
 )
 """A learning rate of 0 in a notation that does not round small ones to it, unless the program rounds them itself."""
 _NUMBER_IN_FRONT = re.compile(r"\s*\d{1,4}:\s*")
+_OF_TRACKER = re.compile(r"(?:(?:\[[\d;]*m)?wandb(?:\[0m)?|COMET [A-Z]+|ClearML [A-Z]\w+): ")
+"""Start of a line of an experiment tracker, which repeats the last figures when the program ends, however it ends."""
 _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf\b", re.IGNORECASE)
 _DECIMAL = re.compile(r"\d[.,]\d")
 
@@ -309,7 +311,8 @@ class LogReader:
         shape, numbers = self._shapes.shape_of("" if is_frame else text)
         is_known = shape is not None and shape.is_plain
         is_statement = not is_known and (_is_statement(line.text) or _RATE_TEST.search(line.text) is not None)
-        has_number = not (is_statement or is_frame) and (
+        is_foreign = is_frame or _OF_TRACKER.match(line.text) is not None
+        has_number = not (is_statement or is_foreign) and (
             self._parser.in_box or _HAS_NUMBER.search(line.text) is not None
         )
         observation = self._parser.parse(text, shape, numbers) if has_number else None

@@ -22,9 +22,13 @@ _LIBRARY = re.compile(
     re.IGNORECASE,
 )
 """A file of Python, of an installed package, or of a launcher."""
+_HELPER = re.compile(
+    r"[\\/](?:multiprocessing[\\/](?:util|queues|managers|resource_\w+|popen_\w+|heap)|logging[\\/]__init__|weakref)\.py$"
+)
+"""A file of Python whose functions the program does not call itself: its own traceback does not begin there."""
 _UNFINISHED = re.compile(r"[:,(]\s*$|\bvalidation errors? for \w+$|^Could not override\b")
 _CONTINUED = (",", "Key '", "could not find", "but found", "expected ")
-"""Beginnings of lines with which messages of HDF5, OmegaConf and YAML go on."""
+"""Beginnings of lines with which messages of HDF5, OmegaConf and YAML continue."""
 _OF_NCCL = re.compile(r"nccl[A-Z]\w+: |Last error:\s*$")
 """Lines of NCCL between its error and the reason."""
 _BEFORE_THE_REST = re.compile(
@@ -36,6 +40,9 @@ class Traceback:
     """Reads the lines of one traceback."""
 
     def __init__(self) -> None:
+        self.is_of_helper = False
+        """True if its first frame is in a helper of Python, such as the queue of a worker: the program continues."""
+        self._n_frames = 0
         self.place = ""
         """File and line of the innermost frame of the program's own code; empty if only libraries were seen."""
         self._file = ""
@@ -46,6 +53,8 @@ class Traceback:
         if frame:
             groups = frame.groupdict()
             self._file = groups.get("cell") or groups["file"]
+            self._n_frames += 1
+            self.is_of_helper = self.is_of_helper or (self._n_frames == 1 and _HELPER.search(self._file) is not None)
             self._note(groups.get("cell_line") or groups["line"])
             return True
         arrow = _ARROW.match(text)
@@ -84,7 +93,7 @@ class MessageRest:
             self._is_unfinished, self._n_lines = text.startswith("Last error:"), 0
             return ""
         is_continued = text[:1].isspace() or text.startswith(_CONTINUED) or self._is_first_of_rest()
-        if not text.strip() or not is_continued:
+        if not any(map(str.isalnum, text)) or not is_continued:
             return None
         self._n_lines += 1
         return text.strip()

@@ -13,6 +13,7 @@ from giblet_train.diagnosis.log_reader.end_patterns import (
     is_end_by_scheduler,
     is_exit_only,
 )
+from giblet_train.diagnosis.log_reader.exit_status import exit_status_of
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.log_evidence import (
     SHOWN_PLACE,
@@ -38,6 +39,7 @@ AFTER_LAST_EPOCH = 0.5
 """Confidence in a crash after the last planned epoch."""
 STALLED_IN_LOG = 0.7
 """Confidence in a stall that only the times of a log show."""
+SIGBUS = 7
 _ENDINGS = ("crashed", "collective_timeout")
 _SPECIFIC_ACTIONS = (
     (
@@ -177,7 +179,21 @@ def _inferred_from_kill(case: RunHistory, action: str) -> Finding | None:
 def shared_memory(case: RunHistory) -> Finding | None:
     """Report that /dev/shm was too small for the loader's workers."""
     action = "Enlarge /dev/shm (docker: --shm-size=16g or --ipc=host), or use fewer loader workers (num_workers)."
-    return _named(case, "shared_memory", "Shared memory (/dev/shm) was too small", action)
+    finding = _named(case, "shared_memory", "Shared memory (/dev/shm) was too small", action)
+    return finding or _inferred_from_bus_error(case, action)
+
+
+def _inferred_from_bus_error(case: RunHistory, action: str) -> Finding | None:
+    """Infer that shared memory was too small from a process that SIGBUS ended."""
+    end = log_end(case)
+    root = end.root_error
+    status = exit_status_of(root.text) if root is not None else None
+    signal = end.failed.signal if end.failed is not None else status.signal if status is not None else None
+    is_known_to_run = case.health is not None and case.health.state not in ("failed", "died", "ended")
+    if signal != SIGBUS or end.causes or is_known_to_run or is_over(case) or exit_signal(case) is not None:
+        return None
+    what = "SIGBUS ended a process, most likely because shared memory (/dev/shm) was full"
+    return _finding(INFERRED, f"{what}: {_log_error(case)}", {"line": _log_error(case)}, action)
 
 
 @rule(group="ending", explains=_ENDINGS, level="error")

@@ -208,6 +208,11 @@ def test_workers_that_vanish_suggest_full_memory() -> None:
         ("OpenBLAS blas_thread_init: pthread_create failed for thread 3: Resource temporarily unavailable", "crashed"),
         ("<worker-3> RuntimeError: the loader broke", "crashed"),
         ("2022-11-15 16:03:15.140911: F external/xla/client.h:75] Terminating process: a task is gone", "crashed"),
+        ("trainer-0   0/1     CrashLoopBackOff   5          10m", "crashed"),
+        ("MPI_ABORT was invoked on rank 0 in communicator MPI_COMM_WORLD", "crashed"),
+        ("ORTE has lost communication with a remote daemon.", "crashed"),
+        ("Your notebook tried to allocate more memory than is available. It has restarted.", "oom_host"),
+        ("# Ended (code 137) at Mon Jan  1 10:10:12 CET 2026, elapsed time 612 seconds", "oom_host"),
         ("WARNING: Your input ran out of data; interrupting training.", "data_error"),
         ("AssertionError: found NaN in the local gradient norm on device 3", "nan"),
     ],
@@ -215,3 +220,67 @@ def test_workers_that_vanish_suggest_full_memory() -> None:
 def test_an_end_is_read_in_the_words_of_other_programs(line: str, cause: str) -> None:
     assert first_cause([line]).cause == cause
     assert not judged([line, *epochs(21, 26)]).causes
+
+
+SUMMARY = ["wandb: Run summary:", "wandb:        epoch 21", "wandb:   train/loss 0.9102", "wandb:  global_step 4200"]
+
+
+@pytest.mark.parametrize("prefix", ["", "COMET INFO: "])
+def test_the_summary_of_a_tracker_after_an_error_is_no_progress(prefix: str) -> None:
+    summary = [line.replace("wandb: ", prefix) if prefix else line for line in SUMMARY]
+    assert first_cause([*traceback("KeyError: 'sub-04'"), *summary]).cause == "crashed"
+
+
+UTIL = '  File "/usr/lib/python3.11/multiprocessing/util.py", line 300, in _run_finalizers'
+HARMLESS = {
+    "logging": ["--- Logging error ---", *traceback("OSError: [Errno 116] Stale file handle"), "Call stack:"],
+    "event loop": ["ERROR:asyncio:Task exception was never retrieved", *traceback("ConnectionResetError: [Errno 104]")],
+    "callback": ["Error in callback <bound method Sync.pause of <tracker.Sync object>> (for post_run_cell):"],
+    "exit": ["Error in atexit._run_exitfuncs:", *traceback("ConnectionResetError: [Errno 104] Connection reset")],
+    "helper": [HEAD, UTIL, "    finalizer()", "OSError: [Errno 16] Device or resource busy: '.nfs0'"],
+}
+
+
+@pytest.mark.parametrize("kind", HARMLESS)
+def test_errors_beside_the_program_accuse_nobody(kind: str) -> None:
+    assert not judged(HARMLESS[kind]).causes
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Process finished with exit code 130 (interrupted by signal 2: SIGINT)",
+        "make: *** [Makefile:3: train] Interrupt",
+        "wandb: Ctrl + C detected. Stopping sync.",
+        "[rank: 0] Received SIGINT: 2",
+    ],
+)
+def test_a_stop_by_hand_is_stated(line: str) -> None:
+    log = parse(log_of([line]))
+    assert not diagnose(None, log.metrics, log=log.log).causes
+    assert log.log.end.statement == "interrupted"
+
+
+def test_a_stop_by_hand_after_an_error_does_not_hide_it() -> None:
+    stop = ["^CTraceback (most recent call last):", FRAME, "KeyboardInterrupt"]
+    assert first_cause([*traceback("KeyError: 'sub-04'"), *stop]).cause == "crashed"
+    assert first_cause(["TERM_MEMLIMIT: job killed", "Exited with exit code 130."]).cause == "oom_host"
+
+
+def test_a_process_that_sigbus_ends_suggests_shared_memory() -> None:
+    cause = first_cause(torchrun(2, -7))
+    assert (cause.cause, cause.confidence) == ("shared_memory", 0.6) and "rank 2" in cause.sentence
+
+
+def test_the_exceptions_of_a_group_are_quoted() -> None:
+    group = [
+        "  + Exception Group Traceback (most recent call last):",
+        '  |   File "/srv/lab/fit.py", line 31, in fit',
+        "  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)",
+        "  +-+---------------- 1 ----------------",
+        "    | Traceback (most recent call last):",
+        '    |   File "/srv/lab/shard.py", line 5, in read',
+        "    | ValueError: bad shard",
+        "    +------------------------------------",
+    ]
+    assert first_cause(group).sentence == "It crashed: ValueError: bad shard (/srv/lab/shard.py, line 5)."
