@@ -39,7 +39,6 @@ COMMANDS: Mapping[str, Command] = {
     "new-subject": Command("models", "Fit a published model to a new person"),
     "decode": Command("models", "Reconstruct the film from one person's responses"),
     "gpu-check": Command("gpu_check", "Check that training on this machine's GPU is correct"),
-    "data propose": Command("propose", "Print a configuration for the study in a folder"),
     "data discover": Command("prepare", "Propose the table of runs of a folder"),
     "data show": Command("prepare", "Print the table of runs: who saw what when"),
     "data check": Command("prepare", "Find data mistakes before training"),

@@ -82,7 +82,7 @@ def read_log(path: Path) -> ParsedLog:
             _raise_if_too_big(path)
             log = read_file(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Name a log that you may read.") from None
     except (EOFError, zlib.error) as error:
         raise DataError(f"{path} is damaged: {error}.", "Copy it again, or unpack it: zcat LOG > PLAIN") from None
     if log is None:

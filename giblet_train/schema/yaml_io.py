@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.regular_file import without_waiting
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
@@ -185,7 +186,7 @@ def load_text(text: str, where: str) -> dict[str, Any]:
 def parse_file(path: Path) -> Document:
     """Return the mapping in a YAML file, with the line of each key. Raises ConfigError, also for unreadable files."""
     try:
-        with path.open("rb") as file:  # a device has no end
+        with open(path, "rb", opener=without_waiting) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(

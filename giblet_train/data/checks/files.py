@@ -56,6 +56,13 @@ class FileFacts:
     """First TR with such a value, -1 if there is none."""
     global_T: NDArray[np.float64]
     """Mean over voxels at each TR."""
+    run_lengths_trs: tuple[int, ...]
+    """Volumes of each run; the mean level may differ between runs."""
+
+    @property
+    def runs(self) -> list[NDArray[np.float64]]:
+        """Return the mean over voxels at each TR of each run."""
+        return np.split(self.global_T, np.cumsum(self.run_lengths_trs)[:-1])
 
 
 def check_files(
@@ -134,6 +141,7 @@ def file_facts(volumes: Volumes, mask_XYZ: NDArray[np.bool_] | None = None) -> F
         bad_voxels=int(bad_V.sum()),
         bad_tr=bad_tr,
         global_T=global_T,
+        run_lengths_trs=volumes.run_lengths_trs,
     )
 
 
@@ -220,37 +228,45 @@ def _about_values(subject: str, facts: FileFacts) -> list[Finding]:
 
 
 def _not_steady(subject: str, facts: FileFacts) -> list[Finding]:
-    n_trs = _unsteady_trs(facts)
+    n_trs = max(_unsteady_trs(run_T) for run_T in facts.runs)
     if not n_trs:
         return []
+    where = " of a run" if len(facts.runs) > 1 else ""
     return [
         Finding(
             finding="not_steady",
             severity="warning",
             subject=subject,
-            sentence=f"The first {n_trs} volumes are not in the steady state: their mean signal is far from the rest.",
+            sentence=f"The first {n_trs} volumes{where} are not in the steady state: their mean signal is far from the "
+            "rest.",
             evidence={"volumes": n_trs},
             action=f"Set data.drop_first_trs: {n_trs}; the film's time stays that of the remaining volumes.",
         )
     ]
 
 
-def _unsteady_trs(facts: FileFacts) -> int:
+def _unsteady_trs(run_T: NDArray[np.float64]) -> int:
     """Count first volumes far from the rest: dummy scans that are zero, or T1-bright ones before the steady state."""
-    rest_T = facts.global_T[FIRST_TRS:]
+    rest_T = run_T[FIRST_TRS:]
     if len(rest_T) < FIRST_TRS:
         return 0
-    spread = max(float(np.median(np.abs(rest_T - np.median(rest_T)))), 1e-6 * abs(facts.mean))
-    odd_T = np.abs(facts.global_T[:FIRST_TRS] - np.median(rest_T)) > STEADY_MADS * spread
+    spread = max(float(np.median(np.abs(rest_T - np.median(rest_T)))), 1e-6 * abs(float(rest_T.mean())))
+    odd_T = np.abs(run_T[:FIRST_TRS] - np.median(rest_T)) > STEADY_MADS * spread
     return FIRST_TRS if odd_T.all() else int(np.argmin(odd_T))
 
 
 def _spikes(subject: str, facts: FileFacts) -> list[Finding]:
-    steps = np.abs(np.diff(facts.global_T))
-    limit = np.median(steps) * SPIKE_MADS
-    spikes = np.flatnonzero(steps > limit) + 1 if limit > 0 else np.empty(0, int)
-    spikes = spikes[spikes > _unsteady_trs(facts)]
-    if not spikes.size:
+    steps_by_run = [np.abs(np.diff(run_T)) for run_T in facts.runs]
+    limit = float(np.median(np.concatenate(steps_by_run))) * SPIKE_MADS if len(facts.global_T) > 1 else 0.0
+    starts = np.cumsum((0, *facts.run_lengths_trs[:-1]))
+    spikes = np.concatenate(
+        [
+            start + trs[trs > _unsteady_trs(run_T)]
+            for start, steps, run_T in zip(starts, steps_by_run, facts.runs, strict=True)
+            for trs in [np.flatnonzero(steps > limit) + 1]
+        ]
+    )
+    if not spikes.size or limit <= 0:
         return []
     return [
         Finding(
@@ -265,8 +281,10 @@ def _spikes(subject: str, facts: FileFacts) -> list[Finding]:
 
 
 def _drift(subject: str, facts: FileFacts) -> list[Finding]:
-    slope = np.polyfit(np.arange(len(facts.global_T)), facts.global_T, 1)[0] if len(facts.global_T) > 1 else 0.0
-    change = float(slope * len(facts.global_T))
+    changes = [
+        float(np.polyfit(np.arange(len(run_T)), run_T, 1)[0] * len(run_T)) for run_T in facts.runs if len(run_T) > 1
+    ]
+    change = max(changes, key=abs, default=0.0)
     if abs(change) <= max(DRIFT_SHARE * abs(facts.mean), facts.sd):
         return []
     return [

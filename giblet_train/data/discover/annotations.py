@@ -13,9 +13,9 @@ from giblet_train.data.checks.findings import Finding
 from giblet_train.data.discover.expectation import texts_of_stimuli
 from giblet_train.data.discover.names import tokens
 from giblet_train.data.discover.stimuli import Candidate, ReadStimuli
-from giblet_train.data.readers.annotation_table import Row, read_rows
+from giblet_train.data.readers.annotation_table import read_rows
 from giblet_train.data.readers.bids import natural
-from giblet_train.data.readers.scan_restarts import scans_of_rows
+from giblet_train.data.readers.scan_restarts import ends_of_parts, scans_of_rows
 from giblet_train.schema.errors import DataError
 
 SURELY_TEXT = (".xlsx", ".srt", ".vtt")
@@ -51,7 +51,7 @@ def annotations_of(
             if path.suffix.lower() in SURELY_TEXT:
                 findings.append(_unreadable(error))
             continue
-        parts = _parts(rows)
+        parts = ends_of_parts(rows)
         places = _placed(parts, stimuli, stimulus_by_path.get(path))
         new = {name: number for name, number in places.items() if name not in assignment}
         assignment |= {name: StimulusText(path, number if len(parts) > 1 else None) for name, number in new.items()}
@@ -67,6 +67,8 @@ def shifted_texts(texts: Mapping[str, StimulusText], media: ReadStimuli, tr_s: f
         texts: Annotations that can be read, by stimulus.
     """
     for name, text in texts.items():
+        if name not in media.changes:
+            continue
         rows = read_rows(text.path)
         numbers = scans_of_rows(rows)
         onsets_s = [
@@ -77,15 +79,6 @@ def shifted_texts(texts: Mapping[str, StimulusText], media: ReadStimuli, tr_s: f
         fit = onset_fit(np.array(onsets_s), media.changes[name], tr_s / media.per_tr)
         if fit is not None and fit.is_shifted:
             yield shifted_annotations(f"of {name} ({text.path.name})", fit, "warning")
-
-
-def _parts(rows: Sequence[Row]) -> list[float]:
-    """Return the last second of each part of a file, whose seconds may restart."""
-    numbers = scans_of_rows(rows)
-    return [
-        max((row.segment.end_s for row, number in zip(rows, numbers, strict=True) if number == n), default=0.0)
-        for n in range(max(numbers, default=-1) + 1)
-    ]
 
 
 def _placed(parts: Sequence[float], stimuli: Sequence[Candidate], stimulus_name: str | None) -> dict[str, int]:

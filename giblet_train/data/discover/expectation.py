@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from giblet_train.data.discover.groups import Group, GroupKey
 from giblet_train.data.discover.inventory import Timing
 from giblet_train.data.discover.matching import Expectation, Hit
-from giblet_train.data.discover.names import GENERIC, stem, tokens
+from giblet_train.data.discover.names import GENERIC, entities_of_run, stem, tokens
+from giblet_train.data.discover.responses import Scan
 from giblet_train.data.discover.stimuli import Candidate
 from giblet_train.data.readers.bids import natural
 
 SHARED_WORD, SHARED_GENERIC, SHARED_NUMBER, CONTAINED, SAME_RANK = 3.0, 0.5, 1.0, 4.0, 2.0
 LEAST_SCORE = 1.5
+SHORTEST_PART = 0.5
+"""Part of a film after which it may be shown again."""
 SAME_LENGTH = 0.03
 """Largest relative difference of a run and a stimulus of the same length."""
 REST = frozenset(["rest", "resting", "restingstate", "fixation", "eyesopen", "eyesclosed"])
@@ -136,16 +140,49 @@ def shown_by_events(
     key: GroupKey, scans: Sequence[Path], stimuli: Sequence[Candidate], timings: Sequence[Timing]
 ) -> list[EventPresentation]:
     """Return what the tables of events say about a group: those next to its scans, or those named like it."""
-    folders = {path.parent for path in scans}
-    stems = {_without_version(path) for path in scans}
-    own_tables = [t for t in timings if t.path.parent in folders and stem(t.path).removesuffix("_events") in stems]
+    own_tables = [t for t in timings if any(_belongs(t.path, scan) for scan in scans)]
     rows = own_tables or [t for t in timings if _is_about(t.path, key)]
     first = [t for t in rows if t.path == rows[0].path] if rows else []
-    return [EventPresentation(_stimulus_named(t.stimulus, stimuli), t.onset_s, t) for t in first]
+    events = [EventPresentation(_stimulus_named(t.stimulus, stimuli), t.onset_s, t) for t in first]
+    return [] if _are_within_film(events, stimuli) else events
 
 
-def _without_version(path: Path) -> str:
-    return stem(path).partition("_space-")[0].partition("_desc-")[0].removesuffix("_bold")
+def with_orders(scans: Sequence[Scan], stimuli: Sequence[Candidate], timings: Sequence[Timing]) -> list[Scan]:
+    """Return the scans; those of one name whose tables of events state other orders of stimuli get another name.
+
+    Counterbalanced clips would otherwise all be placed as in the first subject.
+    """
+    order_by_scan = {
+        id(scan): tuple(e.stimulus for e in shown_by_events(scan.name.label, [scan.name.path], stimuli, timings))
+        for scan in scans
+    }
+    orders_by_label: dict[GroupKey, list[tuple[str, ...]]] = {}
+    for scan in scans:
+        orders = orders_by_label.setdefault(scan.name.label, [])
+        if order_by_scan[id(scan)] not in orders:
+            orders.append(order_by_scan[id(scan)])
+    return [
+        replace(scan, name=replace(scan.name, order=f"order {orders.index(order_by_scan[id(scan)]) + 1}"))
+        if len(orders := orders_by_label[scan.name.label]) > 1
+        else scan
+        for scan in scans
+    ]
+
+
+def _belongs(table: Path, scan: Path) -> bool:
+    """Return True if a table of events is that of a scan, in whatever tree of the data set each of them is."""
+    own, of_scan = entities_of_run(table), entities_of_run(scan)
+    return bool(own) and "sub" in own and own == of_scan
+
+
+def _are_within_film(events: Sequence[EventPresentation], stimuli: Sequence[Candidate]) -> bool:
+    """Return True if the rows of a table name one film again before it can have ended: they are scenes of it."""
+    seconds = {s.name: s.seconds for s in stimuli}
+    times = sorted((e.onset_s, e.stimulus) for e in events if e.stimulus)
+    return any(
+        later == earlier and later_s < earlier_s + SHORTEST_PART * seconds[earlier]
+        for (earlier_s, earlier), (later_s, later) in pairwise(times)
+    )
 
 
 def _is_about(path: Path, key: GroupKey) -> bool:

@@ -449,7 +449,7 @@ def missing_findings(runs: Sequence[PlacedRun]) -> Iterator[Finding]:
     subjects = list(dict.fromkeys(p.scan.name.subject for p in runs))
     having: dict[GroupKey, set[str]] = {}
     for run in runs:
-        having.setdefault(run.scan.name.group, set()).add(run.scan.name.subject)
+        having.setdefault(run.scan.name.label, set()).add(run.scan.name.subject)
     for key, present in having.items():
         if len(present) <= OWN_SHARE * len(subjects):
             continue

@@ -5,23 +5,46 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from giblet_train.data.discover.names import ScanName, chosen_versions, scan_names
+import nibabel
+
+from giblet_train.data.discover.names import ScanName, chosen_versions, scan_names, tokens
+from giblet_train.data.readers.annotation_cells import has_spoken_words
 from giblet_train.data.readers.array_file import HDF5, dataset_names
+from giblet_train.data.readers.image_files import UNREADABLE
 from giblet_train.data.readers.series_path import SEPARATOR
 from giblet_train.data.stimulus.video import film_seconds, has_pictures
 from giblet_train.schema.errors import DataError
 
 FILMS = (".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".flv", ".ogv")
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".ogg", ".aac", ".opus", ".aif", ".aiff")
-TEXTS = (".xlsx", ".csv", ".srt", ".vtt", ".tsv")
-SCANS = (".nii", ".nii.gz", ".func.gii", ".npy", *HDF5)
-NO_SERIES = ("_mask", "_boldref", "_sbref", "_dseg", "_probseg", "_t1w", "_t2w", "_epi", "_magnitude", "_phasediff")
-"""Ends of names of images that are no time series."""
-OTHER_TABLES = ("confounds", "participants", "_scans", "_sessions", "regressors", "physio", "motion", "runs.tsv")
+TEXTS = (".xlsx", ".csv", ".srt", ".vtt", ".tsv", ".textgrid", ".eaf")
+IMAGES = (".nii", ".nii.gz", ".img", ".img.gz")
+SCANS = (*IMAGES, ".func.gii", ".npy", *HDF5)
+OTHER_FORMATS = {
+    ".head": ("AFNI", "Convert it: 3dAFNItoNIFTI -prefix {stem}.nii.gz {name}"),
+    ".mat": ("MATLAB", "Save its matrix with one row per volume as .npy, .h5 or .tsv, named after subject and run."),
+    ".mgz": ("FreeSurfer", "Convert it: mri_convert {name} {stem}.nii.gz"),
+    ".mgh": ("FreeSurfer", "Convert it: mri_convert {name} {stem}.nii.gz"),
+    ".dcm": ("DICOM", "Convert the folder: dcm2niix -z y FOLDER"),
+    ".ima": ("DICOM", "Convert the folder: dcm2niix -z y FOLDER"),
+    ".par": ("Philips PAR/REC", "Convert the folder: dcm2niix -z y FOLDER"),
+    ".mnc": ("MINC", "Convert it: mnc2nii {name} {stem}.nii"),
+}
+"""Ending -> format of scans that is not read, and how to convert it."""
+NO_SERIES = (
+    *("_mask", "_boldref", "_sbref", "_dseg", "_probseg", "_t1w", "_t2w", "_epi", "_magnitude", "_phasediff", "_dwi"),
+    *("_dscalar", "_dlabel", "_part-phase_bold", "_part-imag_bold", "_part-real_bold"),
+)
+"""Ends of names of images that are no time series, or not that of a magnitude."""
+OTHER_FOLDERS = frozenset(["anat", "dwi", "fmap", "perf", "figures"])
+OTHER_TABLES = frozenset(["confounds", "participants", "regressors", "physio", "motion", "outliers", "phenotype"])
+OTHER_ENDS = ("_scans.tsv", "_sessions.tsv", "runs.tsv", "_channels.tsv", "_electrodes.tsv")
 RIGHT_HALF = re.compile(r"hemi-r[_.].*\.gii$|[._-]r\..*gii$|(^|[._-])rh[._-].*gii$")
 """Names of right hemispheres, which are read with the left ones."""
 DEEPEST = 8
@@ -63,6 +86,10 @@ class Inventory:
     """Films and sounds that cannot be read."""
     problems: tuple[DataError, ...]
     """One for each of them."""
+    no_series: tuple[Path, ...] = ()
+    """Images with a single volume."""
+    unread: tuple[Path, ...] = ()
+    """Files in formats of scans that are not read."""
 
 
 def take_inventory(folder: Path) -> Inventory:
@@ -72,12 +99,18 @@ def take_inventory(folder: Path) -> Inventory:
     problems: list[DataError] = []
     damaged_files: list[Path] = []
     series: list[Path] = []
-    for path in filter(_may_be_scan, files):
+    single_volumes: list[Path] = []
+    for path in files:
+        if not _may_be_scan(path, folder):
+            continue
         try:
-            series += _series_in(path)
+            parts = _series_in(path)
         except DataError as error:
             damaged_files.append(path)
             problems.append(error)
+            continue
+        series += parts
+        single_volumes += [] if parts else [path]
     scans, others = chosen_versions(scan_names(series, folder))
     timings: list[Timing] = []
     texts: list[Path] = []
@@ -90,37 +123,118 @@ def take_inventory(folder: Path) -> Inventory:
                 problems.append(DataError(error.message, "Copy it again, or remove it from the folder."))
         elif path.name.endswith("_events.tsv") and (rows := _timings(path)):
             timings += rows
-        elif path.suffix.lower() in TEXTS and not any(part in path.name for part in OTHER_TABLES):
+        elif _may_be_text(path):
             texts.append(path)
     return Inventory(
-        tuple(scans), tuple(others), tuple(media), tuple(texts), tuple(timings), tuple(damaged_files), tuple(problems)
+        scans=tuple(scans),
+        other_versions=tuple(others),
+        media=tuple(media),
+        texts=tuple(texts),
+        timings=tuple(timings),
+        broken=tuple(damaged_files),
+        problems=tuple(problems),
+        no_series=tuple(single_volumes),
+        unread=tuple(path for path in files if path.suffix.lower() in OTHER_FORMATS),
     )
+
+
+def explain_absence(inventory: Inventory, folder: Path) -> DataError:
+    """Return the error for a folder without a scan: it names what the folder has instead."""
+    if inventory.unread:
+        path = _typical(inventory.unread)
+        name, remedy = OTHER_FORMATS[path.suffix.lower()]
+        stem = path.name[: -len(path.suffix)]
+        return DataError(
+            f"{path} is in the format of {name}, which giblet does not read; {folder} has no other scan.",
+            remedy.format(name=path.name, stem=stem.partition("+")[0]),
+        )
+    if inventory.no_series:
+        return DataError(
+            f"{folder} has no 4-D image: each of its {len(inventory.no_series)} images, such as "
+            f"{inventory.no_series[0].relative_to(folder)}, is a single volume.",
+            "Join the volumes of each run in one file: fslmerge -tr run.nii.gz VOLUMES TR",
+        )
+    if inventory.problems:
+        return DataError(f"{folder} has no scan. {inventory.problems[0].message}", inventory.problems[0].remedy)
+    return DataError(
+        f"{folder} has no scan: no 4-D image, CIFTI file, GIFTI pair or table of parcels.",
+        "Give the folder that has the scans and the films.",
+    )
+
+
+def _typical(paths: Sequence[Path]) -> Path:
+    """Return the first file of the ending that most have."""
+    ending = Counter(path.suffix.lower() for path in paths).most_common(1)[0][0]
+    return next(path for path in paths if path.suffix.lower() == ending)
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield all files in the folder, without hidden ones and without those too deep."""
-    for current, folders, names in os.walk(folder, followlinks=False):
+    """Yield all files in the folder and in what it links to, without hidden ones and without those too deep.
+
+    Pipes, sockets and devices are no files. A link without content is one, so that it is reported.
+    """
+    known_folders = {_identity(parent) for parent in (folder, *folder.resolve().parents)}
+    for current, folders, names in os.walk(folder, followlinks=True):
         depth = len(Path(current).relative_to(folder).parts)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and depth < DEEPEST)
-        yield from (Path(current) / name for name in names if not name.startswith("."))
+        subfolders = [f for f in sorted(folders) if not f.startswith(".") and depth < DEEPEST]
+        folders[:] = []
+        for name in subfolders:
+            identity = _identity(Path(current) / name)
+            if identity is not None and identity not in known_folders:
+                known_folders.add(identity)
+                folders.append(name)
+        yield from (path for name in names if not name.startswith(".") and _is_file(path := Path(current) / name))
 
 
-def _may_be_scan(path: Path) -> bool:
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return device and inode of a folder; None if it cannot be looked at."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return path.is_symlink()
+
+
+def _may_be_scan(path: Path, folder: Path) -> bool:
     name = path.name.lower()
-    if not name.endswith(SCANS) or RIGHT_HALF.search(name):
+    if not name.endswith(SCANS) or RIGHT_HALF.search(name) or OTHER_FOLDERS & set(path.relative_to(folder).parts):
         return False
-    stem = name.removesuffix(".gz").rpartition(".")[0]
-    return (
-        not stem.endswith(NO_SERIES) and "atlas.nii" not in name and "_anat" not in name and "/anat/" not in str(path)
-    )
+    stem = name.removesuffix(".gz").rpartition(".")[0].replace(".", "_")
+    return not stem.endswith(NO_SERIES) and "atlas.nii" not in name and "_anat" not in name
+
+
+def _may_be_text(path: Path) -> bool:
+    kind = path.suffix.lower()
+    if kind == ".json":
+        return has_spoken_words(path)
+    return kind in TEXTS and not path.name.endswith(OTHER_ENDS) and not OTHER_TABLES & set(tokens(path.stem))
 
 
 def _series_in(path: Path) -> list[Path]:
-    """Return the series of a file: each dataset of an HDF5 file, one of other files. Raises DataError."""
-    if path.suffix.lower() not in HDF5:
-        return [path]
-    datasets = dataset_names(path)
-    return [Path(f"{path}{SEPARATOR}{name}") for name in datasets] if len(datasets) > 1 else [path]
+    """Return the series of a file: each dataset of an HDF5 file, one of other files, none of an image of one volume.
+
+    Raises DataError for an HDF5 file that cannot be read. Whether an image can be read is found later.
+    """
+    if path.suffix.lower() in HDF5:
+        datasets = dataset_names(path)
+        return [Path(f"{path}{SEPARATOR}{name}") for name in datasets] if len(datasets) > 1 else [path]
+    return [] if path.name.lower().endswith(IMAGES) and _n_volumes(path) == 1 else [path]
+
+
+def _n_volumes(path: Path) -> int:
+    """Return the volumes that a header states; 0 if it cannot be read."""
+    try:
+        shape = nibabel.load(path).shape
+    except UNREADABLE:
+        return 0
+    return int(shape[0]) if len(shape) == 2 else int(shape[3]) if len(shape) > 3 else 1
 
 
 def _timings(path: Path) -> list[Timing]:

@@ -21,6 +21,8 @@ CERTAIN_SDS = 6.0
 CONFIRMED_SDS = 4.0
 """Height that confirms the stimulus after which a run is named, at the time at which it is expected."""
 ROUNDS = 3
+SHORTEST_JUDGED_S = 40.0
+"""A response to a shorter clip is too weak for its absence to mean anything."""
 FEWEST_ROWS = 60
 """Rows of other groups from which a model is learned."""
 SHARED_SCAN = 0.3
@@ -95,7 +97,7 @@ def _fit_weights(
     """Return the weights (F, V) with which the groups follow their stimuli; None with too few rows."""
     inputs, responses = [], []
     for group, hits in groups:
-        for hit in hits:
+        for hit in (hit for hit in hits if hit.stimulus in stimuli):
             series = stimuli[hit.stimulus]
             first = max(hit.onset_trs, group.first_row)
             stop = min(hit.onset_trs + len(series), group.first_row + len(group.mean_RV))
@@ -110,7 +112,10 @@ def _fit_weights(
 def _select_hits(
     group: Group, expected: Expectation, curves: Mapping[str, Curve], stimuli: Mapping[str, Series], tr_s: float
 ) -> tuple[Hit, ...]:
-    """Return the stimuli that stand out, those that are expected with less evidence."""
+    """Return the stimuli that stand out, those that are expected with less evidence.
+
+    Expected clips too short to be judged stay where they are stated, between those that stand out.
+    """
     hits = []
     for name, curve in curves.items():
         peak = curve.peak(tr_s)
@@ -125,18 +130,29 @@ def _select_hits(
         and hit.height > CONFIRMED_SDS
         and any(abs(hit.onset_trs - onset) <= 2 for onset in expected.onsets_trs)
     ]
-    return _without_overlaps([*certain, *more_hits], stimuli)
+    measured_hits = _without_overlaps([*certain, *more_hits], stimuli)
+    if not measured_hits:
+        return ()
+    short_hits = [
+        hit
+        for hit in expected.hits
+        if hit.stimulus in stimuli
+        and len(stimuli[hit.stimulus]) * tr_s < SHORTEST_JUDGED_S
+        and all(not _overlap_trs(hit, other, stimuli) for other in measured_hits)
+    ]
+    return tuple(sorted([*measured_hits, *short_hits], key=lambda h: h.onset_trs))
+
+
+def _overlap_trs(hit: Hit, other: Hit, stimuli: Mapping[str, Series]) -> int:
+    stop, other_stop = (h.onset_trs + len(stimuli[h.stimulus]) for h in (hit, other))
+    return max(0, min(stop, other_stop) - max(hit.onset_trs, other.onset_trs))
 
 
 def _without_overlaps(hits: Sequence[Hit], stimuli: Mapping[str, Series]) -> tuple[Hit, ...]:
     """Return the best hits that do not overlap in time."""
     accepted_hits: list[Hit] = []
     for hit in sorted(hits, key=lambda h: -h.height):
-        start, stop = hit.onset_trs, hit.onset_trs + len(stimuli[hit.stimulus])
-        overlaps_trs = [
-            min(stop, other.onset_trs + len(stimuli[other.stimulus])) - max(start, other.onset_trs)
-            for other in accepted_hits
-        ]
-        if all(n <= SHARED_SCAN * (stop - start) for n in overlaps_trs):
+        most_trs = SHARED_SCAN * len(stimuli[hit.stimulus])
+        if all(_overlap_trs(hit, other, stimuli) <= most_trs for other in accepted_hits):
             accepted_hits.append(hit)
     return tuple(sorted(accepted_hits, key=lambda h: h.onset_trs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from giblet_train.data.discover.expectation import likely_onsets_s, shown_by_events
+from giblet_train.data.discover.expectation import EventPresentation, likely_onsets_s, shown_by_events
 from giblet_train.data.discover.groups import Group, Grouping, recentred
 from giblet_train.data.discover.inventory import Timing
 from giblet_train.data.discover.matching import Hit
@@ -51,12 +51,19 @@ def place_runs(
         unit, hits = _recentred(group, group_hits, stimuli, tr_s)
         onsets_s = onsets_of(unit, hits, stimuli, timings, tr_s)
         for member in unit.members:
+            own = shown_by_events(unit.key, [member.scan.name.path], stimuli, timings)
             presentations = tuple(
-                Presentation(hit.stimulus, round(onset_s + member.shift_trs * tr_s, 3))
+                Presentation(hit.stimulus, _stated(round(onset_s + member.shift_trs * tr_s, 3), hit, own, tr_s))
                 for hit, onset_s in zip(hits, onsets_s, strict=True)
             )
             runs.append(PlacedRun(member.scan, presentations, member.shift_trs, hits, n >= len(groupings)))
     return sorted(runs, key=_order)
+
+
+def _stated(onset_s: float, hit: Hit, events: Sequence[EventPresentation], tr_s: float) -> float:
+    """Return the onset that a run's own table of events states near the measured one, else that."""
+    near = [e.onset_s for e in events if e.stimulus in ("", hit.stimulus) and _is_near(onset_s, e.onset_s, tr_s)]
+    return min(near, key=lambda stated_s: abs(stated_s - onset_s), default=onset_s)
 
 
 def _recentred(

@@ -10,7 +10,7 @@ from statistics import median
 from giblet_train.data.checks.findings import Finding, by_severity
 from giblet_train.data.discover.annotations import StimulusText, annotations_of, shifted_texts
 from giblet_train.data.discover.borders import borders_in_files
-from giblet_train.data.discover.expectation import expectations
+from giblet_train.data.discover.expectation import expectations, with_orders
 from giblet_train.data.discover.faults import (
     crop_findings,
     duplicates,
@@ -23,12 +23,12 @@ from giblet_train.data.discover.faults import (
 )
 from giblet_train.data.discover.groups import Group, Grouping, Member, grouped
 from giblet_train.data.discover.identity import with_own_brains
-from giblet_train.data.discover.inventory import Inventory, take_inventory
+from giblet_train.data.discover.inventory import Inventory, explain_absence, take_inventory
 from giblet_train.data.discover.matching import Hit, match
-from giblet_train.data.discover.names import stem
+from giblet_train.data.discover.names import ECHO, stem
 from giblet_train.data.discover.placement import PlacedRun, place_runs
 from giblet_train.data.discover.responses import Scan, Scans, read_scans
-from giblet_train.data.discover.stimuli import Candidate, candidates, read_stimuli
+from giblet_train.data.discover.stimuli import Candidate, annotated_stimuli, candidates, read_stimuli
 from giblet_train.data.readers.folder import require_folder
 from giblet_train.data.readers.runs_table import RunEntry
 from giblet_train.data.statistics.alignment import NO_PEAK
@@ -81,15 +81,17 @@ def discover(folder: Path, progress: ProgressCallback, tr_s: float | None = None
     require_folder(folder)
     inventory = take_inventory(folder)
     _check_complete(folder, inventory)
-    stimuli = candidates(inventory.media)
+    stimuli = candidates(inventory.media) or annotated_stimuli(inventory.texts)
+    if not stimuli:
+        raise DataError(f"{folder} has no film, no sound and no annotations.", "Put one of them next to the scans.")
     scans = read_scans(
         inventory.scans, borders_in_files(inventory.texts, inventory.media), tr_s, subrange(progress, 0.0, 0.5)
     )
     copies = duplicates(scans.scans)
     usable = [scan for scan in scans.scans if scan.name.path not in {copy.copied for copy in copies}]
-    usable, brain_findings = with_own_brains(usable)
+    usable, brain_findings = with_own_brains(with_orders(usable, stimuli, inventory.timings))
     media = read_stimuli(stimuli, scans.tr_s, subrange(progress, 0.5, 0.9))
-    stimuli = [s for s in stimuli if s.name in media.series]
+    stimuli = [s for s in stimuli if s.name in media.series or s.text is not None]
     if not stimuli:
         raise DataError(media.problems[0][1].message, media.problems[0][1].remedy)
     progress("comparing brains and stimuli", 0.9)
@@ -133,13 +135,17 @@ def discover(folder: Path, progress: ProgressCallback, tr_s: float | None = None
 
 def _check_complete(folder: Path, inventory: Inventory) -> None:
     if not inventory.scans:
+        raise explain_absence(inventory, folder)
+    echo = next((name for name in inventory.scans if ECHO in dict(name.version)), None)
+    if echo is not None:
         raise DataError(
-            f"{folder} has no scan: no 4-D image, CIFTI file or table of parcels.",
-            "Give the folder that has the scans and the films.",
+            f"{echo.path} is one echo of {echo.text}, and the folder has no combination of its echoes.",
+            "Combine them (fMRIPrep, tedana), or give a folder that has one echo, without the echo in its name.",
         )
-    if not inventory.media:
-        first = f" {inventory.problems[0].message}" if inventory.problems else ""
-        raise DataError(f"{folder} has no readable film or sound.{first}", "Put the films next to the scans.")
+    if inventory.broken and not inventory.media:
+        raise DataError(
+            f"{folder} has no readable film or sound. {inventory.problems[0].message}", inventory.problems[0].remedy
+        )
 
 
 def _alone(scan: Scan) -> Group:

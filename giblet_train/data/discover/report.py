@@ -6,22 +6,36 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
 
 from giblet_train.data.checks.findings import count_severities
-from giblet_train.data.checks.propose_config import CRITERIA, GAP_S, SHORT_STUDY_TRS
 from giblet_train.data.checks.report import MARKS, finding_lines
 from giblet_train.data.discover.proposal import GroupSummary, Proposal
 from giblet_train.data.discover.stimuli import Candidate
+from giblet_train.data.readers.bids import companions
 from giblet_train.data.readers.runs_table import format_runs_table
+from giblet_train.data.readers.series_path import split_dataset
 from giblet_train.schema.config import NAME_PATTERN
 from giblet_train.schema.config_loader import load
 from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.regular_file import read_regular
 
 SCHEMA = 1
+USUAL_CONFOUNDS = ("trans_*", "rot_*", "csf", "white_matter")
+GAP_S = 20.0
+"""Gap around held-out blocks: longer than the response to an event."""
+SHORT_STUDY_TRS = 300
+"""Shorter studies get fewer folds and a shorter validation block."""
+CRITERIA = """\
+criteria:                        # what this run must show; without criteria there is no verdict
+  loss_drop: {kind: loss_drop, threshold: 0.05}
+  beats_null: {kind: beats_null, threshold: 0.02, split: held-out}
+  reconstruction: {kind: reconstruction_skill, threshold: 0.0, split: held-out}
+"""
 
 
 def report_lines(proposal: Proposal) -> list[str]:
@@ -108,7 +122,7 @@ def to_config(proposal: Proposal, name: str) -> str:
 
 
 def _config_lines(proposal: Proposal, name: str) -> Iterator[str]:
-    yield "# Written by `giblet data discover`. What it found, and what may need your attention:"
+    yield "# Proposed from the files and the brains of the study. What is unusual in it:"
     for finding in proposal.findings:
         yield f"# {MARKS[finding.severity]} {finding.full_sentence}"
     yield from ("extends: base", f"name: {name}", "stage: test", "num_epochs: 20", "", "data:")
@@ -116,6 +130,8 @@ def _config_lines(proposal: Proposal, name: str) -> Iterator[str]:
     yield f"  tr: {proposal.tr_s:g}"
     if proposal.trust_tr:
         yield f"  trust_tr: {proposal.trust_tr}               # some files state another TR"
+    if confounds := _confounds(proposal):
+        yield f"  bids: {{confounds: {confounds}}}   # regressed out, from the tables next to the scans"
     yield "  stimuli:"
     for stimulus in proposal.stimuli:
         files = _files_of(stimulus, proposal)
@@ -127,6 +143,24 @@ def _config_lines(proposal: Proposal, name: str) -> Iterator[str]:
     yield from (f"    {line}" for line in format_runs_table(proposal.runs, proposal.folder).splitlines())
     yield from _split_lines(proposal)
     yield from ("", CRITERIA.rstrip("\n"))
+
+
+def _confounds(proposal: Proposal) -> str:
+    """Return the usual confounds that the tables next to all scans have; "" if a scan has none."""
+    tables = [companions(split_dataset(run.bold)[0])[1] for run in proposal.runs if run.presentations]
+    headers = [set(_columns_of(table)) for table in tables if table is not None]
+    if not headers or len(headers) < len(tables):
+        return ""
+    shared = set.intersection(*headers)
+    usual = [name for name in USUAL_CONFOUNDS if any(fnmatch(column, name) for column in shared)]
+    return f"[{', '.join(map(_scalar, usual))}]" if usual else ""
+
+
+def _columns_of(table: Path) -> list[str]:
+    try:
+        return read_regular(table).decode("utf-8-sig").partition("\n")[0].strip().split("\t")
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def _split_lines(proposal: Proposal) -> Iterator[str]:

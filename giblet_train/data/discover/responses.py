@@ -16,7 +16,7 @@ from giblet_train.data.discover.names import ScanName
 from giblet_train.data.geometry import VolumeGrid, check_same_kind
 from giblet_train.data.readers.headers import read_header
 from giblet_train.data.readers.image_files import UNREADABLE, check_present
-from giblet_train.data.readers.repetition_time import header_seconds
+from giblet_train.data.readers.repetition_time import header_seconds, sidecar_seconds
 from giblet_train.data.readers.series_path import SEPARATOR, split_dataset
 from giblet_train.data.readers.sidecar import read_sidecar
 from giblet_train.data.readers.volumes import Volumes, check_same_geometry, nonzero_voxels, stream
@@ -92,11 +92,15 @@ def read_scans(
         round(header_tr_s, 4) for _, _, header_s, sidecar_s in headers if (header_tr_s := sidecar_s or header_s)
     )
     if not headers:
-        first = f" {problems[0][1].message}" if problems else ""
-        raise DataError(f"The folder has no readable scan.{first}", "Put 4-D NIfTI files of the runs into it.")
+        if problems:
+            raise DataError(f"The folder has no readable scan. {problems[0][1].message}", problems[0][1].remedy)
+        raise DataError(
+            f"The folder has no scan of at least {FEWEST_TRS} volumes.", "Put 4-D NIfTI files of the runs into it."
+        )
     if not tr_counts and tr_s is None:
         raise DataError(
-            "No scan states its TR.", "Give it with --tr, or as RepetitionTime in a .json next to the scans."
+            f"No scan states its TR, such as {headers[0][0].path}.",
+            "Give it with --tr, or as RepetitionTime in a .json next to the scans.",
         )
     tr_s = tr_counts.most_common(1)[0][0] if tr_counts else tr_s
     assert tr_s is not None
@@ -133,15 +137,15 @@ def _part_names(name: ScanName, n_trs: int, borders: Sequence[int]) -> list[Scan
 
 def stated_trs(path: Path) -> tuple[float | None, float | None]:
     """Return the TR of the header and of the sidecar, None where there is none. Raises DataError."""
-    sidecar = read_sidecar(split_dataset(path)[0]).get("RepetitionTime")
-    sidecar_s = float(sidecar) if isinstance(sidecar, int | float) and sidecar > 0 else None
-    return header_tr(path), sidecar_s
+    file, _ = split_dataset(path)
+    return header_tr(path), sidecar_seconds(read_sidecar(file), file)[0]
 
 
 def header_tr(path: Path) -> float | None:
     """Return the TR of an image's header in seconds; None if it states none. Raises DataError."""
     check_present(split_dataset(path)[0])
-    if not path.name.endswith((".nii", ".nii.gz")) or path.name.endswith((".dtseries.nii", ".ptseries.nii")):
+    name = path.name.lower()
+    if not name.endswith((".nii", ".nii.gz")) or name.endswith((".dtseries.nii", ".ptseries.nii")):
         return _tr_without_grid(path)
     try:
         header = nibabel.load(path).header

@@ -6,13 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.checks.annotation_timing import picture_change, sound_change
-from giblet_train.data.discover.inventory import Medium
+from giblet_train.data.discover.inventory import FILMS, Medium
 from giblet_train.data.discover.names import stem, tokens
+from giblet_train.data.readers.annotation_table import read_rows
+from giblet_train.data.readers.scan_restarts import ends_of_parts
 from giblet_train.data.statistics.hrf import convolve_causal, glover
 from giblet_train.data.statistics.lag import FAST_S, highpass
 from giblet_train.data.stimulus.audio import has_sound, read_log_mel
@@ -24,36 +27,44 @@ FRAMES_HZ, HEIGHT, WIDTH, MEL_BANDS = 2.0, 18, 32, 24
 COMPONENTS = 12
 """Leading components of pictures and of sound."""
 SAME_LENGTH_S = 1.0
+SHORTEST_S = 20.0
+"""Shorter annotations describe no stimulus of their own."""
+FORMATS = FILMS
+"""Endings of films, the preferred one first."""
 AS_SOUND = ("audio", "sound", "wav")
 SOUND_ENDING = re.compile(r"[_-](?:audio|sound|wav)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A stimulus that a run may show: a film, a sound, or a film with its sound in a file of its own."""
+    """A stimulus that a run may show: a film, a sound, a film with its sound in a file of its own, or annotations."""
 
     name: str
     film: Medium | None
     sound: Medium | None
+    text: Medium | None = None
+    """Annotations that are all that is known of it; None if it has a film or sound."""
 
     @property
     def seconds(self) -> float:
         """Return its duration."""
-        medium = self.film or self.sound
-        assert medium is not None
-        return medium.seconds
+        return self.file.seconds
 
     @property
     def file(self) -> Medium:
         """Return the file by which people know it."""
-        medium = self.film or self.sound
+        medium = self.film or self.sound or self.text
         assert medium is not None
         return medium
 
 
 def candidates(media: Sequence[Medium]) -> list[Candidate]:
-    """Return the stimuli of a folder. A sound with the name and the length of a film belongs to the film."""
-    films = [medium for medium in media if medium.has_pictures]
+    """Return the stimuli of a folder.
+
+    A sound with the name and the length of a film belongs to the film. Files of one folder with one name and length are
+    one film in several formats.
+    """
+    films = _in_one_format([medium for medium in media if medium.has_pictures])
     sounds = {medium: _plain(medium) for medium in media if not medium.has_pictures}
     result: list[Candidate] = []
     names: set[str] = set()
@@ -66,6 +77,29 @@ def candidates(media: Sequence[Medium]) -> list[Candidate]:
         result.append(Candidate(_unique(stem(film.path), names), film, own[0] if own else None))
     result += [Candidate(_unique(SOUND_ENDING.sub("", stem(sound.path)), names), None, sound) for sound in sounds]
     return result
+
+
+def annotated_stimuli(texts: Sequence[Path]) -> list[Candidate]:
+    """Return the stimuli of a folder without films and sounds: one for each part of its annotations."""
+    names: set[str] = set()
+    result: list[Candidate] = []
+    for path in texts:
+        try:
+            ends_s = ends_of_parts(read_rows(path))
+        except DataError:
+            continue
+        for number, end_s in enumerate(ends_s, 1):
+            if end_s >= SHORTEST_S:
+                name = f"{path.stem}_{number}" if len(ends_s) > 1 else path.stem
+                result.append(Candidate(_unique(name, names), None, None, Medium(path, end_s, has_pictures=False)))
+    return result
+
+
+def _in_one_format(films: Sequence[Medium]) -> list[Medium]:
+    first_by_stem: dict[tuple[str, int], Medium] = {}
+    for film in sorted(films, key=lambda f: FORMATS.index(f.path.suffix.lower())):
+        first_by_stem.setdefault((str(film.path.with_suffix("")), round(film.seconds / SAME_LENGTH_S)), film)
+    return [film for film in films if film in first_by_stem.values()]
 
 
 def _plain(medium: Medium) -> tuple[str, ...]:
@@ -104,7 +138,7 @@ def read_stimuli(stimuli: Sequence[Candidate], tr_s: float, progress: ProgressCa
     changes: dict[str, NDArray[np.float64]] = {}
     problems = []
     per_tr = max(1, round(FRAMES_HZ * tr_s))
-    for n, stimulus in enumerate(stimuli):
+    for n, stimulus in enumerate(s for s in stimuli if s.text is None):
         progress(f"reading {stimulus.file.path.name}", n / len(stimuli))
         try:
             features[stimulus.name], changes[stimulus.name] = _features(stimulus, tr_s, per_tr)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from giblet_train.data.rows import Rows
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import DataError
+from giblet_train.schema.regular_file import without_waiting
 
 CHUNK_TRS = 16
 TRS_PER_CONFOUND = 3
@@ -83,7 +84,7 @@ def read_confounds(path: Path, patterns: Sequence[str], n_trs: int) -> tuple[tup
 
 def _read_table(path: Path) -> list[list[str]]:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="", opener=without_waiting) as file:
             table = list(csv.reader(file, delimiter="\t"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a table: {error}.", "Correct data.bids.confounds.") from None

@@ -1,12 +1,18 @@
-"""Read the cells of an annotation file row by row: workbook, CSV or TSV, subtitles, Praat's TextGrid, ELAN's eaf."""
+"""Read the cells of an annotation file row by row.
+
+Workbook, CSV or TSV, subtitles, Praat's TextGrid, ELAN's eaf, and JSON of words with their times, as speech
+recognisers and aligners write it.
+"""
 
 from __future__ import annotations
 
+import ast
 import codecs
 import csv
 import io
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -15,6 +21,7 @@ import python_calamine
 
 from giblet_train.data.readers.delimiter import find_delimiter, is_number, split_line
 from giblet_train.schema.errors import DataError
+from giblet_train.schema.regular_file import read_regular
 
 SHEET = "Segments"
 """Sheet of the lab's workbook; a workbook with another single sheet is read as well."""
@@ -28,6 +35,11 @@ INTERVAL = re.compile(
 WORDS = re.compile(r"words?$|transcript|speech|utterance|sentence", re.IGNORECASE)
 """Names of tiers of speech; without one the first tier is read."""
 LEAST_NUMBERS = 2
+LISTS = ("words_per_tr", "onsets_per_tr", "durations_per_tr")
+"""Columns of transcripts with one row per TR."""
+JSON_TIMES = (("start", "onset", "begin"), ("end", "offset", "stop"))
+NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1f\x81\x8d\x8f\x90\x9d]")
+"""Bytes that text in the Windows encoding does not have."""
 
 Cells = list[list[Any]]
 
@@ -56,22 +68,71 @@ def read_cells(path: Path) -> Table:
             return Table(_textgrid(text))
         if kind == ".eaf":
             return Table(_elan(text))
+        if kind == ".json":
+            return Table([HEADER, *_json_words(json.loads(text))])
         return Table(_sheet(path))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Set data.annotations.") from None
-    except (python_calamine.CalamineError, UnicodeDecodeError, csv.Error, ElementTree.ParseError) as error:
+    except (python_calamine.CalamineError, csv.Error, ElementTree.ParseError, ValueError) as error:
         raise DataError(
-            f"{path} is not a workbook, table (.csv, .tsv), subtitle file (.srt, .vtt), TextGrid or .eaf: {error}.",
+            f"{path} is not a workbook, table (.csv, .tsv), subtitle file (.srt, .vtt), TextGrid, .eaf or .json with "
+            f"words: {error}.",
             "Save it as .xlsx or as UTF-8 .csv.",
         ) from None
 
 
+def has_spoken_words(path: Path) -> bool:
+    """Return True for a JSON file of words or sentences with times; False also for one that cannot be read."""
+    try:
+        return bool(_json_words(json.loads(_text(path))))
+    except (OSError, ValueError, DataError):
+        return False
+
+
 def _text(path: Path) -> str:
-    """Return the text of a file in UTF-8, or in UTF-16 if it is marked as such."""
-    data = path.read_bytes()
+    """Return the text of a file in UTF-8, in UTF-16 if it is marked as such, else in the Windows encoding.
+
+    Raises UnicodeDecodeError for what is no text: bytes that text does not have.
+    """
+    data = read_regular(path)
     is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = data.decode("utf-16" if is_wide else "utf-8-sig")
+    try:
+        text = data.decode("utf-16" if is_wide else "utf-8-sig")
+    except UnicodeDecodeError:
+        if is_wide or NO_TEXT.search(data):
+            raise
+        text = data.decode("cp1252")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _json_words(value: Any) -> Cells:
+    """Return the words with times in a JSON value, else its sentences. Words that were not aligned are left out.
+
+    Such are the lists `words` of forced aligners, and `segments`, with `words` in each, of speech recognisers.
+    """
+    nested = [_json_words(part) for key in ("words", "segments") for part in [_list_in(value, key)] if part]
+    if rows := max(nested, key=len, default=[]):
+        return rows
+    if not isinstance(value, list):
+        return []
+    parts = [_json_words(item) for item in value if _list_in(item, "words")]
+    if any(parts):
+        return [row for part in parts for row in part]
+    return [row for item in value for row in _json_row(item)]
+
+
+def _list_in(value: Any, key: str) -> list[Any]:
+    part = value.get(key) if isinstance(value, Mapping) else None
+    return part if isinstance(part, list) else []
+
+
+def _json_row(item: Any) -> Iterator[list[Any]]:
+    if not isinstance(item, Mapping):
+        return
+    text = next((item[key] for key in ("word", "text", "punctuated_word") if isinstance(item.get(key), str)), "")
+    times = [next((item[key] for key in keys if isinstance(item.get(key), int | float)), None) for keys in JSON_TIMES]
+    if text.strip() and None not in times:
+        yield [*times, text]
 
 
 def _sheet(path: Path) -> Cells:
@@ -115,6 +176,8 @@ def _with_header(rows: Cells) -> Cells:
     Such are the labels of Audacity (start, end, text) and aligned transcripts (word, word, onset, offset).
     """
     rows = [row for row in rows if any(str(cell).strip() for cell in row)]
+    if rows and set(LISTS) <= set(rows[0]):
+        return [HEADER, *_words_in_lists(rows)]
     if not rows or sum(is_number(cell) for cell in rows[0]) != LEAST_NUMBERS:
         return rows
     times = [n for n, cell in enumerate(rows[0]) if is_number(cell)]
@@ -123,6 +186,28 @@ def _with_header(rows: Cells) -> Cells:
         return rows
     order = [*times, texts[0]]
     return [HEADER, *([row[n] if n < len(row) else "" for n in order] for row in rows)]
+
+
+def _words_in_lists(rows: Cells) -> Iterator[list[Any]]:
+    """Yield the words of a table with one row per TR, whose cells are lists of words, onsets and durations.
+
+    Raises ValueError for a cell that is no list, and for lists of different lengths.
+    """
+    places = [rows[0].index(name) for name in LISTS]
+    for row in rows[1:]:
+        lists = [_list_of(row[place] if place < len(row) else "") for place in places]
+        for word, onset_s, duration_s in zip(*lists, strict=True):
+            yield [onset_s, onset_s + duration_s, word]
+
+
+def _list_of(cell: str) -> list[Any]:
+    try:
+        value = ast.literal_eval(cell.strip() or "[]")
+    except SyntaxError:
+        value = None
+    if not isinstance(value, list):
+        raise ValueError(f"{cell[:40]!r} is no list")
+    return value
 
 
 def _subtitles(text: str) -> Cells:

@@ -14,16 +14,16 @@ from giblet_train.data.readers.series_path import SEPARATOR, split_dataset
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import DataError
 
-HDF5 = (".h5", ".hdf5")
+HDF5 = (".h5", ".hdf5", ".hf5", ".hdf")
 
 
 def read_array(path: Path) -> NDArray[Any]:
     """Return the array of a file, of any shape; a `.npy` file is mapped into memory. Raises DataError."""
     file, dataset = split_dataset(path)
     try:
-        if file.suffix in HDF5:
+        if file.suffix.lower() in HDF5:
             return _from_hdf5(file, dataset)
-        array: Any = np.load(file, mmap_mode="r" if file.suffix == ".npy" else None, allow_pickle=False)
+        array: Any = np.load(file, mmap_mode="r" if file.suffix.lower() == ".npy" else None, allow_pickle=False)
         return array if isinstance(array, np.ndarray) else np.asarray(array[_dataset_named(file, dataset, list(array))])
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{file} is not a readable array: {error}.", "Copy it again from its source.") from None

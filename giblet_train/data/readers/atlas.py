@@ -18,6 +18,7 @@ from giblet_train.data.geometry import Geometry
 from giblet_train.data.readers.maps import Map, read_map
 from giblet_train.data.readers.sidecar import image_stem
 from giblet_train.schema.errors import DataError
+from giblet_train.schema.regular_file import without_waiting
 
 MOST_PARCELS = 10_000
 REMEDY = "An atlas is a map of labels in the format of the BOLD files: whole numbers, 0 outside every parcel."
@@ -66,7 +67,7 @@ def parcel_names_file(atlas: Path | None) -> Path | None:
 
 def _read_table(path: Path) -> dict[int, str]:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="", opener=without_waiting) as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
         return {int(row["index"]): row["name"].strip() for row in rows}
     except (KeyError, ValueError, AttributeError, OSError) as error:

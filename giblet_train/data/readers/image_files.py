@@ -24,6 +24,13 @@ POINTERS = {
 """Text in a pointer -> the program that made it, and the command that fetches the content."""
 
 
+def is_absent(path: Path) -> bool:
+    """Return True for a link or a pointer whose content is not on this machine."""
+    if path.is_symlink() and not path.exists():
+        return True
+    return path.is_file() and path.stat().st_size < POINTER_BYTES and any(mark in _start(path) for mark in POINTERS)
+
+
 def check_present(path: Path) -> None:
     """Raise DataError for what is not a file, cannot be read, or is a link or a pointer without content."""
     if path.is_symlink() and not path.exists():
@@ -35,16 +42,21 @@ def check_present(path: Path) -> None:
         raise DataError(f"{path} does not exist.", "Check data.data_dir, data.bold and data.subjects.")
     if not path.is_file():
         raise DataError(f"{path} is {'a folder' if path.is_dir() else 'not a file'}.", "Name one file.")
-    try:
-        with path.open("rb") as file:
-            start = file.read(POINTER_BYTES)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Check who may read it.") from None
+    start = _start(path)
     for mark, (program, command) in POINTERS.items():
         if mark in start and len(start) < POINTER_BYTES:
             raise DataError(
                 f"{path} is a pointer of {program}; its content is not on this machine.", f"{command} {path}"
             )
+
+
+def _start(path: Path) -> bytes:
+    """Return the first bytes of a file. Raises DataError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(POINTER_BYTES)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Check who may read it.") from None
 
 
 def _begins_as_nifti(path: Path) -> bool:

@@ -27,6 +27,7 @@ from giblet_train.data.readers.series_path import split_dataset
 from giblet_train.data.readers.sidecar import read_sidecar
 from giblet_train.data.readers.volumes import Volumes
 from giblet_train.schema.errors import DataError
+from giblet_train.schema.regular_file import without_waiting
 
 TABLES = (".tsv", ".csv")
 SUFFIXES = (*TABLES, *HDF5, ".npy", ".npz")
@@ -153,7 +154,7 @@ def _is_header(row: Sequence[str]) -> bool:
 def _cells(path: Path) -> tuple[list[list[str]], bool]:
     """Return rows of cells, and True if the first row is in quotation marks and the second is not."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="", opener=without_waiting) as file:
             text = file.read()
         lines = [line for line in text.splitlines() if line]
         delimiter = find_delimiter(lines)

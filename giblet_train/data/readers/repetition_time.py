@@ -49,7 +49,9 @@ def checked_tr(
         stated_s: TR of the configuration; None if it has none.
     """
     header_s, notes = header_seconds(value, unit, path)
-    sources = {"header": header_s, "sidecar": _sidecar_seconds(sidecar, path), "config": stated_s}
+    sidecar_s, sidecar_notes = sidecar_seconds(sidecar, path)
+    notes += sidecar_notes
+    sources = {"header": header_s, "sidecar": sidecar_s, "config": stated_s}
     if trust is not None and sources[trust] is None:
         name = "data.tr" if trust == "config" else f"TR in the {trust}"
         others = [n for n, seconds in sources.items() if seconds is not None] or ["config"]
@@ -96,16 +98,23 @@ def header_seconds(value: float, unit: str, path: Path) -> tuple[float | None, l
     return seconds, [HeaderNote("tr_in_milliseconds", sentence)]
 
 
-def _sidecar_seconds(sidecar: Mapping[str, Any], path: Path) -> float | None:
-    """Return the TR of a sidecar, None if it has none. Raises DataError, also for volumes at uneven distances."""
+def sidecar_seconds(sidecar: Mapping[str, Any], path: Path) -> tuple[float | None, list[HeaderNote]]:
+    """Return the TR of a sidecar, None if it has none, with notes.
+
+    A value that is possible in milliseconds only is read as such. Raises DataError, also for volumes at uneven
+    distances.
+    """
     value, name = sidecar.get("RepetitionTime"), "RepetitionTime"
     if value is None:
         value, name = _even_spacing(sidecar.get("VolumeTiming"), path), "the distance of VolumeTiming"
     if value is None:
-        return None
-    if not isinstance(value, int | float) or not 0 < value <= LONGEST_TR_S:
+        return None, []
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1000 * LONGEST_TR_S:
         raise DataError(f"{path.name}: {name} of its sidecar is {value!r}.", "Give it in seconds.")
-    return float(value)
+    if value <= LONGEST_TR_S:
+        return float(value), []
+    sentence = f"{path.name}: {name} of its sidecar, {value:g}, is read as milliseconds, {value / 1000:g} s."
+    return value / 1000.0, [HeaderNote("tr_in_milliseconds", sentence)]
 
 
 def _even_spacing(onsets_s: Any, path: Path) -> float | None:

@@ -18,6 +18,7 @@ from giblet_train.data.readers.delimiter import find_delimiter, split_line
 from giblet_train.data.readers.series_path import missing_file, split_dataset
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import DataError
+from giblet_train.schema.regular_file import read_regular
 
 NEEDED = ("subject", "bold")
 COLUMNS = (
@@ -139,7 +140,7 @@ def runs_identity(runs: Sequence[RunEntry]) -> list[list[object]]:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_regular(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}.", "Set data.runs to a .tsv file.") from None
 

@@ -102,3 +102,12 @@ def _check_restart(row: Row, scan: int, starts_s: Sequence[float], tr_s: float, 
             f"{starts_s[scan] + row.segment.start_s:g} s.",
             f"Correct data.scan_lengths_trs; scan {scan} seems to have {round(stated_s / tr_s)} TRs in all before it.",
         )
+
+
+def ends_of_parts(rows: Sequence[Row]) -> list[float]:
+    """Return the last second of each part of a file, whose seconds may restart."""
+    numbers = scans_of_rows(rows)
+    return [
+        max((row.segment.end_s for row, number in zip(rows, numbers, strict=True) if number == n), default=0.0)
+        for n in range(max(numbers, default=-1) + 1)
+    ]

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from giblet_train.data.readers.image_files import check_present, is_absent
 from giblet_train.schema.errors import DataError
+from giblet_train.schema.regular_file import read_regular
 
 ROOT_FILE = "dataset_description.json"
 MOST_LEVELS = 5
@@ -18,15 +20,22 @@ KINDS = (".dtseries", ".ptseries", ".func", ".time")
 def read_sidecar(image: Path) -> dict[str, Any]:
     """Return the metadata of an image: its own .json over those of folders above, up to the dataset's root.
 
-    A file applies if its entities are among the image's and the suffix is equal. Raises DataError for a damaged file.
+    A file applies if its entities are among the image's and the suffix is equal. Raises DataError for a damaged file,
+    and for one whose content is not on this machine if no other one states the TR.
     """
     stem = image_stem(image)
     parts = stem.split("_")
     metadata: dict[str, Any] = {}
+    absent: list[Path] = []
     for folder in reversed(_folders_to_root(image.parent)):
         candidates = [path for path in folder.glob(f"*{parts[-1]}*.json") if _applies(path, parts)]
         for path in sorted(candidates, key=lambda p: len(p.stem.split("_"))):
-            metadata |= _read_json(path)
+            if is_absent(path):
+                absent.append(path)
+            else:
+                metadata |= _read_json(path)
+    if absent and "RepetitionTime" not in metadata:
+        check_present(absent[-1])
     return metadata
 
 
@@ -52,7 +61,7 @@ def _folders_to_root(folder: Path) -> list[Path]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        metadata = json.loads(path.read_bytes())
+        metadata = json.loads(read_regular(path))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}.", "Correct or remove it.") from None
     return metadata if isinstance(metadata, dict) else {}

@@ -203,6 +203,8 @@ def _absence(path: Path) -> str:
         return f"{path} is a link whose content is not on this machine; for a datalad dataset: datalad get {path}."
     if path.is_dir():
         return f"{path} is a folder, not a file."
+    if path.exists():
+        return f"{path} is a pipe, socket or device, not a file."
     names = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
     return f"{path} does not exist{nearest(path.name, names) or '.'}"
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import gzip
 import io
 import itertools
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple, cast
 
@@ -195,8 +198,19 @@ def _encoding(start: bytes) -> str:
     return "utf-8-sig"
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a regular file, or a pipe that the shell has opened: a named pipe without a writer blocks for ever."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(kind) and Path(os.path.realpath(path)).exists():
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "a named pipe, not a file", path)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 def _opened(path: Path) -> io.BufferedReader:
-    file = cast(io.BufferedReader, path.open("rb", buffering=_START))
+    file = cast(io.BufferedReader, open(path, "rb", buffering=_START, opener=_without_waiting))  # noqa: SIM115
     if file.peek(2)[:2] == b"\x1f\x8b":
         return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), _START)
     return file

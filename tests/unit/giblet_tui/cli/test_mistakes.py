@@ -86,6 +86,8 @@ def test_marks_and_line_ends_of_other_systems_are_read(
         ("config check ./loop.yaml", "./loop.yaml is a link to loop.yaml, which leads to no file."),
         ("config check ./gone.yaml", "./gone.yaml is a link to nowhere.yaml, which leads to no file."),
         ("why /dev/zero", "/dev/zero is a device, not a log."),
+        ("why ./pipe", "pipe cannot be read: a named pipe, not a file."),
+        ("config check ./pipe", "pipe cannot be read: a named pipe or socket, not a file."),
         ("config migrate /dev/zero", "/dev/zero is longer than 256 KiB."),
         ("stop x --grace nan", "--grace nan is not a number."),
         ("wait x --timeout NaN", "--timeout nan is not a number."),
@@ -98,6 +100,7 @@ def test_marks_and_line_ends_of_other_systems_are_read(
 def test_a_mistake_in_the_words_is_a_sentence_with_a_remedy(
     line: str, sentence: str, settings: dict[str, str], tmp_path: Path
 ) -> None:
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop.yaml").symlink_to("loop.yaml")
     (tmp_path / "gone.yaml").symlink_to("nowhere.yaml")
     result = giblet(line, settings, tmp_path)

@@ -180,6 +180,17 @@ def test_file_facts_are_numpys(tmp_path):
     np.testing.assert_allclose(file_facts(headers["sub-01"]).global_T, inside.mean(axis=0))
 
 
+def test_runs_of_another_level_are_no_spike_no_drift_and_no_unsteady_start(tmp_path):
+    first = made_volumes(n_trs=60)
+    second = np.where(first.any(axis=3, keepdims=True), 1.2 * first[..., ::-1], 0)
+    bold = {"sub-01": tuple(write_nifti(tmp_path / f"{n}.nii.gz", x) for n, x in enumerate((first, second)))}
+    assert check_files(bold, made_config(data={}).data, None, quiet)[2] == []
+    second[..., 30] *= 1.5
+    write_nifti(tmp_path / "1.nii.gz", second)
+    [finding] = check_files(bold, made_config(data={}).data, None, quiet)[2]
+    assert (finding.finding, finding.evidence["trs"]) == ("spikes", [90, 91])
+
+
 def test_a_mask_that_cannot_be_used_is_named_once(tmp_path):
     bold = {f"sub-{n:02d}": (write_nifti(tmp_path / f"{n}.nii.gz", made_volumes(n_trs=30)),) for n in (1, 2)}
     mask = write_nifti(tmp_path / "mask.nii.gz", np.ones((2, 2, 2), np.uint8))

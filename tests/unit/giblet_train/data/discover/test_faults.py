@@ -172,7 +172,7 @@ def test_arrays_without_a_tr_need_one(study: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "message"), [("*.nii.gz", "has no scan"), ("stimuli/*.mp4", "has no readable film or sound")]
+    ("pattern", "message"), [("*.nii.gz", "has no scan"), ("stimuli/*.*", "has no film, no sound and no annotations")]
 )
 def test_a_folder_without_scans_or_films_is_refused(study: Path, tmp_path: Path, pattern: str, message: str) -> None:
     folder = copied(study, tmp_path / "study")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from datetime import time
 from pathlib import Path
 
@@ -67,6 +68,16 @@ def cues(separator: str) -> str:
     )
 
 
+def spoken(key: str) -> list[dict[str, object]]:
+    return [{key: f" {w}", "start": t, "end": t + d} for t, d, w in WORDS]
+
+
+def lists_per_tr() -> str:
+    pairs = [WORDS[n : n + 2] for n in range(0, len(WORDS), 2)]
+    rows = ["\t".join(str([word[place] for word in pair]) for place in (2, 0, 1)) for pair in pairs]
+    return "\n".join(["words_per_tr\tonsets_per_tr\tdurations_per_tr", "[]\t[]\t[]", *rows, ""])
+
+
 FORMS: dict[str, tuple[str, str]] = {
     "aligned.csv": (table("word,word,onset,offset", ",", "{w},{w},{a},{b}"), "utf-8"),
     "no_header.csv": ("\n".join(f"{w},{w},{t},{t + d}" for t, d, w in WORDS), "utf-8"),
@@ -88,6 +99,13 @@ FORMS: dict[str, tuple[str, str]] = {
     "long.TextGrid": (praat(short=False), "utf-16"),
     "short.TextGrid": (praat(short=True), "utf-8"),
     "words.eaf": (elan(), "utf-8"),
+    "recogniser.json": (
+        json.dumps({"segments": [{"text": "all", "start": 0, "end": 99, "words": spoken("word")}]}),
+        "utf-8",
+    ),
+    "aligner.json": (json.dumps({"words": [*spoken("word"), {"word": "lost"}]}), "utf-8"),
+    "sentences.json": (json.dumps(spoken("text")), "utf-8"),
+    "per_tr.tsv": (lists_per_tr(), "utf-8"),
 }
 
 
@@ -208,3 +226,15 @@ def test_a_short_word_is_the_label_of_its_tr(tmp_path: Path) -> None:
     labels = labels_at(read_annotations(tmp_path / "a.csv", TR_S).segments, 0.0, 50, TR_S)
     inside = [(int(t // TR_S), w) for t, d, w in WORDS if (t + d) // TR_S == t // TR_S]
     assert len(inside) > 20 and all(labels[tr] == w for tr, w in inside)
+
+
+def test_subtitles_in_the_windows_encoding_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.srt").write_bytes("1\n00:00:01,000 --> 00:00:02,000\nGrüße\n\n".encode("cp1252"))
+    assert [s.detail for s in read_annotations(tmp_path / "a.srt", TR_S).segments] == ["Grüße"]
+
+
+@pytest.mark.parametrize("content", [b"\x00\x9f\x01 film", b"\x81\x8d text"])
+def test_what_is_no_text_in_any_encoding_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.srt").write_bytes(content)
+    with pytest.raises(DataError, match="is not a workbook, table"):
+        read_annotations(tmp_path / "a.srt", TR_S)

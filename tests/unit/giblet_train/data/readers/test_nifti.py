@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import nibabel
@@ -161,6 +162,28 @@ def test_seconds_with_the_unit_of_milliseconds_are_read_as_seconds(tmp_path):
     assert [note.finding for note in volumes.notes] == ["tr_unit_wrong"]
 
 
+def test_milliseconds_in_a_sidecar_are_read_with_a_note(tmp_path):
+    volumes = read_header(header_with(tmp_path / "a_bold.nii.gz", 1.5, {"RepetitionTime": 1500}), None)
+    assert volumes.tr_s == 1.5 and [note.finding for note in volumes.notes] == ["tr_in_milliseconds"]
+
+
+def test_a_sidecar_without_content_matters_only_if_nothing_else_states_the_tr(tmp_path):
+    (tmp_path / "dataset_description.json").write_text("{}")
+    path = header_with(tmp_path / "sub-1_task-dune_bold.nii.gz", 1.0)
+    (tmp_path / "sub-1_task-dune_bold.json").symlink_to("gone")
+    with pytest.raises(DataError, match="not on this machine"):
+        read_sidecar(path)
+    (tmp_path / "task-dune_bold.json").write_text('{"RepetitionTime": 2.0}')
+    assert read_sidecar(path) == {"RepetitionTime": 2.0}
+
+
+def test_a_sidecar_that_is_a_pipe_is_refused_at_once(tmp_path):
+    path = header_with(tmp_path / "a_bold.nii.gz", 1.5)
+    os.mkfifo(tmp_path / "a_bold.json")
+    with pytest.raises(DataError, match="a named pipe or socket, not a file"):
+        read_sidecar(path)
+
+
 def test_a_sidecar_is_inherited_from_the_root_of_the_dataset(tmp_path):
     (tmp_path / "dataset_description.json").write_text("{}")
     func = tmp_path / "sub-01" / "func"
@@ -193,7 +216,7 @@ def test_volume_timing_states_the_tr_where_the_sidecar_has_none(tmp_path, sideca
         (["0", "2"], "not a list of growing numbers"),
         ([0, None], "not a list of growing numbers"),
         ([4, 2, 0], "not a list of growing numbers"),
-        ([0, 2000, 4000], "distance of VolumeTiming of its sidecar is 2000"),
+        ([0, 40000, 80000], "distance of VolumeTiming of its sidecar is 40000"),
     ],
 )
 def test_volume_timing_without_one_distance_is_refused(tmp_path, onsets_s, says):

@@ -8,15 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from giblet_train.data.checks.propose_config import propose_config
 from giblet_train.data.simulation.generated_film import generated_sound
 from giblet_train.data.stimulus.audio import read_log_mel
 from giblet_train.data.store.store import build_store, open_store
 from giblet_train.data.study import Study
-from giblet_train.schema.config_loader import load
 from giblet_train.schema.errors import ConfigError, DataError
 from tests.made_study import TINY_DATA, made_config
-from tests.paths import ROOT
 
 N_TRS, TR_S = 60, 1.5
 
@@ -81,17 +78,3 @@ def test_features_that_are_too_short_are_refused_without_a_film(folder: Path) ->
     np.save(folder / "own.npy", np.random.default_rng(0).standard_normal((N_TRS - 2, 5)))
     with pytest.raises(DataError, match="covers 58 TRs"):
         read(folder, video=None, annotations=None, **OWN)
-
-
-@pytest.mark.parametrize(
-    ("missing_file", "video", "audio"), [("film.mp4", None, "story.wav"), ("story.wav", "film.mp4", None)]
-)
-def test_init_proposes_what_is_there(folder: Path, missing_file: str, video: str | None, audio: str | None) -> None:
-    (folder / missing_file).unlink()
-    (folder / "annotations.xlsx").unlink()
-    path = folder.parent / "mine.yaml"
-    path.write_text(propose_config(folder, "mine"))
-    config = load(path, folders=(ROOT / "configs",)).config
-    assert (config.data.video, config.data.audio, config.data.annotations) == (video, audio, None)
-    spaces = tuple(open_store(build_store(config, folder, folder.parent / "work", silent)).features)
-    assert spaces == (("video", "audio") if video else ("audio",))

@@ -1,0 +1,118 @@
+"""Proposals of small folders: studies without a film, confounds next to the scans, TRs that files do not state."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from giblet_train.data.discover.proposal import discover
+from giblet_train.data.discover.report import to_config
+from giblet_train.data.simulation.generated_film import generated_sound
+from giblet_train.schema.config import Config
+from giblet_train.schema.config_loader import load
+from giblet_train.schema.errors import DataError
+from tests.paths import ROOT
+
+N_TRS = 40
+"""Volumes of each scan, at 2 s."""
+
+
+def write_scan(path: Path, seed: int, tr_s: float = 2.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).standard_normal((4, 4, 4, N_TRS)) + 100
+    image = nibabel.Nifti1Image(values.astype(np.float32), np.diag([3, 3, 3, 1]))
+    image.header.set_zooms((3, 3, 3, tr_s))
+    nibabel.save(image, path)
+
+
+def write_confounds(path: Path, columns: str) -> None:
+    names = columns.split()
+    path.write_text("\n".join(["\t".join(names), *["\t".join("0.1" for _ in names)] * N_TRS, ""]))
+
+
+def proposed(folder: Path, tr_s: float | None = None) -> Config:
+    path = folder.parent / "mine.yaml"
+    path.write_text(to_config(discover(folder, lambda *_: None, tr_s), "mine"))
+    return load(path, folders=(ROOT / "configs",)).config
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Return a folder with a sound and derivatives of two subjects."""
+    folder = tmp_path / "study"
+    for n, subject in enumerate(("a", "b")):
+        stem = folder / f"sub-{subject}/func/sub-{subject}_task-dune"
+        write_scan(Path(f"{stem}_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz"), n)
+        write_confounds(Path(f"{stem}_desc-confounds_timeseries.tsv"), "trans_x rot_x csf framewise_displacement")
+    generated_sound(folder / "dune.wav", N_TRS * 2.0)
+    return folder
+
+
+def test_confounds_that_all_scans_have_are_regressed_out(study: Path) -> None:
+    assert proposed(study).data.bids.confounds == ("trans_*", "rot_*", "csf")
+    (study / "sub-b/func/sub-b_task-dune_desc-confounds_timeseries.tsv").unlink()
+    assert not proposed(study).data.bids.confounds
+
+
+def test_a_folder_without_films_and_sounds_goes_by_its_annotations(study: Path) -> None:
+    (study / "dune.wav").unlink()
+    with pytest.raises(DataError, match="no film, no sound and no annotations"):
+        discover(study, lambda *_: None)
+    rows = "".join(f"{s},{s + 4},a scene\n" for s in range(0, 2 * N_TRS, 4))
+    (study / "dune.csv").write_text(f"start_s,end_s,detail\n{rows}")
+    data = proposed(study).data
+    assert {name: (s.video, s.audio, s.annotations) for name, s in data.stimuli.items()} == {
+        "dune": (None, None, "dune.csv")
+    }
+    assert "sub-b_task-dune" in (data.runs or "") and (data.runs or "").count("\tdune\t0") == 2
+
+
+def test_a_header_that_a_sidecar_contradicts_is_overruled(study: Path) -> None:
+    for n, path in enumerate(sorted(study.glob("sub-*/func/*_bold.nii.gz"))):
+        write_scan(path, n, tr_s=1.0)
+        path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps({"RepetitionTime": 2000}))
+    data = proposed(study).data
+    assert (data.tr, data.trust_tr) == (2.0, "sidecar")
+
+
+def test_parcels_without_a_tr_ask_for_it_by_the_name_of_a_file(study: Path) -> None:
+    for path in study.glob("sub-*/func/*"):
+        path.unlink()
+    for n, subject in enumerate("ab"):
+        values = np.random.default_rng(n).standard_normal((N_TRS, 9)) + 100 * np.arange(9)
+        np.save(study / f"sub-{subject}_dune.npy", values)
+    with pytest.raises(DataError, match=r"sub-a_dune\.npy") as error:
+        discover(study, lambda *_: None)
+    assert "--tr" in error.value.remedy
+    assert proposed(study, 2.0).data.tr == 2.0
+
+
+def write_events(path: Path, *rows: tuple[float, str]) -> None:
+    lines = ["onset\tduration\tstim_file", *(f"{onset_s}\t20\tclips/{name}" for onset_s, name in rows)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_each_subject_has_its_own_order_of_clips_and_its_own_onsets(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    for n, name in enumerate(("arrival.wav", "dune.wav")):
+        (study / "stimuli/clips").mkdir(parents=True, exist_ok=True)
+        generated_sound(study / "stimuli/clips" / name, 20.0, n)
+    orders = {
+        "a": ((4.0, "dune.wav"), (40.0, "arrival.wav")),
+        "b": ((4.0, "arrival.wav"), (40.0, "dune.wav")),
+        "c": ((4.6, "dune.wav"), (41.1, "arrival.wav")),
+    }
+    for n, (subject, order) in enumerate(orders.items()):
+        stem = study / f"sub-{subject}/func/sub-{subject}_task-clips"
+        write_scan(Path(f"{stem}_bold.nii.gz"), n)
+        write_events(Path(f"{stem}_events.tsv"), *order)
+    proposal = discover(study, lambda *_: None)
+    presentations = {
+        run.subject: tuple((p.onset_s, f"{p.stimulus}.wav") for p in run.presentations) for run in proposal.runs
+    }
+    assert presentations == {f"sub-{subject}": order for subject, order in orders.items()}
+    assert not [f.finding for f in proposal.findings if f.finding == "missing_run"]
