@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from giblet_train.data.discover.groups import Group, GroupKey
@@ -39,12 +39,16 @@ def expectations(
     """Return what is known about each group without looking at its responses."""
     stimuli_by_group = named_stimuli([group.key for group in groups], stimuli)
     seconds = {s.name: s.seconds for s in stimuli}
+    parts = _consecutive_parts(groups, stimuli_by_group, stimuli, tr_s)
     result = []
     for group in groups:
         events = shown_by_events(group.key, [m.scan.name.path for m in group.members], stimuli, timings)
         if any(s.stimulus for s in events):
             hits = tuple(Hit(s.stimulus, round(s.onset_s / tr_s), 0.0, False) for s in events)
             result.append(Expectation(hits, tuple(hit.onset_trs for hit in hits)))
+            continue
+        if group.key in parts:
+            result.append(Expectation((parts[group.key],), (parts[group.key].onset_trs,)))
             continue
         name = stimuli_by_group.get(group.key) or _only(group.key, groups, stimuli, tr_s)
         if not name:
@@ -53,6 +57,26 @@ def expectations(
         onsets_s = [*(s.onset_s for s in events), *likely_onsets_s(group.usual_trs * tr_s, seconds[name])]
         onsets_trs = tuple(dict.fromkeys(round(onset_s / tr_s) for onset_s in onsets_s))
         result.append(Expectation((Hit(name, onsets_trs[0], 0.0, False),), onsets_trs))
+    return result
+
+
+def _consecutive_parts(
+    groups: Sequence[Group], stimuli_by_group: Mapping[GroupKey, str], stimuli: Sequence[Candidate], tr_s: float
+) -> dict[GroupKey, Hit]:
+    """Return the part of a stimulus that each run shows, for runs that are together as long as it is.
+
+    Such are the runs of one task that is named after one film, and those of a folder with a single film.
+    """
+    lengths_trs = {group.key: group.usual_trs for group in groups if not is_rest(group.key)}
+    only = stimuli[0].name if len(stimuli) == 1 else ""
+    result: dict[GroupKey, Hit] = {}
+    for stimulus in stimuli:
+        keys = [key for key in lengths_trs if stimuli_by_group.get(key, only) == stimulus.name]
+        total_s = sum(lengths_trs[key] for key in keys) * tr_s
+        if len(keys) < 2 or abs(total_s - stimulus.seconds) > SAME_LENGTH * stimulus.seconds:
+            continue
+        starts_trs = accumulate((lengths_trs[key] for key in keys), initial=0)
+        result |= {key: Hit(stimulus.name, -start, 0.0, False) for key, start in zip(keys, starts_trs, strict=False)}
     return result
 
 

@@ -119,13 +119,13 @@ def _rank(version: Mapping[str, str]) -> tuple[int, ...]:
 
     Combined echoes come before single ones, derivatives before raw data, a common space before those of each subject.
     """
-    preferred = (n for n, values in enumerate(PREFERRED) if all(version.get(k) == v for k, v in values.items()))
+    places = (n for n, values in enumerate(PREFERRED) if all(version.get(k) == v for k, v in values.items()))
     is_derived = "derivatives" in version.get(TREE, "").split("/") or bool({"space", "desc"} & set(version))
     processing = version.get(PROCESSING, "")
     return (
         ECHO in version,
         version.get("space") in ORIGINAL_SPACES,
-        next(preferred, len(PREFERRED)),
+        next(places, len(PREFERRED)),
         not is_derived,
         not STANDARD.search(processing),
         -len(processing.split("_")) if processing else 0,

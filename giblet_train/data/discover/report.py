@@ -151,8 +151,8 @@ def _confounds(proposal: Proposal) -> str:
     headers = [set(_columns_of(table)) for table in tables if table is not None]
     if not headers or len(headers) < len(tables):
         return ""
-    shared = set.intersection(*headers)
-    usual = [name for name in USUAL_CONFOUNDS if any(fnmatch(column, name) for column in shared)]
+    common = set.intersection(*headers)
+    usual = [name for name in USUAL_CONFOUNDS if any(fnmatch(column, name) for column in common)]
     return f"[{', '.join(map(_scalar, usual))}]" if usual else ""
 
 

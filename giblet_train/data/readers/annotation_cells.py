@@ -110,8 +110,8 @@ def _json_words(value: Any) -> Cells:
 
     Such are the lists `words` of forced aligners, and `segments`, with `words` in each, of speech recognisers.
     """
-    nested = [_json_words(part) for key in ("words", "segments") for part in [_list_in(value, key)] if part]
-    if rows := max(nested, key=len, default=[]):
+    rows_by_key = [_json_words(part) for key in ("words", "segments") for part in [_list_in(value, key)] if part]
+    if rows := max(rows_by_key, key=len, default=[]):
         return rows
     if not isinstance(value, list):
         return []

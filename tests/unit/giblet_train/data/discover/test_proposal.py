@@ -21,6 +21,10 @@ N_TRS = 40
 """Volumes of each scan, at 2 s."""
 
 
+def quiet(_sentence: str, _share: float) -> None:
+    pass
+
+
 def write_scan(path: Path, seed: int, tr_s: float = 2.0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.random.default_rng(seed).standard_normal((4, 4, 4, N_TRS)) + 100
@@ -36,7 +40,7 @@ def write_confounds(path: Path, columns: str) -> None:
 
 def proposed(folder: Path, tr_s: float | None = None) -> Config:
     path = folder.parent / "mine.yaml"
-    path.write_text(to_config(discover(folder, lambda *_: None, tr_s), "mine"))
+    path.write_text(to_config(discover(folder, quiet, tr_s), "mine"))
     return load(path, folders=(ROOT / "configs",)).config
 
 
@@ -61,7 +65,7 @@ def test_confounds_that_all_scans_have_are_regressed_out(study: Path) -> None:
 def test_a_folder_without_films_and_sounds_goes_by_its_annotations(study: Path) -> None:
     (study / "dune.wav").unlink()
     with pytest.raises(DataError, match="no film, no sound and no annotations"):
-        discover(study, lambda *_: None)
+        discover(study, quiet)
     rows = "".join(f"{s},{s + 4},a scene\n" for s in range(0, 2 * N_TRS, 4))
     (study / "dune.csv").write_text(f"start_s,end_s,detail\n{rows}")
     data = proposed(study).data
@@ -86,7 +90,7 @@ def test_parcels_without_a_tr_ask_for_it_by_the_name_of_a_file(study: Path) -> N
         values = np.random.default_rng(n).standard_normal((N_TRS, 9)) + 100 * np.arange(9)
         np.save(study / f"sub-{subject}_dune.npy", values)
     with pytest.raises(DataError, match=r"sub-a_dune\.npy") as error:
-        discover(study, lambda *_: None)
+        discover(study, quiet)
     assert "--tr" in error.value.remedy
     assert proposed(study, 2.0).data.tr == 2.0
 
@@ -110,9 +114,19 @@ def test_each_subject_has_its_own_order_of_clips_and_its_own_onsets(tmp_path: Pa
         stem = study / f"sub-{subject}/func/sub-{subject}_task-clips"
         write_scan(Path(f"{stem}_bold.nii.gz"), n)
         write_events(Path(f"{stem}_events.tsv"), *order)
-    proposal = discover(study, lambda *_: None)
+    proposal = discover(study, quiet)
     presentations = {
         run.subject: tuple((p.onset_s, f"{p.stimulus}.wav") for p in run.presentations) for run in proposal.runs
     }
     assert presentations == {f"sub-{subject}": order for subject, order in orders.items()}
     assert not [f.finding for f in proposal.findings if f.finding == "missing_run"]
+
+
+def test_runs_as_long_as_the_film_together_are_its_parts(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    for n, subject in enumerate("ab"):
+        for run in (1, 2):
+            write_scan(study / f"sub-{subject}_task-dune_run-{run}_bold.nii.gz", 10 * n + run)
+    generated_sound(study / "dune.wav", 2 * N_TRS * 2.0)
+    onsets = {(run.subject, run.run): [p.onset_s for p in run.presentations] for run in discover(study, quiet).runs}
+    assert onsets == {(f"sub-{s}", run): [-80.0 if run == "2" else 0.0] for s in "ab" for run in "12"}
