@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from benchmarks.demo_runs import report_progress
+from giblet_train.evaluation.evaluator import LINEAR_DECODER, RIDGE_DECODER
 from giblet_train.schema.config import content_hash
 from giblet_train.schema.config_loader import load
 from giblet_train.schema.run_dir import RunDir
@@ -66,10 +67,11 @@ r on the test block, over responsive voxels. **–**: a single subject has no in
 count as responsive.
 
 The film of the test block, decoded from measured brains: skill (0 = training mean) and share of 5-TR segments that are
-told from all others.
+told from all others. **before training**: the ridge from latents from which the decoders start.
 
-| configuration | skill of video, audio, text | of a ridge decoder | told apart | by the ridge decoder | by chance |
-|---|---|---|---|---|---|
+| configuration | skill of video, audio, text | before training | of ridge on voxels | told apart | before training \
+| by ridge on voxels | by chance |
+|---|---|---|---|---|---|---|---|
 {films}
 
 {verdicts}
@@ -218,8 +220,8 @@ def _row(run: Rehearsed) -> str:
 
 def _film(run: Rehearsed) -> str:
     decoding = _last(run, "evaluation").get("decoding", {})
-    columns = [("measured", "skill"), ("ridge", "skill"), ("measured", "top_1"), ("ridge", "top_1")]
-    columns.append(("measured", "top_1_chance"))
+    sources = ("measured", LINEAR_DECODER, RIDGE_DECODER)
+    columns = [(source, key) for key in ("skill", "top_1") for source in sources] + [("measured", "top_1_chance")]
     cells = [", ".join(f"{film[key]:.2f}" for film in decoding.get(source, {}).values()) for source, key in columns]
     return f"| {' | '.join([f'`{run.name}`', *cells])} |"
 

@@ -12,7 +12,7 @@ import msgspec
 
 from giblet_train.analysis.held_out_maps import HeldOutMaps
 from giblet_train.analysis.load_run import LoadedRun
-from giblet_train.evaluation.evaluator import RIDGE_DECODER
+from giblet_train.evaluation.evaluator import LINEAR_DECODER, RIDGE_DECODER
 from giblet_train.evaluation.repeats import repeat_reliability, repeated_rows
 from giblet_train.schema.progress import ProgressCallback
 from giblet_train.schema.records import SCHEMA, EvaluationMetric, encode
@@ -104,7 +104,8 @@ def _refit(encoding: Mapping[str, Any]) -> list[str]:
 
 def origin(source: str) -> str:
     """Return in words from what a film was reconstructed. source: entry of the decoding figures."""
-    return "by ridge, measured brains" if source == RIDGE_DECODER else f"from {source} brains"
+    baselines = {LINEAR_DECODER: "before training, measured", RIDGE_DECODER: "by ridge, measured brains"}
+    return baselines.get(source, f"from {source} brains")
 
 
 def _number(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from giblet_train.components.batches import Block, WindowSampler, windows_of
+from giblet_train.components.decoder_init import LinearDecoder, fit_decoders
 from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.components.loss_terms import LossTerms
 from giblet_train.components.losses import ENCODING_LOSSES
@@ -53,6 +54,8 @@ class TrainingSetup:
     """Share of variance explained by the ridge initialisation, on the ranks that evaluate; None without one."""
     posterior: VoxelPosterior | None = None
     """What the ridge initialisation concludes about each voxel, on the ranks that evaluate; None without one."""
+    linear_decoders: Mapping[str, LinearDecoder] = field(default_factory=dict)
+    """Modality -> ridge from the latents of the initialisation, from which its decoder starts; no entry for codes."""
     refit_trs: int = 0
     """Training and validation TRs on which the ridge initialisation was fitted again; 0 if it was not (`refit`)."""
 
@@ -90,14 +93,16 @@ class TrainingSetup:
         assert targets is not None
         targets = targets.to(ranks.device)
         windows = windows_in(data, config, shape, data.split.train_blocks)
+        validation_windows = windows_in(data, config, shape, data.split.validation_blocks)
         _check_window_length(config, windows, shape)
         per_step = config.batch_size * windows.scored_trs
         steps = config.steps_per_epoch or default_steps_per_epoch(len(data.split.train), per_step)
         plan = lr_schedule(config, steps)
         model = network_of(config, shape, targets, data.study.tr_s, start).to(ranks.device)
         objective = LossTerms(targets, config)
+        decoders = _start_decoders(model, objective, windows, validation_windows, shards)
         train_step = TrainStep(model, objective, windows, plan, config, shards)
-        return cls(config, shards, shape, train_step, compression, signal, posterior)
+        return cls(config, shards, shape, train_step, compression, signal, posterior, linear_decoders=decoders)
 
     @property
     def n_latents(self) -> int:
@@ -116,6 +121,26 @@ class TrainingSetup:
     def lr_at(self, step: int) -> float:
         """Return the learning rate of a step."""
         return lr_at(step, self.train_step.plan)
+
+
+def _start_decoders(
+    model: Network,
+    objective: LossTerms,
+    windows: WindowSampler,
+    validation_windows: WindowSampler,
+    shards: HeadSharding,
+) -> dict[str, LinearDecoder]:
+    """Set the decoders of a ridge initialisation to ridge; return it. Collective over ranks, with the same result."""
+    if not isinstance(model, BrainModel) or model.linear_path is None:
+        return {}
+    decoders = {}
+    if shards.evaluates:
+        train, validation = windows.sequential(), validation_windows.sequential()
+        decoders = fit_decoders(model, objective, shards, train, validation)
+    decoders = shards.ranks.broadcast(decoders)
+    for modality, decoder in decoders.items():
+        model.decoders.start_from(modality, torch.from_numpy(decoder.weight_FI), torch.from_numpy(decoder.bias_F))
+    return decoders
 
 
 def _with_compression(config: Config, data: PreparedSplit) -> Config:

@@ -20,8 +20,18 @@ from giblet_train.model.dropout import StatelessDropout
 from giblet_train.model.network import Network
 from giblet_train.schema.config import Config
 
-SOURCES = ("predicted", "measured")
+PREDICTED, MEASURED = SOURCES = ("predicted", "measured")
 SMALLEST_SHARE = 1e-6
+
+
+@dataclass(frozen=True)
+class Brains:
+    """Responses to a batch, from which the film can be reconstructed."""
+
+    z_BWK: Tensor
+    """Latents."""
+    by_source: Mapping[str, Tensor]
+    """Source of the brain -> scores (B, W, R)."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,13 @@ class LossTerms:
             self.scales["fmri"] = targets.deviation  # the best constant's absolute error
 
     def forward(self, model: Network, portion: RankBatch, noise: StatelessDropout | None) -> Forward:
-        """Predict responses from the film, and reconstruct the film from predicted and from measured responses.
+        """Predict responses from the film, and reconstruct the film from predicted and from measured responses."""
+        brains = self.brains(model, portion, noise)
+        film = model.reconstruct(brains.z_BWK, brains.by_source, noise, portion.for_decoders)
+        return Forward(brains.z_BWK, brains.by_source[PREDICTED], film)
+
+    def brains(self, model: Network, portion: RankBatch, noise: StatelessDropout | None) -> Brains:
+        """Return the responses from which the film is reconstructed, as their compressed scores.
 
         Measured responses are used only at scored TRs, because others may belong to another part of the split.
         """
@@ -66,8 +82,7 @@ class LossTerms:
         if self.targets.share_T is not None:
             # The readout sums over subjects: those who lack a row must not make its latents smaller.
             measured_BWR = measured_BWR / self.targets.share_T[index_BW].clamp_min(SMALLEST_SHARE)[..., None]
-        brains = dict(zip(SOURCES, (scores_BWR, measured_BWR), strict=True))
-        return Forward(z_BWK, scores_BWR, model.reconstruct(z_BWK, brains, noise, portion.for_decoders))
+        return Brains(z_BWK, {PREDICTED: scores_BWR, MEASURED: measured_BWR})
 
     def terms(
         self, forward: Forward, portion: RankBatch, n_scored: Mapping[str, float], n_windows: int

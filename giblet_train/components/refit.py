@@ -69,7 +69,15 @@ def refit(
         model, LossTerms(targets, config), setup.train_step.windows, setup.train_step.plan, config, shards
     )
     return TrainingSetup(
-        config, shards, setup.shape, train_step, compression, ridge.signal, ridge.posterior, len(both.split.train)
+        config,
+        shards,
+        setup.shape,
+        train_step,
+        compression,
+        ridge.signal,
+        ridge.posterior,
+        setup.linear_decoders,
+        len(both.split.train),
     )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from giblet_train.components.batches import Batch
 from giblet_train.components.build import TrainingSetup, windows_in
 from giblet_train.components.head_sharding import HeadSharding
-from giblet_train.components.loss_terms import Forward, LossTerms
+from giblet_train.components.loss_terms import MEASURED, Forward, LossTerms
 from giblet_train.components.train_step import ENCODING
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import ridge_of
@@ -44,7 +44,9 @@ Floats = NDArray[np.float32]
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Candidate shares of the learnt addition to the ridge start."""
 RIDGE_DECODER = "ridge"
-"""Entry of the decoding figures that belongs to the baseline, which reads measured brains."""
+"""Entry of the decoding figures that belongs to the baseline, which reads the voxels of measured brains."""
+LINEAR_DECODER = "linear"
+"""Entry of the decoding figures that belongs to the ridge from which decoders start, which reads their latents."""
 START_RANKS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Candidate numbers of the ridge start's latents."""
 
@@ -199,8 +201,8 @@ class Evaluator:
             encoding |= {"start_latents": float(model.start_gate_Z.sum()), "learnt_share": model.share}
             encoding["refit_trs"] = float(self.setup.refit_trs)
         decoding = self.decoding(self._rebuilt(passes))
-        ridge = {m: self._reconstruction(m, x_TF) for m, x_TF in ridge_decoded(self.data, self.shards).items()}
-        decoding |= {RIDGE_DECODER: ridge} if ridge else {}
+        linear = {LINEAR_DECODER: self._linearly_decoded(model), RIDGE_DECODER: ridge_decoded(self.data, self.shards)}
+        decoding |= self.decoding({source: film for source, film in linear.items() if film})
         skill = {"fmri": self._skill(loss, passes)["fmri"]} | {m: d["skill"] for m, d in decoding["predicted"].items()}
         return {
             "folds": (self.data.split.fold,),
@@ -356,6 +358,23 @@ class Evaluator:
             }
             for s in passes[0][1].rebuilt
         }
+
+    @torch.no_grad()
+    def _linearly_decoded(self, model: Network) -> dict[str, Floats]:
+        """Return modality -> features (T, F) of the test TRs, decoded from measured brains by the linear decoders."""
+        decoders = self.setup.linear_decoders
+        if not decoders or not isinstance(model, BrainModel):
+            return {}
+        inputs = []
+        for batch in windows_in(
+            self.data, self.setup.config, self.setup.shape, self.data.split.test_blocks
+        ).sequential():
+            portion = self.shards.whole(batch)
+            brains = {MEASURED: self.objective.brains(model, portion, None).by_source[MEASURED]}
+            input_BWI = model.decoder_inputs(brains, portion.for_decoders)[MEASURED]
+            inputs.append(input_BWI[torch.from_numpy(batch.scored_BW)].double().cpu().numpy())
+        input_TI = np.concatenate(inputs)
+        return {modality: decoder(input_TI).astype(np.float32) for modality, decoder in decoders.items()}
 
     def decoding(self, rebuilt: Mapping[str, Mapping[str, Floats]]) -> dict[str, dict[str, dict[str, float]]]:
         """Return source -> modality -> skill, mean r over features, and identification of segments."""

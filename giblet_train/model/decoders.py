@@ -17,10 +17,11 @@ LOOK_AHEAD_TRS = 8
 
 
 class Decoders(nn.Module):
-    """For each modality, latents and a hidden layer of its own, mapped to features by a linear map that starts at zero.
+    """For each modality, latents and a hidden layer of its own, mapped to features by a linear map.
 
-    Modalities share no weight, so that each keeps its own best ones. A decoder looks forward in time because the
-    response lags the stimulus by about five seconds.
+    The map is zero at first, or a linear decoder of the latents (`start_from`). Modalities share no weight, so that
+    each keeps its own best ones. A decoder looks forward in time because the response lags the stimulus by about five
+    seconds.
     """
 
     def __init__(self, n_latents: int, width: int, n_features: Mapping[str, int], dropout: float) -> None:
@@ -31,10 +32,21 @@ class Decoders(nn.Module):
         self.maps = nn.ModuleDict({m: zero_linear(n_inputs + width, n) for m, n in n_features.items()})
 
     def forward(self, z_BWK: Tensor, noise: StatelessDropout | None) -> dict[str, Tensor]:
-        """Map latents (B, W, K) to modality -> (B, W, F); zeros are used after the window."""
-        ahead_BWAK = F.pad(z_BWK, (0, 0, 0, LOOK_AHEAD_TRS)).unfold(1, LOOK_AHEAD_TRS + 1, 1)
-        ahead_BWI = ahead_BWAK.flatten(2)
+        """Map latents (B, W, K) to modality -> (B, W, F)."""
+        ahead_BWI = self.inputs(z_BWK)
         return {m: linear(self._units(m, ahead_BWI, noise)) for m, linear in self.maps.items()}
+
+    def inputs(self, z_BWK: Tensor) -> Tensor:
+        """Return the latents of each TR and those ahead of it (B, W, I); zeros are used after the window."""
+        ahead_BWAK = F.pad(z_BWK, (0, 0, 0, LOOK_AHEAD_TRS)).unfold(1, LOOK_AHEAD_TRS + 1, 1)
+        return ahead_BWAK.flatten(2)
+
+    @torch.no_grad()
+    def start_from(self, modality: str, weight_FI: Tensor, bias_F: Tensor) -> None:
+        """Set the map of a modality to a linear decoder of the inputs, to which hidden units add nothing at first."""
+        linear = self.maps.get_submodule(modality)
+        linear.get_parameter("weight")[:, : weight_FI.shape[1]] = weight_FI
+        linear.get_parameter("bias").copy_(bias_F)
 
     def parameters_of(self, modality: str) -> list[nn.Parameter]:
         """Return the weights of one modality's decoder."""

@@ -191,6 +191,11 @@ class BrainModel(Network):
         """Return the latents (B, W, K) that responses (B, W, R) of each source show; see `heads.ridge_readout`."""
         return ridge_readout(scores, self.reading_KR, self.log_ridge.exp(), gather)
 
+    def decoder_inputs(self, brains: Mapping[str, Tensor], gather: Gather = no_gather) -> dict[str, Tensor]:
+        """Return source -> what the decoders receive of its brains (B, W, I)."""
+        readings = self.readout(list(brains.values()), gather)
+        return {source: self.decoders.inputs(x_BWK) for source, x_BWK in zip(brains, readings, strict=True)}
+
     def kernel_penalty(self) -> Tensor:
         """Return the distance of the response kernels from their initial shape."""
         return self.fir.drift()

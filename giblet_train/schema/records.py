@@ -594,7 +594,8 @@ class EvaluationMetric(Metric, frozen=True, kw_only=True, tag="evaluation"):
     encoding: dict[str, Any]
     """Figures of fMRI prediction."""
     decoding: dict[str, Any]
-    """Figures of reconstruction."""
+    """Figures of reconstruction by modality: from `predicted` and from `measured` brains; from measured brains by the
+    ridge from which decoders start (`linear`) and by ridge on voxels (`ridge`)."""
     baselines: dict[str, Any] = {}
     """The same figures of baselines."""
     skill: dict[str, Number] = {}
