@@ -144,7 +144,7 @@ def test_the_order_of_records_and_the_end(finished_run):
     evaluation = metrics_of(finished_run, EvaluationMetric)[0]
     figures = {"r_responsive", "r_null", "r_difference_low", "null_r_99", "null_stretches", "r_ridge", "r_ceiling"}
     assert figures | {"r_average_subject"} <= set(evaluation.encoding)
-    assert set(evaluation.decoding) == {"predicted", "measured", "ridge"}
+    assert set(evaluation.decoding) == {"predicted", "measured", "linear", "ridge"}
     assert all(math.isfinite(v) for v in evaluation.skill.values())
 
 
