@@ -45,7 +45,9 @@ def test_judging_again_gives_the_recorded_figures(finished_run):
     for part in ("encoding", "skill", "baselines"):
         assert {k: again[part][k] for k in record[part]} == pytest.approx(record[part], rel=1e-5)
     assert (
-        again["schema"] == 1 and again["folds"] == [0] and set(again["decoding"]) == {"predicted", "measured", "ridge"}
+        again["schema"] == 1
+        and again["folds"] == [0]
+        and set(again["decoding"]) == {"predicted", "measured", "linear", "ridge"}
     )
     names = {"r_mean", "r_median", "r_p95", "share_above_null", "r_ridge", "r_ceiling", "by_region"}
     assert names <= set(again["encoding"])
