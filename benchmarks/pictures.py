@@ -49,6 +49,11 @@ def stalled(age_s: float) -> Fleet:
     return Fleet(nodes=(fleets.frozen(age_s, fleets.run(alerts=(alert,) if age_s > 61 else ())),))
 
 
+def command(losses: bool = True) -> Fleet:
+    """Return a command of the user's own that prints an accuracy and other numbers; losses: and losses."""
+    return Fleet(nodes=(fleets.node(runs=(fleets.command_run(losses=losses, by_step=not losses),), gpus=8),))
+
+
 SCENES = (
     Scene("running", fleets.healthy),
     Scene("stalled-20s", lambda: stalled(20.0), later_s=19.6),
@@ -73,6 +78,9 @@ SCENES = (
     Scene("stop", fleets.healthy, ("S",)),
     Scene("palette", fleets.healthy, ("ctrl+p", *"stop")),
     Scene("output", fleets.healthy, ("W",)),
+    Scene("command", command),
+    Scene("command-without-losses", lambda: command(losses=False)),
+    Scene("curves", command, ("m",)),
     Scene("welcome", lambda: Fleet(nodes=(fleets.node(),))),
 )
 

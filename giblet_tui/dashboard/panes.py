@@ -68,7 +68,7 @@ PANES: tuple[PaneSpec, ...] = (
              "main", (24, 6), grows=1),
     PaneSpec("balance", "balance", "4", lambda _: Balance(id="balance"),
              "what each component adds to the total and to the gradient",
-             "main", (44, 4), (4, 7), 4, "step"),
+             "main", (43, 4), (4, 7), 4, "step"),
     PaneSpec("clock", "learning rate", "5", lambda _: WarmupClock(id="clock"),
              "planned and observed rate, and how long until the base rate",
              "main", (40, 1), (1, 3, 7), 1, "step"),

@@ -114,7 +114,7 @@ def change_lines(comparison: Comparison) -> list[str]:
     """Format one line per changed key, or one sentence if no key changed."""
     if comparison.unread:
         return [f"The configuration of {comparison.unread} was not read: what differs is not known."]
-    return [line.strip() for line in diff_lines(comparison.changes)] or ["The configurations ask for the same."]
+    return [line.strip() for line in diff_lines(comparison.changes)] or ["Their configurations are the same."]
 
 
 def doubt_lines(comparison: Comparison) -> list[str]:

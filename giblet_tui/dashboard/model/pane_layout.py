@@ -22,6 +22,8 @@ SIDE_CELLS = (22, 40)
 ASIDE_CELLS = (40, 64)
 ASIDE_SHARE = 0.34
 GUTTER = 1
+ROW_GUTTER = 2
+"""Cells between panes of one row: figures at the end of one would read like words of the next."""
 
 
 class SizeHint(NamedTuple):
@@ -138,7 +140,7 @@ def _rows(slots: Sequence[Slot], width: int) -> list[list[Slot]]:
     rows: list[list[Slot]] = []
     for slot in slots:
         partner = next((row for row in rows if slot.row and row[0].row == slot.row), None)
-        if partner and sum(member.min_width for member in [*partner, slot]) + GUTTER * len(partner) <= width:
+        if partner and sum(member.min_width for member in [*partner, slot]) + ROW_GUTTER * len(partner) <= width:
             partner.append(slot)
         else:
             rows.append([slot])
@@ -165,12 +167,12 @@ def _stack(rows: Sequence[Sequence[Slot]], room: Region, full_width: int) -> tup
 def _side_by_side(row: Sequence[Slot], room: Region) -> dict[str, Region]:
     """Return the regions of one row: each pane has its least width, the first ones also what they ask."""
     regions: dict[str, Region] = {}
-    x, spare = room.x, room.width - GUTTER * (len(row) - 1) - sum(slot.min_width for slot in row)
+    x, spare = room.x, room.width - ROW_GUTTER * (len(row) - 1) - sum(slot.min_width for slot in row)
     for index, slot in enumerate(row):
         is_last = index == len(row) - 1
         share = -(-spare // (len(row) - index))
         extra = spare if is_last else min(spare, max(share, slot.hint.width - slot.min_width)) if spare > 0 else 0
         width = room.right - x if is_last else slot.min_width + extra
         regions[slot.id] = Region(x, room.y, width, room.height)
-        x, spare = x + width + GUTTER, spare - extra
+        x, spare = x + width + ROW_GUTTER, spare - extra
     return regions

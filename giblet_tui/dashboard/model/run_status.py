@@ -181,6 +181,12 @@ def epoch_words(run: RunSnapshot) -> str:
     return f"{newest[0].epoch}/{run.config.num_epochs}" if run.config is not None else f"{newest[0].epoch}"
 
 
+def step_words(run: RunSnapshot) -> str:
+    """Return `  step 2,300` of a command that counts steps and no epochs; nothing for other runs."""
+    has_steps_only = run.values and not (run.steps or run.epochs or run.values[-1].epoch)
+    return f"  step {run.values[-1].step:,}" if has_steps_only else ""
+
+
 def pace_s(run: RunSnapshot) -> float | None:
     """Return the seconds per step over the newest steps, validation included; None before the third step."""
     newest = run.steps[-PACE_STEPS:]

@@ -89,7 +89,7 @@ class CompareScreen(Screen[None]):
 def _role(role: str, sample: str, run: RunSnapshot, style: str, width: int) -> Content:
     """Return what a run is called in the comparison; its launch and its note where they fit."""
     note = f": {run.run.note}" if run.run.note else ""
-    name: list[Part] = [(role, f"{style} bold"), (sample, style), (_name(run), style or "bold")]
+    name: list[Part] = [(role, "bold"), (sample, style), (_name(run), "bold")]
     return fit_parts([*name, (f"  launched {clock(run.run.launched_at)}", MUTED), (note, MUTED)], width)
 
 

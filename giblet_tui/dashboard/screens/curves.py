@@ -21,7 +21,8 @@ from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.style.styles import MUTED, label
 from giblet_tui.monitor.metric_columns import last_value
 
-NAME_CELLS = 24
+NAME_CELLS = (10, 24)
+"""Least and most cells of a name."""
 DIRECTIONS = {True: "higher is better", False: "lower is better", None: ""}
 
 
@@ -45,7 +46,7 @@ class CurvesDialog(ModalScreen[tuple[str, ...] | None]):
                 *(Selection(self._row(name), name, name in self._present) for name in self._view.curve_names),
                 id="curves",
             )
-            yield Static(join_parts(("space ticks, enter shows what is ticked, esc changes nothing", MUTED)))
+            yield Static(join_parts(("space ticks, enter shows what is ticked, esc cancels", MUTED)))
 
     def on_mount(self) -> None:
         self.query_one("#curves").focus()
@@ -65,4 +66,5 @@ class CurvesDialog(ModalScreen[tuple[str, ...] | None]):
             values = [last_value(column) for column in columns if column is not None]
             words = "loss"
         figures = "/".join(axis.figure(value) for value in values if math.isfinite(value))
-        return join_parts(f"{label(name)[:NAME_CELLS]:<{NAME_CELLS}} ", (f"{figures:<18}", "bold"), (words, MUTED))
+        cells = max(NAME_CELLS[0], min(NAME_CELLS[1], max(map(len, self._view.curve_names))))
+        return join_parts(f"{label(name)[:cells]:<{cells}} ", (f"{figures:<17} ", "bold"), (words, MUTED))

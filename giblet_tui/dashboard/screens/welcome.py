@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from textual.content import Content
 
 from giblet_train import __version__
@@ -18,8 +20,12 @@ def welcome(fleet: Fleet) -> Content:
     if not fleet.nodes:
         rows += [
             join_parts(("No node is known yet.", "bold")),
-            _command("giblet demo", "train a small study here"),
-            _command("giblet node add tensor01", "a host that `ssh tensor01` reaches"),
+            *_commands(
+                {
+                    "giblet demo": "train a small study here",
+                    "giblet node add tensor01": "a host that `ssh tensor01` reaches",
+                }
+            ),
         ]
     else:
         answered = all(node.observed_at is not None or node.link != "connecting" for node in fleet.nodes)
@@ -28,15 +34,22 @@ def welcome(fleet: Fleet) -> Content:
         for node in fleet.nodes:
             word, style = LINKS[node.link]
             rows.append(join_parts(f"  {node.node:<14}", (word, style), (f"  {node.link_sentence}", MUTED)))
-        rows += [
-            join_parts(""),
-            _command(f"giblet launch {fleet.nodes[0].node} demo", "start a run; it appears here"),
-            _command(f"giblet doctor {fleet.nodes[0].node}", "what the node lacks, and the remedy"),
-        ]
+        first = fleet.nodes[0].node
+        commands = {
+            f"giblet launch {first} demo": "start a run",
+            f"giblet launch {first} -- python train.py": "run your own",
+            f"giblet doctor {first}": "check the node",
+        }
+        rows += [join_parts(""), *_commands(commands)]
         keys.insert(0, ("ctrl+n", "launch a run, with a dry run first"))
     rows += [join_parts(""), *(join_parts((f"  {key:<8}", "bold"), words) for key, words in keys)]
     return Content("\n").join(rows)
 
 
-def _command(command: str, purpose: str) -> Content:
-    return join_parts(("  $ ", MUTED), (f"{command:<28}", "bold"), (f" {purpose}", MUTED))
+def _commands(purposes: Mapping[str, str]) -> list[Content]:
+    """Return a row per command, their purposes below one another."""
+    cells = max(map(len, purposes))
+    return [
+        join_parts(("  $ ", MUTED), (f"{command:<{cells}}", "bold"), (f"  {purpose}", MUTED))
+        for command, purpose in purposes.items()
+    ]

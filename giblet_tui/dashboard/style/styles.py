@@ -88,16 +88,19 @@ INK: Mapping[Palette, dict[str, str]] = {
     },
 }
 
+MUTED = "$foreground 72%"
+"""Less important text: at least 4.5:1 on every ground that a screen has."""
+
 STATE_STYLES: dict[State, str] = {
     "running": "$success",
     "waiting": "$accent",
     "starting": "$accent",
-    "unknown": "$foreground 60%",
+    "unknown": MUTED,
     "finished": "$success",
     "failed": "$error",
     "died": "$error",
-    "stopped": "$foreground 60%",
-    "ended": "$foreground 60%",
+    "stopped": MUTED,
+    "ended": MUTED,
     "stalled": "$warning",
 }
 STATUS_STYLES: dict[Status, str] = {
@@ -108,7 +111,6 @@ STATUS_STYLES: dict[Status, str] = {
 }
 STATUS_GLYPHS: dict[Status, str] = {"pass": "✔", "on_track": "›", "at_risk": "!", "fail": "✖"}
 LEVEL_STYLES = {"info": "$accent", "warning": "$warning", "error": "$error"}
-MUTED = "$foreground 60%"
 
 
 def state_style(state: str) -> str:

@@ -17,6 +17,7 @@ from giblet_tui.dashboard.model.run_status import (
     is_evaluating,
     late_step_words,
     state_words,
+    step_words,
     verdict_words,
 )
 from giblet_tui.dashboard.model.run_view import RunView
@@ -88,7 +89,7 @@ class RunHeader(Pane, can_focus=False):
             (0, (view.run.run.name, "bold")),
             (4, (f" {view.run.run.run_id[-4:]}", styles.MUTED)),
             (5, (f" on {','.join(nodes_of(view.run)) or view.node.node}", styles.MUTED)),
-            (2, f"  epoch {epochs}" if epochs else ""),
+            (2, f"  epoch {epochs}" if epochs else step_words(view.run)),
             *self._progress(view, health.state, phase, is_late),
             (1, (f"  {verdict.text}" if verdict.text else "", styles.MUTED if is_late else verdict.style)),
         ]
@@ -130,14 +131,15 @@ def problem_bar(problem: Problem, width: int, height: int) -> list[Content]:
 
     The keys are at the right end. What does not fit is cut from the sentence, then from the remedy, not from the keys.
     """
-    sentence: Part = (f"{problem.glyph} {problem.sentence}", f"{problem.style} bold")
+    glyph: Part = (f"{problem.glyph} ", f"{problem.style} bold")
+    sentence: Part = (problem.sentence, "bold")
     remedy: Part = (f"  → {problem.remedy}" if problem.remedy else "", "")
     room = max(1, width - len(problem.keys) - 2)
-    in_one_row = join_parts(sentence, remedy)
+    in_one_row = join_parts(glyph, sentence, remedy)
     if height == 1 or in_one_row.cell_length <= room:
-        fitting = fit_parts([sentence, remedy], room).truncate(room, ellipsis=True)
+        fitting = fit_parts([glyph, sentence, remedy], room).truncate(room, ellipsis=True)
         return [_tinted(_with_keys(fitting, problem.keys, width), problem.style, width)]
-    first = join_parts(sentence).truncate(width, ellipsis=True)
+    first = join_parts(glyph, sentence).truncate(width, ellipsis=True)
     pieces = _wrapped(f"→ {problem.remedy}", width - 4, room - 4) if problem.remedy else [""]
     more = [join_parts(f"  {piece}" if index == 0 else f"    {piece}") for index, piece in enumerate(pieces)]
     if len(more) > height - 1:

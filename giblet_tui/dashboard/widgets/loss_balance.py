@@ -82,16 +82,16 @@ class Balance(Pane):
         label = f"{styles.sample(component, self._components)} {styles.label(component):<{LABEL - 3}}"[:LABEL]
         constant = constant_of(self.view.run, component) if self.view is not None else 0.0
         share, gradient = _share(step, component), _gradient_share(step, component)
-        parts: list[Part] = [(label, ink)]
+        parts: list[Part] = [(label[:2], ink), label[2:]]
         for column in columns:
             if column == "share":
                 bar, rest = progress_bar(share if math.isfinite(share) else 0.0, cells)
-                parts += [(f" {bar}", ink), (rest, styles.MUTED), (f"{_percent(share):>{PERCENT}}", ink)]
+                parts += [(f" {bar}", ink), (rest, styles.MUTED), f"{_percent(share):>{PERCENT}}"]
             else:
                 parts.append(_figure(column, step, component, constant))
         limit = self._watch.dominance_share
         if share > limit and not gradient <= limit:
-            parts.insert(1, (DOMINATES.lstrip() + " ", "$error bold"))
+            parts.insert(2, (DOMINATES.lstrip() + " ", "$error bold"))
         return join_parts(*parts)
 
     @property

@@ -22,7 +22,7 @@ from giblet_tui.dashboard.model.run_status import (
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import Part, join_parts
 from giblet_tui.dashboard.widgets.hardware import free_gpus
-from giblet_tui.dashboard.widgets.status_line import LINKS
+from giblet_tui.dashboard.widgets.status_line import link_words
 from giblet_tui.monitor.metric_columns import number
 from giblet_tui.monitor.snapshots import NodeSnapshot, RunSnapshot
 
@@ -38,7 +38,7 @@ LONGEST_LABEL = 40
 
 def node_row(node: NodeSnapshot, now: float) -> Content:
     """Return the heading of a node's runs: its name and whether it is heard."""
-    word, style = LINKS[node.link]
+    word, style = link_words(node, now)
     parts: list[Part] = [(node.node, "bold"), "  ", (word, "$warning" if is_stale(node, now) else style)]
     if node.facts.gpus:
         parts.append((f"  {free_gpus(node.facts)}/{len(node.facts.gpus)} free", styles.MUTED))

@@ -21,6 +21,9 @@ LINKS: dict[LinkState, tuple[str, str]] = {
     "lost": ("○ lost", "$warning"),
     "refused": ("✖ refused", "$error"),
 }
+SILENT = ("○ silent", "$warning")
+"""A link that is open and brings nothing: what was last seen may no longer be true."""
+"""A link that is open, but brings nothing: what was last seen may no longer be true."""
 NOTABLE_SKEW_S = 2.0
 KEYS = ("^n launch", "/ search", "z alone", "x crosshair", "S stop")
 EMPTY_KEYS = ("^p all commands",)
@@ -66,7 +69,7 @@ class StatusLine(Widget):
     def _link(self) -> list[Part]:
         assert self.node is not None
         now = self._clock()
-        word, style = LINKS[self.node.link]
+        word, style = link_words(self.node, now)
         age = node_age_s(self.node, now)
         age_words = "no data yet" if age is None else f"data {duration(age)} old"
         age_style = "$warning bold" if is_stale(self.node, now) else ""
@@ -80,3 +83,8 @@ class StatusLine(Widget):
         if self.node.link_sentence and self.node.link != "live":
             parts.append((f"  {self.node.link_sentence}", styles.MUTED))
         return parts
+
+
+def link_words(node: NodeSnapshot, now: float) -> tuple[str, str]:
+    """Return the state of the link with its glyph, and its style."""
+    return SILENT if node.link == "live" and is_stale(node, now) else LINKS[node.link]

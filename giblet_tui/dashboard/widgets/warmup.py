@@ -14,7 +14,7 @@ from giblet_tui.dashboard.model.pane_layout import SizeHint
 from giblet_tui.dashboard.model.run_status import pace_s
 from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.style import styles
-from giblet_tui.dashboard.style.safe_text import fit_parts, join_parts, progress_bar
+from giblet_tui.dashboard.style.safe_text import join_parts, progress_bar
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.monitor.metric_columns import Points, Range
 from giblet_tui.monitor.snapshots import RunSnapshot
@@ -39,8 +39,13 @@ class WarmupClock(Pane):
     def title(self) -> Content:
         if self.view is None or self.view.run.plan is None:
             return join_parts(("learning rate", "bold"))
-        legend = [(" ⠒⠒ planned", self.line_colors["axis"]), (" ⣀⠤ observed", self.line_colors["other"])]
-        return fit_parts([("learning rate", "bold"), *legend], max(1, self.size.width - RULE))
+        samples = {"planned": (" ⠒⠒", self.line_colors["axis"]), "observed": (" ⣀⠤", self.line_colors["other"])}
+        legend = [join_parts(sample, (f" {word}", styles.MUTED)) for word, sample in samples.items()]
+        heading = join_parts(("learning rate", "bold"))
+        for entry in legend:
+            longer = heading + entry
+            heading = longer if longer.cell_length <= max(1, self.size.width - RULE) else heading
+        return heading
 
     def size_hint(self, width: int) -> SizeHint | None:
         is_unplanned = self.view is not None and self.view.run.run.foreign and self.view.run.plan is None

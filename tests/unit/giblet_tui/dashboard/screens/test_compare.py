@@ -29,7 +29,7 @@ async def test_two_runs_are_compared_and_stay_live() -> None:
         assert isinstance(screen, CompareScreen) and screen.comparison is not None
         assert (screen.comparison.old.run.name, screen.comparison.new.run.name) == ("flat", "demo")
         text = "\n".join(screen_text(app))
-        assert "The configurations ask for the same." in text and "EPOCH 14" in text
+        assert "Their configurations are the same." in text and "EPOCH 14" in text
         panel = screen.query_one("#video", LossPanel)
         assert panel.view is not None and [o.run.name for o, _ in panel.view.others] == ["flat"]
         await pilot.press("x")

@@ -14,6 +14,16 @@ from tests import fleets
 from tests.unit.giblet_tui.dashboard.driver import Recorder, dashboard, screen_text, settle, until
 
 
+async def test_the_gpus_are_listed_on_a_small_screen_too() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(60, 15)) as pilot:
+        await settle(pilot)
+        await pilot.press("ctrl+n")
+        await settle(pilot)
+        assert app.screen.query_one("#launch-gpus").content_size.height == 3
+        assert "6  0/48 GiB  free" in "\n".join(screen_text(app))
+
+
 async def test_a_launch_needs_a_dry_run_of_its_very_values() -> None:
     messages: list[object] = []
     actions = Recorder()
