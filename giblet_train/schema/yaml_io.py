@@ -21,6 +21,15 @@ from giblet_train.schema.regular_file import without_waiting
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
+TOKENS_IN_WORDS = {
+    "<stream end>": "the end of the text",
+    "<block mapping start>": "lines of `key: value`",
+    "<block sequence start>": "a list",
+    "<document start>": "---",
+    "<document end>": "...",
+    "<scalar>": "text",
+}
+"""What PyYAML calls the pieces of a text, in words."""
 
 
 class _Refused(yaml.MarkedYAMLError):
@@ -147,7 +156,7 @@ def _parse(text: str, where: str) -> Document:
         return Document({}, {})
     if not isinstance(value, dict):
         raise ConfigError(
-            f"{where} does not consist of `key: value` lines.", "Write a blank behind each colon: num_epochs: 20"
+            f"{where} does not consist of `key: value` lines.", "Write a blank behind each colon, as in `key: value`."
         )
     return Document(value, dict(_key_lines(node)))
 
@@ -161,7 +170,19 @@ def _in_words(error: yaml.MarkedYAMLError) -> str:
         return "a second document begins, and a configuration is one"
     if "could not determine a constructor" in problem:
         return "tags (!name) are not accepted"
-    return problem
+    if "<block end>" in problem:
+        return "the indentation of this line fits no line above it"
+    if "mapping values are not allowed" in problem:
+        return "a colon and a blank stand where no key can be; text with these needs quotes"
+    if "unexpected end of stream" in problem:
+        return "a quotation mark is not closed"
+    if "cannot start any token" in problem:
+        return problem.replace("found character", "the character").replace(
+            "that cannot start any token", "needs quotes"
+        )
+    for token, words in TOKENS_IN_WORDS.items():
+        problem = problem.replace(f"'{token}'", words)
+    return problem.replace("the node content", "a value")
 
 
 def _load(text: str) -> tuple[Any, Any]:

@@ -85,6 +85,9 @@ USAGE_WORDS = (
     (r"is not a valid float( range)?\b", "is not a number"),
     (r"is not in the range ([\d.]+)<=x<=([\d.]+)", r"must be from \1 to \2"),
     (r"is not in the range x>=([\d.]+)", r"must be at least \1"),
+    (r"(-?\d+)\.0 must be", r"\1 must be"),
+    (r"must be (at least|from) (\d+)\.0\b", r"must be \1 \2"),
+    (r"(must be from \d+) to (\d+)\.0\b", r"\1 to \2"),
 )
 """Patterns in usage errors of the command-line library, and what is printed instead."""
 USAGE_REMEDIES = (

@@ -8,8 +8,10 @@ from __future__ import annotations
 import inspect
 import math
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -50,6 +52,9 @@ Train multimodal brain models on shared GPU servers, watch them live, and know e
 """
 WORDS = "giblet.words"
 """Key in a context's `meta` of the words behind `--`."""
+
+PROGRAMS = ("python", "torchrun", "accelerate", "deepspeed", "bash", "sh", "Rscript", "julia", "conda", "uv", "srun")
+"""Programs with which people start trainings: here they belong behind `giblet launch NODE --`."""
 
 
 def parse_and_run(words: Sequence[str]) -> int:
@@ -96,8 +101,11 @@ class LazyGroup(TyperGroup):
         """Find the command that is named first; suggest one if there is none of that name."""
         word = args[0]
         if word not in COMMANDS and not word.startswith("-"):
-            similar = [SYNONYMS[word]] if word in SYNONYMS else get_close_matches(word, COMMANDS, n=1, cutoff=0.7)
+            small = word.lower()
+            similar = [SYNONYMS[small]] if small in SYNONYMS else get_close_matches(small, COMMANDS, n=1, cutoff=0.7)
             suggestion = f' Did you mean "giblet {similar[0]}"?' if similar else ""
+            if not similar and _is_program(word):
+                suggestion = f" To run a program: giblet launch NODE -- {shlex.join(args)}"
             ctx.fail(f'There is no command "{word}".{suggestion}')
         return super().resolve_command(ctx, args)
 
@@ -253,3 +261,9 @@ def bare(
     from giblet_tui.cli.dashboard import dashboard  # imports Textual
 
     dashboard()
+
+
+def _is_program(word: str) -> bool:
+    """Return True if a word is a file, a script, or a program that people start trainings with."""
+    is_script = word.endswith((".py", ".sh", ".R", ".jl")) or Path(word).is_file()
+    return is_script or word.rpartition("/")[2].rstrip("0123456789.") in PROGRAMS

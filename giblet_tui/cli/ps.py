@@ -62,7 +62,7 @@ def ps(
     for state in states or ():
         if state not in STATES:
             raise ConfigError(
-                f"There is no state {state}{nearest(state, STATES) or '.'}", f"One of: {', '.join(STATES)}"
+                f"There is no state {state!r}{nearest(state, STATES) or '.'}", f"One of: {', '.join(STATES)}"
             )
     options = {"every": every, "all_users": all_users, "json": json, "cached": cached}
     fleet = _list_runs(names, **options, states=states or (), clear=watch)

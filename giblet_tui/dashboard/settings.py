@@ -43,7 +43,9 @@ def read_settings(path: Path) -> Settings:
         return msgspec.convert(yaml_io.load_file(path), Settings)
     except msgspec.ValidationError as error:
         remedy = "It has the keys `theme` and `keys`; `keys` maps a name from docs/dashboard.md to a key."
-        raise ConfigError(f"{path}: {type_error_in_words(str(error))}", remedy) from None
+        what, _, place = str(error).partition(" - at `$.")
+        key = place.partition("[")[0].strip("`")
+        raise ConfigError(f"{path}: {key and key + ': '}{type_error_in_words(what).lower()}.", remedy) from None
 
 
 def check_theme(name: str, themes: Collection[str]) -> None:

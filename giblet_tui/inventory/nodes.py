@@ -166,6 +166,7 @@ def node_from(value: Any, name: str, where: str = "node") -> Node:
             raise ConfigError(
                 f'{where}: unknown key "{name}.{key}"{nearest(str(key), fields) or "."}', f"Keys: {', '.join(fields)}."
             )
+    _check_host(value.get("host"), f"{where}: {name}")
     try:
         if name == LOCAL or value.get("transport") == "local":
             own = {"host": "localhost", "transport": "local", "workdir": _local_workdir()}
@@ -188,6 +189,17 @@ def check_name(name: str) -> None:
                 "node's workdir."
             )
         raise ConfigError(f"{name!r} cannot name a node.", remedy)
+
+
+def _check_host(host: Any, where: str) -> None:
+    """Raise ConfigError if a host has a user, a port or a scheme, as in `ada@tensor01:2222`."""
+    form = r"(?:\w+://)?(?:(?P<User>[^@:/\s]+)@)?(?P<name>[^@:/\s]+)(?::(?P<Port>\d+))?(?:/.*)?"
+    match = re.fullmatch(form, host) if isinstance(host, str) else None
+    if match is None or match["name"] == host:
+        return
+    lines = [f"`{key} {match[key]}`" for key in ("User", "Port") if match[key]]
+    block = f", and {' and '.join(lines)} in a block `Host {match['name']}` of the ssh config" if lines else ""
+    raise ConfigError(f"{where}: host {host} is more than the name of a host.", f"Write {match['name']}{block}.")
 
 
 def _local() -> Node:

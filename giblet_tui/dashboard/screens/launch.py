@@ -46,7 +46,7 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
     """Returns what to launch, but only values that a dry run has found possible."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "cancel")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-short"), (20, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (20, "-tall")]  # noqa: RUF012 (declared by Textual as of the instance)
 
     class PreviewReady(Message):
         """What a launch would do, or why it is not possible."""

@@ -45,6 +45,7 @@ async def test_theme_and_keys_of_the_file_are_used(tmp_path: Path) -> None:
         ("colour: red", "colour"),
         ("theme: [a", "line"),
         ("- a", "dashboard.yaml"),
+        ("keys:\n  stop: 3\n", "dashboard.yaml: keys: expected text, got a whole number"),
     ],
 )
 def test_a_wrong_file_is_refused_in_words(tmp_path: Path, text: str, words: str) -> None:

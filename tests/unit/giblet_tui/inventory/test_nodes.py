@@ -141,3 +141,25 @@ def test_a_name_is_added_once_and_removed_once(own_files: Path) -> None:
         nodes.remove("labb")
     with pytest.raises(ConfigError, match="cannot name"):
         nodes.add(Node(name="-x", host="lab"))
+
+
+@pytest.mark.parametrize(
+    ("host", "remedy"),
+    [
+        ("tensor01:2222", "Write tensor01, and `Port 2222` in a block `Host tensor01` of the ssh config."),
+        (
+            "ada@tensor01:22",
+            "Write tensor01, and `User ada` and `Port 22` in a block `Host tensor01` of the ssh config.",
+        ),
+        ("ssh://tensor01/data", "Write tensor01."),
+    ],
+)
+def test_a_host_with_a_user_or_port_is_refused_with_the_lines_for_ssh(host: str, remedy: str) -> None:
+    with pytest.raises(ConfigError, match="is more than the name of a host") as refusal:
+        nodes.node_from({"host": host}, "gpu")
+    assert refusal.value.remedy == remedy
+
+
+@pytest.mark.parametrize("host", ["tensor01.example.org", "fe80::1", "10.0.0.7"])
+def test_names_and_addresses_are_hosts(host: str) -> None:
+    assert nodes.node_from({"host": host}, "gpu").host == host

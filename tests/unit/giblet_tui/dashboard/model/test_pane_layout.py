@@ -71,7 +71,7 @@ def test_a_hundred_columns_show_no_less_than_eighty() -> None:
 
 def test_a_pane_that_shares_a_row_is_as_wide_as_it_asks() -> None:
     slots = [s._replace(hint=s.hint._replace(width=64)) if s.id == "balance" else s for s in SLOTS]
-    for width, cells in ((86, (45, 40)), (98, (57, 40)), (130, (67, 62))):
+    for width, cells in ((86, (44, 40)), (98, (56, 40)), (130, (66, 62))):
         places = place_panes(slots, Size(width, 40), side=False, aside=False)
         assert (places["balance"].width, places["clock"].width) == cells
         assert places["balance"].y == places["clock"].y
