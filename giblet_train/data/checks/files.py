@@ -18,6 +18,7 @@ from giblet_train.data.geometry import check_same_kind
 from giblet_train.data.readers.headers import read_headers
 from giblet_train.data.readers.maps import read_mask
 from giblet_train.data.readers.volumes import Volumes, check_same_geometry, check_same_tr, nonzero_voxels, stream
+from giblet_train.data.statistics.brain_signal import unsteady_trs
 from giblet_train.schema.config import DataConfig
 from giblet_train.schema.errors import DataError
 from giblet_train.schema.progress import ProgressCallback
@@ -26,8 +27,6 @@ SPIKE_MADS = 12.0
 DRIFT_SHARE = 0.05
 CONSTANT_SHARE = 0.05
 UNIT_RATIO = 3.0
-FIRST_TRS = 10
-STEADY_MADS = 15.0
 HEADER_ACTIONS = {
     "orientation_unknown": "Write a qform or sform, if you know them; left and right of maps may be exchanged.",
     "orientation_conflict": "Look at the pictures of `data check --html`; write one affine for both if they are wrong.",
@@ -228,7 +227,7 @@ def _about_values(subject: str, facts: FileFacts) -> list[Finding]:
 
 
 def _not_steady(subject: str, facts: FileFacts) -> list[Finding]:
-    n_trs = max(_unsteady_trs(run_T) for run_T in facts.runs)
+    n_trs = max(unsteady_trs(run_T) for run_T in facts.runs)
     if not n_trs:
         return []
     where = " of a run" if len(facts.runs) > 1 else ""
@@ -245,23 +244,13 @@ def _not_steady(subject: str, facts: FileFacts) -> list[Finding]:
     ]
 
 
-def _unsteady_trs(run_T: NDArray[np.float64]) -> int:
-    """Count first volumes far from the rest: dummy scans that are zero, or T1-bright ones before the steady state."""
-    rest_T = run_T[FIRST_TRS:]
-    if len(rest_T) < FIRST_TRS:
-        return 0
-    spread = max(float(np.median(np.abs(rest_T - np.median(rest_T)))), 1e-6 * abs(float(rest_T.mean())))
-    odd_T = np.abs(run_T[:FIRST_TRS] - np.median(rest_T)) > STEADY_MADS * spread
-    return FIRST_TRS if odd_T.all() else int(np.argmin(odd_T))
-
-
 def _spikes(subject: str, facts: FileFacts) -> list[Finding]:
     steps_by_run = [np.abs(np.diff(run_T)) for run_T in facts.runs]
     limit = float(np.median(np.concatenate(steps_by_run))) * SPIKE_MADS if len(facts.global_T) > 1 else 0.0
     starts = np.cumsum((0, *facts.run_lengths_trs[:-1]))
     spikes = np.concatenate(
         [
-            start + trs[trs > _unsteady_trs(run_T)]
+            start + trs[trs > unsteady_trs(run_T)]
             for start, steps, run_T in zip(starts, steps_by_run, facts.runs, strict=True)
             for trs in [np.flatnonzero(steps > limit) + 1]
         ]

@@ -165,6 +165,7 @@ def shown_by_events(
 ) -> list[EventPresentation]:
     """Return what the tables of events say about a group: those next to its scans, or those named like it."""
     own_tables = [t for t in timings if any(_belongs(t.path, scan) for scan in scans)]
+    own_tables.sort(key=lambda t: -len(entities_of_run(t.path)))
     rows = own_tables or [t for t in timings if _is_about(t.path, key)]
     first = [t for t in rows if t.path == rows[0].path] if rows else []
     events = [EventPresentation(_stimulus_named(t.stimulus, stimuli), t.onset_s, t) for t in first]
@@ -194,9 +195,9 @@ def with_orders(scans: Sequence[Scan], stimuli: Sequence[Candidate], timings: Se
 
 
 def _belongs(table: Path, scan: Path) -> bool:
-    """Return True if a table of events is that of a scan, in whatever tree of the data set each of them is."""
+    """Return True if a table of events is that of a scan, or one that it inherits, in whatever tree each of them is."""
     own, of_scan = entities_of_run(table), entities_of_run(scan)
-    return bool(own) and "sub" in own and own == of_scan
+    return bool(own) and own.items() <= of_scan.items() and ("sub" not in own or own == of_scan)
 
 
 def _are_within_film(events: Sequence[EventPresentation], stimuli: Sequence[Candidate]) -> bool:

@@ -25,6 +25,8 @@ COPY_CORRELATION = 0.95
 FIRST_LOOK_VOXELS = 40
 OWN_SHARE = 0.5
 """A name that more than this share of subjects have is one that the others lack."""
+CLEAR_SDS = 8.0
+"""Usual height of responses to stimuli from which a run without one shows something else."""
 CLIP_TRS = 3
 """A clip that begins this near to a stated onset is the one that it states."""
 CROP_S = 3.0
@@ -263,7 +265,7 @@ def _unconfirmed(
     stimulus_list = ", ".join(f"{stimuli[h.stimulus].file.path.name} {stimuli[h.stimulus].seconds:.1f} s" for h in hits)
     agreement = median(m.peak.height for m in grouping.group.members) if grouping.is_coherent else 0.0
     heights = [hit.height for run in runs for hit in run.hits if hit.is_measured]
-    if agreement > AGREES_SDS and heights:
+    if agreement > AGREES_SDS and heights and median(heights) > CLEAR_SDS:
         return Finding(
             finding="stimulus_foreign",
             severity="warning",

@@ -13,15 +13,20 @@ from pathlib import Path
 
 import nibabel
 
-from giblet_train.data.discover.names import ScanName, chosen_versions, scan_names, tokens
+from giblet_train.data.discover.names import SUBJECT, ScanName, chosen_versions, scan_names, tokens
 from giblet_train.data.readers.annotation_cells import has_spoken_words
 from giblet_train.data.readers.array_file import HDF5, dataset_names
+from giblet_train.data.readers.delimiter import find_delimiter, is_number
 from giblet_train.data.readers.image_files import UNREADABLE
 from giblet_train.data.readers.series_path import SEPARATOR
 from giblet_train.data.stimulus.video import film_seconds, has_pictures
 from giblet_train.schema.errors import DataError
+from giblet_train.schema.regular_file import read_regular
 
-FILMS = (".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".flv", ".ogv")
+FILMS = (
+    *(".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".flv", ".ogv", ".vob"),
+    *(".mts", ".m2ts", ".3gp", ".f4v"),
+)
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".ogg", ".aac", ".opus", ".aif", ".aiff")
 TEXTS = (".xlsx", ".csv", ".srt", ".vtt", ".tsv", ".textgrid", ".eaf")
 IMAGES = (".nii", ".nii.gz", ".img", ".img.gz")
@@ -33,7 +38,7 @@ OTHER_FORMATS = {
     ".mgh": ("FreeSurfer", "Convert it: mri_convert {name} {stem}.nii.gz"),
     ".dcm": ("DICOM", "Convert the folder: dcm2niix -z y FOLDER"),
     ".ima": ("DICOM", "Convert the folder: dcm2niix -z y FOLDER"),
-    ".par": ("Philips PAR/REC", "Convert the folder: dcm2niix -z y FOLDER"),
+    ".rec": ("Philips PAR/REC", "Convert the folder: dcm2niix -z y FOLDER"),
     ".mnc": ("MINC", "Convert it: mnc2nii {name} {stem}.nii"),
 }
 """Ending -> format of scans that is not read, and how to convert it."""
@@ -42,11 +47,22 @@ NO_SERIES = (
     *("_dscalar", "_dlabel", "_part-phase_bold", "_part-imag_bold", "_part-real_bold"),
 )
 """Ends of names of images that are no time series, or not that of a magnitude."""
+MANY_VOLUMES = 20
+"""Images with one volume that are more than anatomical ones: volumes of runs."""
+ARRAYS = (".npy", *HDF5)
+TABLES = (".tsv", ".csv")
+PARCELS = re.compile(r"_(?:seg|atlas)-[^_]+_(?:.*_)?timeseries\.tsv$")
+"""Names of tables of parcels."""
+FEWEST_PARCELS = 4
+FIRST_BYTES = 1024 * 1024
+FOLDERS_OF_FEATURES = frozenset(["stimuli", "stimulus", "stim", "features", "embeddings", "annotations", "annotation"])
+"""Folders whose arrays describe stimuli."""
 OTHER_FOLDERS = frozenset(["anat", "dwi", "fmap", "perf", "figures"])
 OTHER_TABLES = frozenset(["confounds", "participants", "regressors", "physio", "motion", "outliers", "phenotype"])
 OTHER_ENDS = ("_scans.tsv", "_sessions.tsv", "runs.tsv", "_channels.tsv", "_electrodes.tsv")
 RIGHT_HALF = re.compile(r"hemi-r[_.].*\.gii$|[._-]r\..*gii$|(^|[._-])rh[._-].*gii$")
 """Names of right hemispheres, which are read with the left ones."""
+MOST_JSON_BYTES = 32 * 1024 * 1024
 DEEPEST = 8
 """Levels of folders that are searched."""
 
@@ -111,6 +127,8 @@ def take_inventory(folder: Path) -> Inventory:
             continue
         series += parts
         single_volumes += [] if parts else [path]
+    if not series:
+        series = [path for path in files if path.suffix.lower() in TABLES and _is_numeric(path)]
     scans, others = chosen_versions(scan_names(series, folder))
     timings: list[Timing] = []
     texts: list[Path] = []
@@ -123,7 +141,7 @@ def take_inventory(folder: Path) -> Inventory:
                 problems.append(DataError(error.message, "Copy it again, or remove it from the folder."))
         elif path.name.endswith("_events.tsv") and (rows := _timings(path)):
             timings += rows
-        elif _may_be_text(path):
+        elif path not in series and _may_be_text(path):
             texts.append(path)
     return Inventory(
         scans=tuple(scans),
@@ -140,7 +158,7 @@ def take_inventory(folder: Path) -> Inventory:
 
 def explain_absence(inventory: Inventory, folder: Path) -> DataError:
     """Return the error for a folder without a scan: it names what the folder has instead."""
-    if inventory.unread:
+    if inventory.unread and len(inventory.no_series) < MANY_VOLUMES:
         path = _typical(inventory.unread)
         name, remedy = OTHER_FORMATS[path.suffix.lower()]
         stem = path.name[: -len(path.suffix)]
@@ -204,16 +222,34 @@ def _is_file(path: Path) -> bool:
 
 def _may_be_scan(path: Path, folder: Path) -> bool:
     name = path.name.lower()
+    if PARCELS.search(name):
+        return True
     if not name.endswith(SCANS) or RIGHT_HALF.search(name) or OTHER_FOLDERS & set(path.relative_to(folder).parts):
+        return False
+    if name.endswith(ARRAYS) and FOLDERS_OF_FEATURES & {part.lower() for part in path.relative_to(folder).parts}:
         return False
     stem = name.removesuffix(".gz").rpartition(".")[0].replace(".", "_")
     return not stem.endswith(NO_SERIES) and "atlas.nii" not in name and "_anat" not in name
 
 
+def _is_numeric(path: Path) -> bool:
+    """Return True for a table of a subject with a header of names above many columns of numbers: series of parcels."""
+    if not any(SUBJECT.fullmatch(word) for word in re.split(r"[_. ]+", path.stem)):
+        return False
+    try:
+        lines = read_regular(path)[:FIRST_BYTES].decode("utf-8-sig").splitlines()[:5]
+    except (OSError, UnicodeDecodeError):
+        return False
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else find_delimiter(lines)
+    header, *rows = [line.split(delimiter) for line in lines] or [[]]
+    are_numbers = [all(map(is_number, row)) and len(row) == len(header) for row in rows[:-1]]
+    return len(header) >= FEWEST_PARCELS and not any(map(is_number, header)) and any(are_numbers) and all(are_numbers)
+
+
 def _may_be_text(path: Path) -> bool:
     kind = path.suffix.lower()
     if kind == ".json":
-        return has_spoken_words(path)
+        return path.exists() and path.stat().st_size <= MOST_JSON_BYTES and has_spoken_words(path)
     return kind in TEXTS and not path.name.endswith(OTHER_ENDS) and not OTHER_TABLES & set(tokens(path.stem))
 
 

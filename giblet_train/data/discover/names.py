@@ -35,7 +35,19 @@ GENERIC = frozenset(
 )
 """Words of names that say nothing about which film or run it is."""
 SUFFIXES = (
-    *(".dtseries.nii", ".ptseries.nii", ".func.gii", ".nii.gz", ".nii", ".img.gz", ".img", ".npy", ".tsv", ".gii"),
+    *(
+        ".dtseries.nii",
+        ".ptseries.nii",
+        ".func.gii",
+        ".nii.gz",
+        ".nii",
+        ".img.gz",
+        ".img",
+        ".npy",
+        ".tsv",
+        ".csv",
+        ".gii",
+    ),
     *(".h5", ".hdf5", ".hf5", ".hdf"),
 )
 

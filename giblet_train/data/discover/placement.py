@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from giblet_train.data.discover.expectation import EventPresentation, likely_onsets_s, shown_by_events
 from giblet_train.data.discover.groups import Group, Grouping, recentred
 from giblet_train.data.discover.inventory import Timing
-from giblet_train.data.discover.matching import Hit
+from giblet_train.data.discover.matching import Expectation, Hit
 from giblet_train.data.discover.responses import Scan
 from giblet_train.data.discover.stimuli import Candidate
 from giblet_train.data.readers.bids import natural
@@ -37,6 +37,7 @@ def place_runs(
     groupings: Sequence[Grouping],
     units: Sequence[Group],
     hits_by_unit: Sequence[tuple[Hit, ...]],
+    expected: Sequence[Expectation],
     stimuli: Sequence[Candidate],
     timings: Sequence[Timing],
     tr_s: float,
@@ -45,11 +46,12 @@ def place_runs(
 
     Args:
         units: The group of each grouping, then each stranger alone.
+        expected: What is known about each unit without its responses.
     """
     runs = []
     for n, (group, group_hits) in enumerate(zip(units, hits_by_unit, strict=True)):
         unit, hits = _recentred(group, group_hits, stimuli, tr_s)
-        onsets_s = onsets_of(unit, hits, stimuli, timings, tr_s)
+        onsets_s = onsets_of(unit, hits, expected[n], stimuli, timings, tr_s)
         for member in unit.members:
             own = shown_by_events(unit.key, [member.scan.name.path], stimuli, timings)
             presentations = tuple(
@@ -92,7 +94,12 @@ def _order(run: PlacedRun) -> tuple[object, ...]:
 
 
 def onsets_of(
-    unit: Group, hits: Sequence[Hit], stimuli: Sequence[Candidate], timings: Sequence[Timing], tr_s: float
+    unit: Group,
+    hits: Sequence[Hit],
+    expected: Expectation,
+    stimuli: Sequence[Candidate],
+    timings: Sequence[Timing],
+    tr_s: float,
 ) -> list[float]:
     """Return the second at which each stimulus begins: a likely one near the measured one, else the measured one."""
     seconds = {s.name: s.seconds for s in stimuli}
@@ -100,7 +107,8 @@ def onsets_of(
     onsets_s = []
     for hit in hits:
         event_onsets_s = [s.onset_s for s in events if s.stimulus in ("", hit.stimulus)]
-        likely = [*event_onsets_s, *likely_onsets_s(unit.usual_trs * tr_s, seconds[hit.stimulus])]
+        parts_s = [e.onset_trs * tr_s for e in expected.hits if e.stimulus == hit.stimulus and e.onset_trs < 0]
+        likely = [*event_onsets_s, *parts_s, *likely_onsets_s(unit.usual_trs * tr_s, seconds[hit.stimulus])]
         measured_s = hit.onset_trs * tr_s
         near = [onset_s for onset_s in likely if _is_near(measured_s, onset_s, tr_s)]
         onsets_s.append(round(near[0] if near else measured_s, 3))

@@ -147,7 +147,7 @@ def _config_lines(proposal: Proposal, name: str) -> Iterator[str]:
 
 def _confounds(proposal: Proposal) -> str:
     """Return the usual confounds that the tables next to all scans have; "" if a scan has none."""
-    tables = [companions(split_dataset(run.bold)[0])[1] for run in proposal.runs if run.presentations]
+    tables = [companions(split_dataset(run.bold)[0])[1] for run in proposal.runs]
     headers = [set(_columns_of(table)) for table in tables if table is not None]
     if not headers or len(headers) < len(tables):
         return ""

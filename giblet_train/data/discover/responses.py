@@ -21,7 +21,7 @@ from giblet_train.data.readers.series_path import SEPARATOR, split_dataset
 from giblet_train.data.readers.sidecar import read_sidecar
 from giblet_train.data.readers.volumes import Volumes, check_same_geometry, nonzero_voxels, stream
 from giblet_train.data.statistics.alignment import comparable
-from giblet_train.data.statistics.brain_signal import DARK_SHARE, dark_voxels
+from giblet_train.data.statistics.brain_signal import DARK_SHARE, dark_voxels, unsteady_trs
 from giblet_train.schema.errors import DataError
 from giblet_train.schema.progress import ProgressCallback
 
@@ -117,11 +117,25 @@ def read_scans(
         values_TV = np.nan_to_num(values_TV, posinf=0.0, neginf=0.0)
         borders = () if name.run else borders_of(len(values_TV), tr_s)
         for part, part_TV in zip(_part_names(name, len(values_TV), borders), np.split(values_TV, borders), strict=True):
-            fast_TV = comparable(part_TV, tr_s)
-            scans.append(Scan(part, len(part_TV), header_s, sidecar_s, fast_TV, part_TV.mean(axis=0)))
+            steady_TV = _steady(part_TV)
+            fast_TV = comparable(steady_TV, tr_s)
+            scans.append(Scan(part, len(part_TV), header_s, sidecar_s, fast_TV, steady_TV.mean(axis=0)))
     if not scans:
         raise DataError(f"No scan can be read. {problems[0][1].message}", problems[0][1].remedy)
     return Scans(tr_s, tuple(scans), tuple(problems))
+
+
+def _steady(values_TV: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return values in which first volumes that are not in the steady state have the mean of the others.
+
+    All scans have such volumes in common, so that scans of different people would look like copies.
+    """
+    n_trs = unsteady_trs(values_TV.mean(axis=1))
+    if not n_trs:
+        return values_TV
+    steady_TV = values_TV.copy()
+    steady_TV[:n_trs] = values_TV[n_trs:].mean(axis=0)
+    return steady_TV
 
 
 def _part_names(name: ScanName, n_trs: int, borders: Sequence[int]) -> list[ScanName]:

@@ -36,9 +36,9 @@ def read_header(path: Path, tr_s: float | None, trust: TrustTr = None) -> Volume
         trust: Source of the TR if header, sidecar and configuration disagree; see `checked_tr`.
     """
     file, _ = split_dataset(path)
-    if file.suffix in SUFFIXES:
+    if file.suffix.lower() in SUFFIXES:
         return read_parcel_header(path, tr_s, trust)
-    if file.suffix == ".gii":
+    if file.suffix.lower() == ".gii":
         return read_gifti_header(path, tr_s, trust)
     if volumes := volume_range(path):
         return _part_of(read_header(file, tr_s, trust), volumes)

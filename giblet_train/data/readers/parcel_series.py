@@ -46,7 +46,8 @@ def read_parcel_header(path: Path, tr_s: float | None, trust: TrustTr) -> Volume
     """Check a file of parcels; see `headers.read_header`. `path` may name a dataset: `sub-01.h5::film`."""
     file, _ = split_dataset(path)
     check_present(file)
-    if file.suffix in TABLES:
+    is_table = file.suffix.lower() in TABLES
+    if is_table:
         values_TP, names, notes = _read_table(file)
     else:
         values_TP, names, notes = load_array(path), (), ()
@@ -60,7 +61,7 @@ def read_parcel_header(path: Path, tr_s: float | None, trust: TrustTr) -> Volume
         _check_orientation(path, values_TP)
     names = names or tuple(f"parcel {n}" for n in range(1, n_parcels + 1))
     seconds, tr_notes = checked_tr(0.0, "sec", read_sidecar(file), tr_s, trust, file)
-    reader = ArrayReader(path, n_trs, lambda: _read_table(file)[0] if file.suffix in TABLES else load_array(path))
+    reader = ArrayReader(path, n_trs, lambda: _read_table(file)[0] if is_table else load_array(path))
     return Volumes(path, ParcelTable(names=names), n_trs, n_trs, seconds, reader, notes=(*tr_notes, *notes))
 
 

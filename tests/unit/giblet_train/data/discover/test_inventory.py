@@ -72,6 +72,8 @@ def test_what_is_no_series_is_no_scan(tmp_path: Path) -> None:
         "sub-1/dwi/sub-1_dir-AP.nii.gz": 30,
     }.items():
         write_image(tmp_path / name, n_volumes)
+    (tmp_path / "features").mkdir()
+    np.save(tmp_path / "features/sub-1_dune.npy", np.ones((30, 4)))
     assert [scan.path.name for scan in take_inventory(tmp_path).scans] == ["sub-1_task-dune_bold.nii.gz"]
 
 
@@ -103,7 +105,9 @@ def test_the_error_says_what_the_folder_has_instead_of_scans(
 ) -> None:
     (tmp_path / name).write_bytes(b"")
     if name.endswith(".nii"):
-        write_image(tmp_path / name, 1)
+        (tmp_path / "f1_to_template.mat").write_bytes(b"")
+        for n in range(1, 21):
+            write_image(tmp_path / name.replace("0001", f"{n:04d}"), 1)
     error = explain_absence(take_inventory(tmp_path), tmp_path)
     assert sentence in error.message and remedy in error.remedy
 

@@ -130,3 +130,41 @@ def test_runs_as_long_as_the_film_together_are_its_parts(tmp_path: Path) -> None
     generated_sound(study / "dune.wav", 2 * N_TRS * 2.0)
     onsets = {(run.subject, run.run): [p.onset_s for p in run.presentations] for run in discover(study, quiet).runs}
     assert onsets == {(f"sub-{s}", run): [-80.0 if run == "2" else 0.0] for s in "ab" for run in "12"}
+
+
+@pytest.mark.parametrize("name", ["sub-{}_task-dune_seg-Fine_stat-mean_timeseries.tsv", "series/sub-0{}_dune.csv"])
+def test_tables_of_parcels_are_scans(name: str, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    for n in (1, 2):
+        path = study / name.format(n)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = np.random.default_rng(n).standard_normal((N_TRS, 9)) + 100 * np.arange(9)
+        sign = "\t" if path.suffix == ".tsv" else ","
+        lines = [sign.join(f"area {k}" for k in range(9)), *(sign.join(f"{v:.4f}" for v in row) for row in values)]
+        path.write_text("\n".join(lines))
+        (study / f"sub-{n}_motion.tsv").write_text("trans_x\n0.1\n")
+    generated_sound(study / "dune.wav", N_TRS * 2.0)
+    assert [len(run.presentations) for run in discover(study, quiet, 2.0).runs] == [1, 1]
+
+
+def test_bright_first_volumes_do_not_make_scans_copies_of_each_other(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    for n, subject in enumerate("ab"):
+        path = study / f"sub-{subject}_task-dune_bold.nii.gz"
+        write_scan(path, n)
+        image = nibabel.load(path)
+        values = np.asarray(image.dataobj).copy()
+        values[..., :3] *= np.array([1.7, 1.4, 1.2])
+        nibabel.save(nibabel.Nifti1Image(values, image.affine, image.header), path)
+    generated_sound(study / "dune.wav", N_TRS * 2.0)
+    proposal = discover(study, quiet)
+    assert len(proposal.runs) == 2 and not proposal.failed
+
+
+def test_events_of_a_task_are_those_of_all_its_scans(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    for n, subject in enumerate("ab"):
+        write_scan(study / f"sub-{subject}/func/sub-{subject}_task-movie_bold.nii.gz", n)
+    (study / "task-movie_events.tsv").write_text("onset\tduration\ttrial_type\n7\t60\tfilm\n")
+    generated_sound(study / "movie.wav", 60.0)
+    assert [run.presentations[0].onset_s for run in discover(study, quiet).runs] == [7.0, 7.0]
