@@ -35,20 +35,8 @@ GENERIC = frozenset(
 )
 """Words of names that say nothing about which film or run it is."""
 SUFFIXES = (
-    *(
-        ".dtseries.nii",
-        ".ptseries.nii",
-        ".func.gii",
-        ".nii.gz",
-        ".nii",
-        ".img.gz",
-        ".img",
-        ".npy",
-        ".tsv",
-        ".csv",
-        ".gii",
-    ),
-    *(".h5", ".hdf5", ".hf5", ".hdf"),
+    *(".dtseries.nii", ".ptseries.nii", ".func.gii", ".nii.gz", ".nii", ".img.gz", ".img", ".gii"),
+    *(".npy", ".tsv", ".csv", ".h5", ".hdf5", ".hf5", ".hdf"),
 )
 
 

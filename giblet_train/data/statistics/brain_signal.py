@@ -1,4 +1,4 @@
-"""Tell voxels of the brain from air and bone around it, and first volumes from the steady state, by their signal.
+"""Separate voxels of the brain from air and bone around it, and first volumes from the steady state, by signal.
 
 T TRs, V voxels.
 """
