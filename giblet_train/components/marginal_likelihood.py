@@ -1,7 +1,7 @@
 """Marginal likelihood of each voxel's responses under several kernels and shares of explained variance.
 
-A voxel's responses are a Gaussian process of the film with one of C kernels, plus scanner noise: half white, half
-decaying over NOISE_S seconds. The evidence for each kernel and share of variance has a closed form (MacKay 1992), so it
+A voxel's responses are a Gaussian process of the film with one of C kernels, plus scanner noise of the
+autocorrelation NOISE. The evidence for each kernel and share of variance has a closed form (MacKay 1992), so it
 needs training TRs alone. The prior over them is estimated from all voxels and from each voxel's neighbours.
 
 N training TRs, n of them after removing drift, C kernels, k axes of a kernel, H shares of variance, V voxels,
@@ -31,7 +31,11 @@ FINE_SHARES = (0.0, 0.01, 0.02, 0.03, 0.055, 0.08, 0.115, 0.15, 0.2, 0.25, 0.325
 """SHARES and the middles between those above 0, for intervals."""
 EXPLAINED = np.linspace(0.0, 1.0, 101)
 """Shares of variance at which the posterior of what the film explained is evaluated."""
-NOISE_S = 6.7
+NOISE = {0.0: 0.45, 4.0: 0.35, 40.0: 0.2}
+"""Time constant in seconds -> share of the noise's variance; 0 is white.
+
+Motion and drift that remain are slow. Without a slow part, priors with a memory would take them for a response.
+"""
 ROUNDS = 10
 TILE_VOXELS = 4096
 LEAST_BELIEF = 1e-3
@@ -264,6 +268,14 @@ def posterior_weights(log_evidence_VCH: Singles, touching: Sequence[NDArray[np.i
     return np.asarray(belief_VP.reshape(log_evidence_VCH.shape))
 
 
+def evidence_of_kernels(log_evidence_VCH: Singles, belief_VCH: Singles) -> Singles:
+    """Return the log evidence (V, C) of each kernel whatever the share, with the shares' mean posterior as prior."""
+    prior_H = belief_VCH.mean(axis=0).sum(axis=0)
+    largest_VC1 = log_evidence_VCH.max(axis=2, keepdims=True)
+    likely_VC = np.exp(log_evidence_VCH - largest_VC1) @ prior_H
+    return np.asarray(largest_VC1[:, :, 0] + np.log(np.maximum(likely_VC, np.finfo(np.float32).tiny)))
+
+
 def explained_distribution(kernels: Kernels, bold_NV: Responses, common_CH: Singles) -> Singles:
     """Return the posterior distribution (V, G) of the share that the film explained, by each voxel's own evidence.
 
@@ -328,7 +340,7 @@ def _whitener(blocks: Sequence[Block], drift: Detrend) -> Doubles:
         free_nN = np.zeros((n - courses_NK.shape[1], sum(n_trs)))
         free_nN[:, first : first + n] = complete_NN[:, courses_NK.shape[1] :].T
         rows.append(free_nN)
-        noise_NN[first : first + n, first : first + n] = _noise_covariance(n, drift.tr_s)
+        noise_NN[first : first + n, first : first + n] = noise_covariance(n, drift.tr_s)
         first += n
     free_nN = np.concatenate(rows)
     return np.asarray(np.linalg.solve(np.linalg.cholesky(free_nN @ noise_NN @ free_nN.T), free_nN))
@@ -346,13 +358,14 @@ def prewhiten(x_NV: Responses, blocks: Sequence[Block], drift: Detrend) -> Singl
         for part in np.array_split(np.arange(first, first + stop - start), n_parts):
             n = len(part)
             if n not in root_of:
-                root_of[n] = np.linalg.inv(np.linalg.cholesky(_noise_covariance(n, drift.tr_s))).astype(np.float32)
+                root_of[n] = np.linalg.inv(np.linalg.cholesky(noise_covariance(n, drift.tr_s))).astype(np.float32)
             white_NV[part] = root_of[n] @ white_NV[part]
         first += stop - start
     return np.asarray(white_NV, np.float32)
 
 
-def _noise_covariance(n_trs: int, tr_s: float) -> Doubles:
+def noise_covariance(n_trs: int, tr_s: float) -> Doubles:
     """Return the covariance (N, N) of the scanner's noise in consecutive TRs, of variance 1."""
     apart_NN = np.abs(np.subtract.outer(np.arange(n_trs), np.arange(n_trs))) * tr_s
-    return np.asarray(0.5 * np.exp(-apart_NN / NOISE_S) + 0.5 * np.eye(n_trs))
+    parts = (np.exp(-apart_NN / s) if s else np.eye(n_trs) for s in NOISE)
+    return np.asarray(sum(share * part_NN for share, part_NN in zip(NOISE.values(), parts, strict=True)))

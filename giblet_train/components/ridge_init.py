@@ -28,6 +28,7 @@ from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.components.lagged_features import FeatureBand, LagIndex, bands_of
 from giblet_train.components.marginal_likelihood import (
     Kernels,
+    evidence_of_kernels,
     explained_distribution,
     neighbouring_voxels,
     posterior_weights,
@@ -80,13 +81,35 @@ class RidgeInit:
 
 
 @dataclass(frozen=True)
+class Neighbours:
+    """Neighbours of each voxel, from `neighbouring_voxels`, and their weight in its prior."""
+
+    touching: Sequence[NDArray[np.intp]]
+    near: float
+
+
+@dataclass(frozen=True)
 class Fit:
     """Ridge of one part, group or deviation, with a posterior over priors in each voxel."""
 
     functions: BandFunctions
     kernels: Kernels
     weight_CB: Doubles
+    log_evidence_VCH: Singles
     belief_VCH: Singles
+
+    @classmethod
+    def of(
+        cls,
+        functions: BandFunctions,
+        kernels: Kernels,
+        weight_CB: Doubles,
+        log_evidence_VCH: Singles,
+        neighbours: Neighbours,
+    ) -> Fit:
+        """Compute the posterior."""
+        belief_VCH = posterior_weights(log_evidence_VCH, neighbours.touching, neighbours.near)
+        return cls(functions, kernels, weight_CB, log_evidence_VCH, belief_VCH)
 
     @property
     def signal(self) -> float:
@@ -189,7 +212,7 @@ def ridge_start(
         n_axes = functions.z_NP.shape[1]
         report(f"{len(mean_NV)} training TRs: {n_axes} leading axes of {len(bands)} feature bands in place of all TRs")
     report(f"computing the evidence of {len(weight_CB)} priors")
-    fits = _fits(data, mean_NV, functions, weight_CB, near, shards)
+    fits, both = _fits(data, mean_NV, functions, weight_CB, near, shards)
     reader_KP, weights_PK = _latents(data, mean_NV, fits, n_latents, shards)
     own = {}
     for subject, own_NV in _deviations(data, mean_NV, shards):
@@ -209,7 +232,7 @@ def ridge_start(
         own,
         {part: fit.signal for part, fit in fits.items()},
         _space_shares(fits[GROUP], bands),
-        _posterior(fits[GROUP], mean_NV, bands, memory_s_B),
+        _posterior(fits[GROUP], both, mean_NV, bands, memory_s_B),
     )
 
 
@@ -308,9 +331,12 @@ def _fit_group(
 ) -> Fit:
     """Fit the mean response."""
     kernels = functions.kernels(weight_CB, blocks, data.drift)
-    touching = neighbouring_voxels(data.study.mask, data.voxels_V)
-    belief_VCH = posterior_weights(kernels.log_evidence(kernels.quadratic_form(mean_NV), 1), touching, near)
-    return Fit(functions, kernels, weight_CB, belief_VCH)
+    log_evidence_VCH = kernels.log_evidence(kernels.quadratic_form(mean_NV), 1)
+    return Fit.of(functions, kernels, weight_CB, log_evidence_VCH, _neighbours(data, near))
+
+
+def _neighbours(data: PreparedSplit, near: float) -> Neighbours:
+    return Neighbours(neighbouring_voxels(data.study.mask, data.voxels_V), near)
 
 
 def _fits(
@@ -320,21 +346,28 @@ def _fits(
     weight_CB: Doubles,
     near: float,
     shards: HeadSharding,
-) -> dict[str, Fit]:
-    """Fit the mean response, and the deviations by the priors that are common in the mean."""
+) -> tuple[dict[str, Fit], Fit]:
+    """Fit the mean response, and the deviations by the priors that are common in the mean.
+
+    Returns:
+        The fits, and one of the mean's share of variance by the evidence of both: subjects differ in their responses
+        to a space more than in the spaces that they respond to.
+    """
     group = _fit_group(data, mean_NV, functions, weight_CB, data.split.train_blocks, near)
-    fits = {GROUP: group}
-    if data.has_shared_rows:
-        touching = neighbouring_voxels(data.study.mask, data.voxels_V)
-        common = shards.from_rank_0(group.common)
-        few = group.kernels.subset(common)
-        added_VCH = np.zeros((data.n_voxels, len(common), len(few.shares)))
-        for _, own_NV in _deviations(data, mean_NV, shards):
-            added_VCH += few.quadratic_form(own_NV)
-        misfit_VCH = shards.total(added_VCH).astype(np.float32)
-        belief_VCH = posterior_weights(few.log_evidence(misfit_VCH, len(data.subjects) - 1), touching, near)
-        fits[DEVIATION] = Fit(functions, few, weight_CB[common], belief_VCH)
-    return fits
+    if not data.has_shared_rows:
+        return {GROUP: group}, group
+    common = shards.from_rank_0(group.common)
+    few = group.kernels.subset(common)
+    added_VCH = np.zeros((data.n_voxels, len(common), len(few.shares)))
+    for _, own_NV in _deviations(data, mean_NV, shards):
+        added_VCH += few.quadratic_form(own_NV)
+    misfit_VCH = shards.total(added_VCH).astype(np.float32)
+    neighbours, log_evidence_VCH = _neighbours(data, near), few.log_evidence(misfit_VCH, len(data.subjects) - 1)
+    deviation = Fit.of(functions, few, weight_CB[common], log_evidence_VCH, neighbours)
+    of_kernels_VC = evidence_of_kernels(log_evidence_VCH, deviation.belief_VCH)
+    both_VCH = group.log_evidence_VCH[:, common] + of_kernels_VC[:, :, None]
+    both = Fit.of(functions, few, weight_CB[common], both_VCH, neighbours)
+    return {GROUP: group, DEVIATION: deviation}, both
 
 
 def _latents(
@@ -353,10 +386,16 @@ def _latents(
     return shards.from_rank_0(functions.strongest(moments, n_latents))
 
 
-def _posterior(fit: Fit, mean_NV: Singles, bands: Sequence[FeatureBand], memory_s_B: Doubles) -> VoxelPosterior:
+def _posterior(
+    group: Fit, both: Fit, mean_NV: Singles, bands: Sequence[FeatureBand], memory_s_B: Doubles
+) -> VoxelPosterior:
+    """Summarise what the mean says about the strength of responses, and mean and deviations about spaces and memory."""
     spaces = [band.space for band in bands]
-    explained_VG = explained_distribution(fit.kernels, mean_NV, fit.belief_VCH.mean(axis=0))
-    return voxel_posterior(fit.belief_VCH, explained_VG, fit.kernels.shares, fit.weight_CB, spaces, memory_s_B)
+    explained_VG = explained_distribution(group.kernels, mean_NV, group.belief_VCH.mean(axis=0))
+    share_VH = group.belief_VCH.sum(axis=1)
+    return voxel_posterior(
+        both.belief_VCH, share_VH, explained_VG, group.kernels.shares, both.weight_CB, spaces, memory_s_B
+    )
 
 
 def compositions(total: int, n: int) -> list[tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """What the ridge start concludes about each voxel: which feature spaces drive it, how strongly, and for how long.
 
-All of it is the posterior over the priors that the start tried, given the training TRs of the mean response.
+All of it is the posterior over the priors that the start tried, given training TRs: spaces and memory by the evidence
+of the mean response and of each subject's deviation from it, the rest by that of the mean.
 
 V voxels, C priors, B bands (a feature space with a memory), H shares of variance, M feature spaces, G values of
 EXPLAINED.
@@ -75,6 +76,7 @@ class VoxelPosterior:
 
 def voxel_posterior(
     belief_VCH: Floats,
+    share_VH: Floats,
     explained_VG: Floats,
     shares: Sequence[float],
     weight_CB: Floats,
@@ -84,7 +86,8 @@ def voxel_posterior(
     """Summarise a posterior.
 
     Args:
-        belief_VCH: posterior probability of each prior and share of variance.
+        belief_VCH: posterior probability of each prior and share of variance, for spaces and memory.
+        share_VH: posterior probability of each share of variance.
         explained_VG: posterior distribution of the explained share at EXPLAINED by each voxel's own evidence.
             Neighbours sharpen the choice of spaces, but their shares of variance differ, so that intervals that borrow
             from them would be too narrow.
@@ -99,7 +102,7 @@ def voxel_posterior(
     groups = [space_group(space) for space in band_spaces]
     spaces = tuple(sorted(set(groups), key=groups.index))
     share_VM = np.stack([band_VB[:, [g == space for g in groups]].sum(axis=1) for space in spaces], axis=1)
-    signal_V = belief_VCH[:, :, share_H >= LEAST_EXPLAINED].sum(axis=(1, 2))
+    signal_V = share_VH[:, share_H >= LEAST_EXPLAINED].sum(axis=1)
     explained_V = np.trapezoid(1.0 - explained_VG, EXPLAINED, axis=1)
     low_V, high_V = interval(explained_VG, EXPLAINED, INTERVAL)
     return VoxelPosterior(spaces, share_VM, signal_V, explained_V, low_V, high_V, np.asarray(band_VB @ memories_s))

@@ -5,15 +5,16 @@ import pytest
 
 from giblet_train.components.marginal_likelihood import (
     EXPLAINED,
-    NOISE_S,
     SHARES,
     BlockWhitener,
     Kernels,
+    evidence_of_kernels,
     explained_distribution,
     neighbouring_voxels,
+    noise_covariance,
     posterior_weights,
 )
-from giblet_train.components.voxel_posterior import interval
+from giblet_train.components.voxel_posterior import LEAST_EXPLAINED, LEAST_SIGNAL, interval
 from giblet_train.data.preprocessing.detrend import Detrend
 
 BLOCKS = ((3, 21), (30, 42), (42, 44))
@@ -33,8 +34,7 @@ def covariance(kernel_NN, share):
     for start, stop in BLOCKS:
         n = stop - start
         here = slice(first, first + n)
-        apart = np.abs(np.subtract.outer(np.arange(n), np.arange(n))) * 1.5
-        noise_NN[here, here] = 0.5 * np.exp(-apart / NOISE_S) + 0.5 * np.eye(n)
+        noise_NN[here, here] = noise_covariance(n, 1.5)
         keep_NN[here, here] = np.eye(n) - 1.0 / n
         first += n
     axes_Nn = np.linalg.svd(keep_NN)[0][:, : N_TRS - len(BLOCKS)]
@@ -98,8 +98,7 @@ def test_an_interval_of_the_explained_share_covers_what_the_film_did_explain():
     n_trs, n_voxels, drift, rng = 90, 600, Detrend("mean", 1.5), np.random.default_rng(0)
     film_NF = smooth_film(n_trs, 5, rng)
     film_NF /= np.linalg.norm(film_NF) / np.sqrt(n_trs)
-    apart_NN = np.abs(np.subtract.outer(np.arange(n_trs), np.arange(n_trs))) * drift.tr_s
-    root_NN = np.linalg.cholesky(0.5 * np.exp(-apart_NN / NOISE_S) + 0.5 * np.eye(n_trs))
+    root_NN = np.linalg.cholesky(noise_covariance(n_trs, drift.tr_s))
     prior_H = np.where(np.array(SHARES) >= 0.15, 0.2, 0.0).astype(np.float32)
     share_V = rng.choice(SHARES, n_voxels, p=prior_H / prior_H.sum())
     signal_NV = np.sqrt(share_V) * (film_NF @ rng.normal(size=(5, n_voxels)))
@@ -111,6 +110,42 @@ def test_an_interval_of_the_explained_share_covers_what_the_film_did_explain():
     assert true_V.std() > 0.15
     assert 0.86 <= ((low_V <= true_V) & (true_V <= high_V)).mean() <= 0.94
     assert (high_V - low_V).mean() < 0.45
+
+
+def autocorrelated(n_trs, n_voxels, time_constant_s, rng):
+    """Return AR(1) series (T, V) of unit variance at a TR of 1.5 s."""
+    keep = np.exp(-1.5 / time_constant_s)
+    x_TV = rng.normal(size=(n_trs, n_voxels))
+    for t in range(1, n_trs):
+        x_TV[t] = keep * x_TV[t - 1] + np.sqrt(1.0 - keep**2) * x_TV[t]
+    return x_TV
+
+
+@pytest.mark.parametrize("slow", [0.1, 0.2, 0.3])
+def test_slow_noise_is_no_response_to_a_film_that_is_remembered(slow):
+    """Voxels differ in their noise; of those called driven, at most the promised share has no signal."""
+    n_trs, n_voxels, n_driven, drift, rng = 220, 500, 150, Detrend("mean", 1.5), np.random.default_rng(3)
+    blocks, film_TF = ((0, 120), (130, 230)), autocorrelated(n_trs + 40, 12, 12.0, rng)
+    responses = (np.hanning(8), np.exp(-np.arange(27) * 1.5 / 15.0))
+    lasting = [np.stack([np.convolve(x_T, h)[40 : 40 + n_trs] for x_T in film_TF.T], axis=1) for h in responses]
+    kernels = [x_NF @ x_NF.T for x_NF in lasting]
+    fitted = Kernels.of([k / np.diag(k).mean() for k in kernels], blocks, drift)
+    noise_NV = np.sqrt(0.45) * rng.normal(size=(n_trs, n_voxels))
+    noise_NV += np.sqrt(0.55 - slow) * autocorrelated(n_trs, n_voxels, 4.0, rng)
+    noise_NV += np.sqrt(slow) * autocorrelated(n_trs, n_voxels, 40.0, rng)
+    signal_NV = lasting[1] @ rng.normal(size=(12, n_driven))
+    noise_NV[:, :n_driven] += 0.8 * signal_NV / signal_NV.std(axis=0)
+    bold_NV = drift.apply(noise_NV, blocks).astype(np.float32)
+    belief_VCH = posterior_weights(fitted.log_evidence(fitted.quadratic_form(bold_NV), 1), [], 0.0)
+    driven_V = belief_VCH[:, :, np.array(SHARES) >= LEAST_EXPLAINED].sum(axis=(1, 2)) >= LEAST_SIGNAL
+    assert driven_V[n_driven:].sum() <= (1.0 - LEAST_SIGNAL) * driven_V.sum()
+    assert driven_V[:n_driven].mean() > 0.7
+
+
+def test_the_evidence_of_a_kernel_is_averaged_over_shares():
+    log_evidence = np.log(np.array([[[1.0, 3.0], [2.0, 2.0]]])).astype(np.float32) - 700.0
+    belief = np.array([[[0.25, 0.25], [0.0, 0.5]]], np.float32)  # shares have priors of a quarter and three quarters
+    assert evidence_of_kernels(log_evidence, belief) == pytest.approx(np.log([[2.5, 2.0]]) - 700.0, abs=1e-4)
 
 
 def test_axes_of_features_give_the_distribution_of_the_kernel_itself():

@@ -9,9 +9,10 @@ import torch
 from giblet_train.components import band_functions
 from giblet_train.components.build import TrainingSetup, response_kernel, windows_in
 from giblet_train.components.head_sharding import HeadSharding
-from giblet_train.components.marginal_likelihood import SHARES
+from giblet_train.components.marginal_likelihood import SHARES, noise_covariance
 from giblet_train.components.ridge_init import lag_priors, ridge_start
 from giblet_train.data.simulation.learning_study import simulate_learning_study
+from giblet_train.data.statistics.hrf import glover
 from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.evaluation.metrics import pearson
 from giblet_train.model.presets import shape_of
@@ -71,9 +72,8 @@ def test_it_predicts_what_ridge_with_the_believed_prior_predicts(monkeypatch):
         )
     kernel = 0.75 * kernels[1] + 0.25 * kernels[2]
     noise = np.zeros((len(train), len(train)))
-    lag_s = data.drift.tr_s * np.abs(np.subtract.outer(train, train))
-    block = np.repeat([0, 1, 2], [90, 46, 50])
-    noise = (0.5 * np.exp(-lag_s / 6.7) + 0.5 * (lag_s == 0)) * (block[:, None] == block)
+    for stop, n in zip(np.cumsum([90, 46, 50]), [90, 46, 50], strict=True):
+        noise[stop - n : stop, stop - n : stop] = noise_covariance(n, data.drift.tr_s)
     covariance = SHARES[share] * kernel[: len(train)] + (1 - SHARES[share]) * noise
     for subject in data.subjects:
         expected = SHARES[share] * kernel[len(train) :] @ np.linalg.solve(covariance, data.bold[subject][train])
@@ -150,6 +150,20 @@ def test_voxels_that_follow_no_film_are_left_unchanged():
 def test_one_subject_has_a_start_without_deviations():
     start, _ = started(split_data(n_subjects=1))
     assert start.own == {} and set(start.signal) == {"group"} and np.abs(start.group_KV).max() > 0.1
+
+
+def test_the_space_of_a_voxel_is_named_by_the_deviations_of_subjects_too():
+    """Half of the subjects respond to the same sound in the opposite way, so that their mean says nothing."""
+    data, opposed_V = split_data(n_subjects=4), np.arange(40, 46)
+    sound_T = np.convolve(data.inputs["audio"][:, 0], glover(1.5))[: data.split.n_trs, None]
+    sound_T /= sound_T.std()
+    bold = {s: x.copy() for s, x in data.bold.items()}
+    for sign, bold_TV in zip((1, 1, -1, -1), bold.values(), strict=True):
+        bold_TV[:, opposed_V] = 0.7 * bold_TV[:, opposed_V] + sign * 0.7 * sound_T
+    start, _ = started(dataclasses.replace(data, bold=bold), near=0.0)
+    posterior = start.posterior
+    assert (posterior.share_VM[opposed_V, posterior.spaces.index("audio")] > 0.45).all()
+    assert (posterior.explained_V[opposed_V] < 0.1).all()
 
 
 def test_a_share_of_what_is_learnt_counts_outside_training():

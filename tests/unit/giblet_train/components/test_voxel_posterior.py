@@ -13,7 +13,7 @@ def posterior(belief_VCH):
     weights = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.3, 0.3, 0.4]])
     spaces, memories = ["video", "audio", "audio"], np.array([0.0, 0.0, 15.0])
     below_VG = (belief_VCH.sum(axis=1)[:, None] * (np.array(SHARES) <= EXPLAINED[:, None])).sum(axis=-1)
-    return voxel_posterior(belief_VCH, below_VG, SHARES, weights, spaces, memories)
+    return voxel_posterior(belief_VCH, belief_VCH.sum(axis=1), below_VG, SHARES, weights, spaces, memories)
 
 
 def test_each_voxel_is_named_after_the_space_that_explains_most_of_it():

@@ -95,7 +95,7 @@ def test_an_untrained_network_keeps_its_start():
 
 def test_an_addition_of_noise_is_refused_although_its_r_is_higher(monkeypatch):
     evaluator, model = evaluator_of()
-    add_to_predictions(monkeypatch, noise_like(evaluator.objective.targets.scores_TR, seed=3))
+    add_to_predictions(monkeypatch, noise_like(evaluator.objective.targets.scores_TR, seed=6))
     choices = {}
     for share in (None, 0.1, 0.25):
         other, _ = evaluator_of(learnt_share=share)
