@@ -210,7 +210,8 @@ def _end_notes(log: TrainingLog) -> list[str]:
     if log.end.statement:
         after = f"After its end it printed: {log.end.after_end[:200]}"
         return [statements[log.end.statement], *([after] if log.end.after_end else [])]
-    step = log.span[1] if log.is_blocks and log.last_epoch is None and log.span is not None else log.n_steps
+    counts_steps = log.is_blocks and log.span is not None and log.span[1] != log.last_epoch
+    step = log.span[1] if counts_steps and log.span is not None else log.n_steps
     if step < log.n_steps and not log.end.errors:
         return [f"It ends after step {step:.0f} of {log.n_steps}; the log does not say why."]
     is_unfinished = log.n_epochs and last is not None and not log.completed and not log.end.errors

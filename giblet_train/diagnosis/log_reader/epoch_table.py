@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from giblet_train.diagnosis.log_reader.key_names import ADVERSARIAL, FAKE_SCORE, OTHER, REINFORCEMENT
-from giblet_train.diagnosis.log_reader.loss_parts import named_parts, part_weights, terms_of
+from giblet_train.diagnosis.log_reader.loss_parts import ROUNDING, named_parts, part_weights, terms_of
 from giblet_train.diagnosis.log_reader.observation import Observation, Value
 
 MAX_POINTS = 4096
@@ -15,6 +15,8 @@ MAX_POINTS = 4096
 BLOCKS = 40
 FEWEST_POINTS_PER_BLOCK = 5
 FEWEST_BLOCKS = 6
+USUAL_BLOCKS = 12
+"""Blocks that have fewer points each rather than being fewer."""
 FEWEST_FALLS = 4
 STEADY = 0.7
 """Share of the steps down to the lowest value that must be falls."""
@@ -111,6 +113,13 @@ class _Epoch:
         """Return the first of several quantities that the epoch has; values of whole epochs come first."""
         key = next((key for store in (self.final, self.running) for key in keys if key in store), None)
         return self.value(key) if key is not None else None
+
+    def of_steps(self) -> "_Epoch":
+        """Return the epoch without what is printed once, if its steps show the same: it is of a test at the end."""
+        steps = _Epoch(self.epoch)
+        steps.running = self.running
+        steps.final = {key: mean for key, mean in self.final.items() if key not in self.running}
+        return steps
 
     def parts(self, split: str, kind: str = "loss") -> Dict[str, float]:
         names = [key[2] for key in (*self.final, *self.running) if key[0] == kind and key[1] == split and key[2]]
@@ -273,6 +282,8 @@ class EpochTable:
         if self._loss_kind == "loss" and "error" in self._kinds() and _vanishes([row.train for row in rows]):
             self._loss_kind = "error"  # some programs print 0 for a loss that their optimizer computes by itself
             rows = self._rows()
+        if len(rows) >= FEW_EPOCHS and not any(row.train or row.validation for row in rows):
+            return ()  # a loss that is 0 from the first line on is none, or is printed with too few digits
         rows = _with_summands(rows)
         if self._loss_kind in UNNAMED:
             train = [row.train for row in rows]
@@ -318,8 +329,11 @@ class EpochTable:
     def _rows(self) -> Tuple[EpochRow, ...]:
         epochs = [epoch for epoch in self._epochs.values() if epoch.final or epoch.running]
         kind = self._loss_kind
-        if any(epoch.has(kind, "") or epoch.has(kind, "train") for epoch in epochs):
+        n_final = sum(epoch.has(kind, "") or epoch.has(kind, "train") for epoch in epochs)
+        if 2 * n_final > len(epochs):
             epochs = [epoch for epoch in epochs if epoch.final]
+        elif n_final == 1 and len(epochs) >= FEWEST_EPOCHS:
+            epochs = [epoch.of_steps() for epoch in epochs]
         rows = self._complete([self._row(epoch) for epoch in epochs])
         return tuple(rows or self._complete(self._rows_of_points(self.points)))
 
@@ -478,6 +492,8 @@ class EpochTable:
         if is_balanced and all(map(math.isfinite, (*parts.values(), total or 0.0))):
             self.is_adversarial = True
             return None
+        if total is None and parts:
+            total = _whole_of(parts)
         if total is not None or not parts:
             return total
         if not is_validation:
@@ -509,7 +525,7 @@ class EpochTable:
         n_evaluations = sum(any(key[1] == "validation" for key in point.values) for point in points)
         if n_evaluations >= FEWEST_BLOCKS and n_evaluations == len(points):
             return 1
-        per_block = max(FEWEST_POINTS_PER_BLOCK, -(-len(points) // BLOCKS))
+        per_block = max(min(FEWEST_POINTS_PER_BLOCK, len(points) // USUAL_BLOCKS), -(-len(points) // BLOCKS))
         return per_block if len(points) >= FEWEST_BLOCKS * FEWEST_POINTS_PER_BLOCK else 1
 
     def _complete(self, rows: List[EpochRow]) -> List[EpochRow]:
@@ -554,6 +570,13 @@ def _are_similar(pairs: Sequence[Tuple[float, float]]) -> bool:
 
 def _is_similar(rows: Sequence[EpochRow]) -> bool:
     return _are_similar([(row.train, row.validation) for row in rows if row.train and row.validation is not None])
+
+
+def _whole_of(parts: Dict[str, float]) -> Optional[float]:
+    """Return the number that is the sum of all others; None if none is."""
+    total = math.fsum(parts.values())
+    wholes = [value for value in parts.values() if value and abs(total - 2 * value) <= ROUNDING * abs(value)]
+    return wholes[0] if len(parts) > 2 and len(wholes) == 1 and math.isfinite(total) else None
 
 
 def _vanishes(course: Sequence[Optional[float]]) -> bool:

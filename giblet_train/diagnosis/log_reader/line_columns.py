@@ -131,8 +131,19 @@ class _Kind:
 
     def is_measured(self, place: int) -> bool:
         """Return True for a column of numbers with fractions that may be a loss: no time, size or share."""
-        words = words_of(self.name(place))
-        if (_UNIT.match(self.literals[place + 1]) and not self.header) or not _OF_TIME_OR_SIZE.isdisjoint(words):
+        return self._has_fractions(place) and not (_UNIT.match(self.literals[place + 1]) and not self.header)
+
+    def may_be_score(self, place: int) -> bool:
+        """Return True for a column of numbers with fractions or of percentages."""
+        behind = self.literals[place + 1]
+        return self._has_fractions(place) and (behind.lstrip().startswith("%") or not _UNIT.match(behind))
+
+    def is_share(self, place: int) -> bool:
+        """Return True for a column of percentages."""
+        return self.literals[place + 1].lstrip().startswith("%")
+
+    def _has_fractions(self, place: int) -> bool:
+        if not _OF_TIME_OR_SIZE.isdisjoint(words_of(self.name(place))):
             return False
         texts = self.column(place)
         return sum(not text.lstrip("+-").isdigit() for text in texts) > len(texts) // 2
@@ -212,6 +223,7 @@ class LineColumns:
         self._kinds: Dict[Tuple[str, ...], _Kind] = {}
         self._n_lines = 0
         self._n_counted = 0
+        self._last_count: Tuple[Optional[float], Optional[int]] = (None, None)
         self._header: Tuple[str, ...] = ()
         self._table: Optional[EpochTable] = None
         self._of_lines = -1
@@ -227,12 +239,13 @@ class LineColumns:
         """Keep the numbers of a line. Return True if they count on from those of the lines before."""
         if not self.is_needed:
             return False
-        has_counter = observation is not None and (observation.epoch is not None or observation.step is not None)
+        count = (observation.epoch, observation.step) if observation is not None else (None, None)
+        has_counter = count not in ((None, None), self._last_count)
         has_loss = observation is not None and any(
             v.quantity.kind in ("loss", "error", "reward") for v in observation.values
         )
         if has_counter and has_loss:
-            self._n_counted += 1
+            self._n_counted, self._last_count = self._n_counted + 1, count
             if self._n_counted >= FEWEST_COUNTED:
                 self._kinds.clear()
                 return False
@@ -270,8 +283,10 @@ class LineColumns:
         )
 
     def courses(self) -> Tuple[MetricCourse, ...]:
-        """Return the courses of scores without a name, next to which the log prints the highest so far."""
-        return tuple(course for kind in self._kinds.values() for course in _scores(kind))
+        """Return the courses of scores without the name of a metric: percentages, and numbers whose best is printed."""
+        kinds = [kind for kind in self._kinds.values() if len(kind.rows) >= FEWEST_ROWS and kind.counts]
+        directions = {name: rises for kind in kinds for name, rises in _directions(kind)}
+        return tuple(_course(name, rises, kinds) for name, rises in directions.items()) if self.is_needed else ()
 
     def _drop_rare(self) -> None:
         """Forget the kinds of which only one line was seen."""
@@ -329,27 +344,45 @@ def _table(kinds: Sequence[_Kind], collapse: CollapseWatch) -> Optional[EpochTab
     return None
 
 
-def _scores(kind: _Kind) -> Iterator[MetricCourse]:
-    counter = next((place for place in kind.counters() if place is not None), None)
-    bests = [place for place in kind.measures if words_of(kind.name(place)) == ("best",)]
-    others = [place for place in kind.measures if place not in bests]
-    columns = {place: [_number(row, place) for row in kind.rows] for place in (*bests, *others)}
-    rise = any(_is_highest(columns[best], columns[other]) for best in bests for other in others)
-    if counter is None or len(kind.rows) < FEWEST_ROWS or not rise:
-        return
-    for place in others:
-        split = single_split(kind.name(place)) or ""
-        points = zip(map(float, kind.column(counter)), columns[place])
-        name = f"{kind.name(place)} score"
-        yield MetricCourse(
-            name, "score", "validation" if split == "test" else split, True, tuple(MetricPoint(*p) for p in points)
-        )
+def _directions(kind: _Kind) -> Iterator[Tuple[str, bool]]:
+    """Yield (name, whether more is better) of numbers whose best so far is printed, and of shares that rise."""
+    places = [place for place in range(kind.n_columns) if kind.may_be_score(place)]
+    columns = {place: [_number(row, place) for row in kind.rows] for place in places}
+    bests = [columns[place] for place in places if "best" in words_of(kind.name(place))]
+    has_best = {
+        place: rises
+        for place in places
+        for best in bests
+        for rises in (True, False)
+        if best is not columns[place] and best == list(accumulate(columns[place], max if rises else min))
+    }
+    rises_like_others = any(has_best.values())
+    for place in places:
+        name = kind.name(place)
+        if place in has_best and "best" not in words_of(name):
+            yield name, has_best[place]
+        elif single_split(name) and (rises_like_others or (kind.is_share(place) and _rises(columns[place]))):
+            yield name, True
 
 
-def _is_highest(best: Sequence[float], values: Sequence[float]) -> bool:
-    """Return True if numbers are the highest so far of others, which do not always rise."""
-    highest = list(accumulate(values, max))
-    return best == highest and best[-1] > best[0]
+def _rises(values: Sequence[float]) -> bool:
+    """Return True if the last third of the values is above the first by more than they differ from one to the next."""
+    third = max(1, len(values) // 3)
+    jumps = [abs(b - a) for a, b in zip(values, values[1:])]
+    return (sum(values[-third:]) - sum(values[:third])) / third > sum(jumps) / len(jumps)
+
+
+def _course(name: str, rises: bool, kinds: Sequence[_Kind]) -> MetricCourse:
+    """Return the numbers of a name in all kinds of lines."""
+    points: Dict[float, Tuple[int, float]] = {}
+    for kind in kinds:
+        counter = next(place for place in kind.counters() if place is not None)
+        for place in (place for place in range(kind.n_columns) if kind.name(place) == name):
+            for row in kind.rows:
+                points.setdefault(float(row.numbers[counter]), (row.place, _number(row, place)))
+    split = split_of(name) or single_split(name) or ""
+    course = tuple(MetricPoint(position, points[position][1]) for position in sorted(points))
+    return MetricCourse(f"{name} score", "score", "validation" if split == "test" else split, rises, course)
 
 
 class _Line(NamedTuple):

@@ -55,18 +55,22 @@ _EPOCH = re.compile(
     r"|(?<![\w.-])(?P<before>\d{1,9})epoch(?=:|\sresults)",
     re.IGNORECASE,
 )
+_FIRST_FRACTION = re.compile(r"\bep(?:och)?\b\W{0,4}0\.0+\b", re.IGNORECASE)
+"""The beginning of epochs that are counted in fractions."""
 _TIMM = re.compile(
     r"\s*(?:(?:Train|Test|Val\w*|Eval\w*):\s+(?:(?P<epoch>\d{1,9})\s+)?\[|\[(?P<first>\d{1,9}):)"
     r"\s*(?P<step>\d{1,12})/\s*(?P<steps>\d{1,12})\b",
     re.IGNORECASE,
 )
-_BRACKET_STEP = re.compile(r"\s*[:,]?\s*[\[(]\s*(\d{1,12})\s*/\s*(\d{1,12})\b")
+_BRACKET_STEP = re.compile(r"\s*[:,|]?\s*[\[(]?\s*(?<!\d)(\d{1,12})\s*/\s*(\d{1,12})\b(?!\s?[%:/])")
 _STEP = re.compile(
     r"(?<![\w-])(?:global[_ ])?(?:step|iter|iteration|batch|update|num_updates|episode)s?"
     r"(?:[_ ]?(?:id|idx|index|no|nr))?\b\s*[:=#]?\s*\[?\s*"
     r"(\d{1,12})(?!\d|\.\d)(?:\s*(?:/|\bof\b)\s*(\d{1,12}))?",
     re.IGNORECASE,
 )
+_STEPS_OF_EPOCH = re.compile(r"\W*steps\W{0,3}\d+", re.IGNORECASE)
+"""Number of steps behind an epoch, which is no counter."""
 _ESPNET_STEP = re.compile(r":\w+:\d{1,12}-(\d{1,12})batch:")
 _ROUND = re.compile(r"\s*(?:\[(\d{1,12})\]|(\d{1,12}):)\s+(?=(?:train|learn|val|eval|test|cv)[\w' -]{0,40}:\s*[-\d.n])")
 """Round of a boosted model (XGBoost, LightGBM, CatBoost) in front of its errors."""
@@ -106,11 +110,20 @@ _FAKE_SCORE = re.compile(r"\bD\(G\(\w+\)\)")
 _TWO_COUNTERS = re.compile(r"\s*\[\s*(\d{1,9})/\s*(\d{1,9})\s*\]\s*\[\s*(\d{1,12})/\s*(\d{1,12})\s*\]")
 """Epoch and step in front of a line, such as `[0/25][50/500]`."""
 _LOSS_AFTER = re.compile(
-    r"\b(loss|cost|error)\s+(?:after|at|in|for)\s+(epoch|iteration|step|iter|batch)\s*[#=:]?\s*(\d{1,12})\s*[:=,-]?\s+"
-    r"(?:is\s+)?(?=[-\d.n])",
+    r"\b(loss|cost|error|reward|return)\s+(?:after|at|in|for)\s+(?:global[ _-])?"
+    r"(epoch|iteration|step|iter|batch|episode)\s*[#=:]?\s*(\d{1,12})\s*[:=,-]?\s+(?:is\s+)?(?=[-\d.n])",
     re.IGNORECASE,
 )
 """A loss in front of its counter, such as `Cost after iteration 100: 0.5`."""
+_EXPLAINED = re.compile(
+    r"\b(loss|cost|error|nll|elbo|mse|mae|verlust)\s?\((?!(?:train|val|test)\w*\b)[A-Za-z][\w ,*^-]{0,24}\)"
+    r"(?=\s{0,3}[:=]?\s{0,8}(?:[-+.\d]|nan))",
+    re.IGNORECASE,
+)
+"""A remark in parentheses behind the name of a loss, such as `loss (nats): 0.5`."""
+_SUFFIX = re.compile(r"(?<![\w.])(\d{1,9}(?:\.\d{1,9})?)([kKMB])(?=$|\s|[,;|)\]])")
+"""A number in thousands, millions or billions, such as `1.2k`."""
+_POWERS = {"k": "e3", "m": "e6", "b": "e9"}
 _JOINED_EPOCH = re.compile(r"(?<![\w-])(ep|epoche?|epoque|epocas?)(?=\d)", re.IGNORECASE)
 _LEADING = re.compile(
     r"\s*(?:\((?P<round>\d{1,9})(?:\s*/\s*(?P<of_round>\d{1,9}))?\)|\[\s*(?P<square>\d{1,9})(?:\s*/\s*(?P<of_square>\d{1,9}))?\s*\]"
@@ -235,7 +248,7 @@ class LineParser:
         record = _mapping(text)
         if record is not None:
             return self.record(record)
-        text = text if text.isascii() else _in_english(text)
+        text = in_english(text)
         if self._box.read_row(text):
             return None
         box = self._box.close(text)
@@ -253,6 +266,8 @@ class LineParser:
         text = _FAKE_SCORE.sub("d_fake_score", text) if "D(G(" in text else text
         text = _LOSS_AFTER.sub(r"\2 \3 \1: ", text)
         text = _JOINED_EPOCH.sub(r"\1 ", text)
+        text = _EXPLAINED.sub(r"\1", text) if "(" in text else text
+        text = _SUFFIX.sub(_without_suffix, text)
         text = _SPLIT_BEHIND.sub(r"\2 \1", text) if "(" in text or "[" in text else text
         text = _ungrouped(_POSSESSIVE.sub(r"\1 ", text) if "'s" in text else text)
         position = self._position_of(text)
@@ -344,7 +359,7 @@ class LineParser:
         """Return epoch and step of a line; a counter at its beginning counts epochs where no epoch is ever named."""
         position = _position(text)
         self._names_epochs = self._names_epochs or position.epoch is not None
-        if position.epoch is not None and not position.epoch.is_integer():
+        if position.epoch is not None and (not position.epoch.is_integer() or _FIRST_FRACTION.search(text)):
             self._has_fractions = True
         if self._has_fractions and position.epoch is not None:
             return _of_fraction(position, text)
@@ -527,6 +542,10 @@ def _position(text: str) -> Observation:
     counter = bracket or _STEP.search(text, end) or (None if end else _BARE_STEP.match(text))
     if counter is None:
         return Observation((), epoch, n_epochs)
+    if end and counter.re is _STEP and not counter[2] and _STEPS_OF_EPOCH.fullmatch(text, end, counter.end()):
+        return Observation((), epoch, n_epochs)
+    if end and counter[0].startswith("num_updates"):
+        return Observation((), epoch, n_epochs)  # fairseq's summary of an epoch
     steps = int(counter[2]) if counter.re is not _ESPNET_STEP and counter[2] else None
     return Observation((), epoch, n_epochs, int(counter[1]), steps, "step")
 
@@ -538,6 +557,10 @@ def _of_fraction(position: Observation, text: str) -> Observation:
         return position._replace(fractional=True)
     n_steps = int(counter[2]) if counter[2] else None
     return position._replace(fractional=True, step=int(counter[1]), n_steps=n_steps, kind="step")
+
+
+def _without_suffix(match: "re.Match[str]") -> str:
+    return match[1] + _POWERS[match[2].lower()]
 
 
 def _functions(values: List[Value], others: List[Value]) -> List[Value]:
@@ -564,8 +587,10 @@ def _with_others(values: List[Value], others: List[Value]) -> List[Value]:
     return values + others[:MOST_OTHERS] if has_loss or has_terms else values
 
 
-def _in_english(text: str) -> str:
+def in_english(text: str) -> str:
     """Write the words of other scripts that name losses in English, and letters without accents."""
+    if text.isascii():
+        return text
     for word, english in OTHER_SCRIPTS:
         if word in text:
             text = text.replace(word, english)

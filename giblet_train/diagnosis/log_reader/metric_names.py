@@ -23,7 +23,8 @@ _FALLING = (
     r"|top1[_-]err(?:or)?|misclass\w{0,12}"
 )
 PAIR = re.compile(
-    rf"(?<![\w@])(?P<name>(?P<before>(?:[A-Za-z]+[_/ .-]){{0,3}})(?:(?P<rising>{_RISING})|(?P<falling>{_FALLING}))"
+    rf"(?<![\w@])(?P<name>(?P<before>(?:[A-Za-z]+[_/ .-]){{0,3}}(?:train|valid|val|test|eval)?)"
+    rf"(?:(?P<rising>{_RISING})|(?P<falling>{_FALLING}))"
     rf"(?P<after>[_/ ](?:train|val|valid|test|eval))?)['\"]?(?![\w@])\s{{0,3}}(?:[:=]|is\b)?\s{{0,8}}['\"\[(]{{0,2}}"
     rf"(?P<number>(?:{NUMBER})|[-+]?\d+(?:\.\d+)?(?=\s?%))",
     re.IGNORECASE,

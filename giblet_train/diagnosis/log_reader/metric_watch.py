@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
 from giblet_train.diagnosis.log_reader.key_names import single_split, split_of
 from giblet_train.diagnosis.log_reader.line_shape import LineShape
@@ -80,6 +80,7 @@ class MetricWatch:
             return False
         position = self._epoch if self._epoch is not None else self._step if self._step is not None else self._n_lines
         split_before = ""
+        of_line: Set[Tuple[str, str]] = set()
         for match in PAIR.finditer(text):
             number = parse_number(match["number"])
             if number is None or NO_MEAN.search(text, 0, match.end()):
@@ -91,6 +92,9 @@ class MetricWatch:
             split_before = split
             metric = (match["rising"] or match["falling"]).lower()
             key = (metric, split)
+            if own == "test" and key in of_line:
+                continue  # the validation of the same line counts
+            of_line.add(key)
             points = self._courses.setdefault(key, [])
             self._names.setdefault(key, (f"{own or ''} {metric}".strip(), match["rising"] is not None))
             if points and points[-1].position == position:

@@ -10,9 +10,9 @@ from giblet_train.diagnosis.log_reader import end_patterns
 from giblet_train.diagnosis.log_reader.collapse import Collapse, CollapseWatch
 from giblet_train.diagnosis.log_reader.data_wait import DataWait, DataWaitWatch
 from giblet_train.diagnosis.log_reader.end_scan import EndScan, LogEnd
-from giblet_train.diagnosis.log_reader.epoch_table import NAMELESS, EpochRow, EpochTable
+from giblet_train.diagnosis.log_reader.epoch_table import FEWEST_EPOCHS, NAMELESS, EpochRow, EpochTable
 from giblet_train.diagnosis.log_reader.line_columns import LineColumns
-from giblet_train.diagnosis.log_reader.line_parser import LineParser
+from giblet_train.diagnosis.log_reader.line_parser import LineParser, in_english
 from giblet_train.diagnosis.log_reader.line_prefix import MAX_LINE, clean, message_of, split_prefix, without_addresses
 from giblet_train.diagnosis.log_reader.line_shape import LineShapes
 from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse, MetricWatch
@@ -30,7 +30,7 @@ BARS_AFTER_ERROR = 3
 EPOCHS_AFTER_ERROR = 2
 """Epochs whose bars show the same; the bar of one may be that of the epoch with the error."""
 _BAR_COUNT = re.compile(r"%\|[^|]*\|\s*(\d{1,12})/(\d{1,12})\b")
-_BREAK = re.compile(r"[\r\n]+")
+_BREAK = re.compile(r"[\r\n\b]+")
 _GLUED = re.compile(
     r"(?<=\S)(?=Epoch[ :]\s*\[?\d+\s*/\s*\d+\]?\s*[|,:])"
     r"|(?<=[\w)])(?=step \d{1,9} ?/ ?\d{1,9}\b)"
@@ -47,6 +47,10 @@ _PLAN = re.compile(
     re.IGNORECASE,
 )
 """Planned number of epochs in a line of settings."""
+_PLANNED_STEPS = re.compile(
+    r"(?<![\w.])(?:max_iter|max_steps|total_steps|num_train_steps|num_steps)['\"]?\s?[:=]\s?(\d{1,9})\b"
+)
+"""Planned number of steps in a line of settings."""
 _RATE_TEST = re.compile(
     r"finding best initial lr|\blr[ _-]?find(?:er|ing)?\b|\b(?:lr|learning rate) (?:range test|finder)\b", re.IGNORECASE
 )
@@ -192,7 +196,7 @@ class LogReader:
     def feed(self, text: str) -> None:
         """Read a line, which may hold several separated by carriage returns."""
         self._n_lines += 1
-        pieces = _BREAK.split(text) if "\r" in text or "\n" in text else (text,)
+        pieces = _BREAK.split(text) if "\r" in text or "\n" in text or "\b" in text else (text,)
         for piece in pieces if len(text) < MAX_LINE else [part for long in pieces for part in _GLUED.split(long)]:
             clean_line = clean(message_of(piece))
             bar = _BAR_BEFORE_TEXT.match(clean_line) if "%|" in clean_line else None
@@ -214,8 +218,10 @@ class LogReader:
             return self.table
         if inferred.is_nameless and self._metrics.has_course:
             return self.table
-        is_named = self.table.epoch is not None or (self.table.has_counter and inferred.epoch is None)
-        return self.table if is_named and self.table.rows() else inferred
+        rows = self.table.rows()
+        is_named = len(rows) >= FEWEST_EPOCHS and self.table.epoch is not None
+        is_counted = bool(rows) and self.table.epoch is None and self.table.has_counter and inferred.epoch is None
+        return self.table if is_named or is_counted or len(rows) > len(inferred.rows()) else inferred
 
     def flush(self) -> None:
         """Read the line that is kept back."""
@@ -306,7 +312,7 @@ class LogReader:
         line = split_prefix(raw)
         if line.rank is not None:
             self._scan.note_rank(line.rank)
-        text = without_addresses(line.text)
+        text = in_english(without_addresses(line.text))
         is_frame = self._scan.in_traceback and is_part(line.text)
         shape, numbers = self._shapes.shape_of("" if is_frame else text)
         is_known = shape is not None and shape.is_plain
@@ -336,7 +342,7 @@ class LogReader:
             self._settle_headings(observation)
             self._data_wait.add(line.text)
             self._note_zero_rate(line.text)
-        epoch_before = self.table.epoch
+        epoch_before, step_before = self.table.epoch, self.table.step
         is_progress = observation is not None and not self._is_detail(observation) and self._add(observation)
         counts_on = not (is_statement or self._scan.in_traceback) and self._columns.add(
             _with_number(raw, text), observation
@@ -346,7 +352,7 @@ class LogReader:
         if observation is not None and observation.unreadable:
             self._note_unread(raw)
         elif observation is not None and observation.epoch is not None and not (has_metric or _has_names(observation)):
-            self._note_unnamed(raw)
+            self._note_unnamed(raw, text)
         if "verflow" in line.text or "OVERFLOW" in line.text or "scale" in line.text:
             self._collapse.add_text(line.text)
         if is_progress and self._scan.has_errors:
@@ -355,7 +361,10 @@ class LogReader:
         self._stall.add(line, is_progress)
         if is_progress:
             self._bars_after_error.clear()
-            self._scan.progress(self.table.epoch != epoch_before, line.at)
+            is_later_step = (
+                epoch_before is None and bool(observation and observation.values) and self.table.step > step_before
+            )
+            self._scan.progress(self.table.epoch != epoch_before or is_later_step, line.at)
             return
         is_quiet = observation is not None and (observation.values or observation.kind in ("bar", "keras"))
         if is_quiet and end_patterns.cause_of(line.text) in (None, "nan") and not is_statement:
@@ -378,6 +387,8 @@ class LogReader:
         """Remember the number of epochs in a line of settings, until one is printed with a counter."""
         plan = _PLAN.search(text) if "poch" in text else None
         self.table.n_epochs = int(plan[1]) if plan else self.table.n_epochs
+        steps = _PLANNED_STEPS.search(text)
+        self.table.n_steps = int(steps[1]) if steps else self.table.n_steps
 
     def _note_zero_rate(self, text: str) -> None:
         match = _ROUNDED_RATE.search(text) if "0.00" in text else None
@@ -454,8 +465,8 @@ class LogReader:
         if len(self._unread) < UNREAD_SHOWN:
             self._unread.append(UnreadLine(self._n_lines, raw.strip()[:300]))
 
-    def _note_unnamed(self, raw: str) -> None:
-        if self._unnamed is None and _DECIMAL.search(raw):
+    def _note_unnamed(self, raw: str, text: str) -> None:
+        if self._unnamed is None and _DECIMAL.search(text):
             self._unnamed = UnreadLine(self._n_lines, raw.strip()[:300])
 
 

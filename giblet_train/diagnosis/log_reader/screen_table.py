@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from giblet_train.diagnosis.log_reader.key_names import names_a_loss, quantity_of, single_split, words_of
 from giblet_train.diagnosis.log_reader.metric_names import is_metric
-from giblet_train.diagnosis.log_reader.number_format import NUMBER
+from giblet_train.diagnosis.log_reader.number_format import NUMBER, parse_number
 
 MAX_COLUMNS = 64
 _COUNTERS = frozenset({"epoch", "epochs", "ep", "step", "iteration", "iter", "it", "epoche"})
@@ -20,6 +21,7 @@ _FRAME = re.compile("[│┃┆┊║]")
 _GAP = re.compile(r"\t+|\s{2,}")
 _COUNTER = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(?:/(\d{1,9}))?")
 _CELL = re.compile(NUMBER, re.IGNORECASE)
+_LIST = re.compile(rf"\[\s*{NUMBER}(?:[,\s]+{NUMBER})*\s*\]", re.IGNORECASE)
 _BAR_AFTER_ROW = re.compile(r":?\s+\d{1,3}%(?:\||\s+[━─╸╺]).*")
 _NOT_A_NAME = re.compile(r"[={}\[\]]|\w:(?![a-z])|\d\.\d|(?:^|\s)\d")
 SEPARATORS = (",", ";")
@@ -87,7 +89,7 @@ class ScreenTable:
             return None
         body, _, _ = text.partition("%|")
         is_bar = len(body) < len(text) or bool(_BAR_AFTER_ROW.search(text))
-        row = _BAR_AFTER_ROW.sub("", text)
+        row = _LIST.sub(_sum_of_list, _BAR_AFTER_ROW.sub("", text))
         cells = [cell.rstrip(":") for cell in _cells(row, self._separator, is_row=True) if cell != "+"]
         record = {name: _without_percent(cell) for name, cell in zip(self._columns, cells)}
         if len(cells) > len(self._columns) or not _has_counter(record) or not _has_loss(record):
@@ -140,6 +142,12 @@ def _named_losses(cells: Tuple[str, ...]) -> Tuple[str, ...]:
     if "gpu_mem" not in names:
         return cells
     return tuple(f"{name}_loss" if name in _DETECTOR_LOSSES else name for name in names)
+
+
+def _sum_of_list(match: "re.Match[str]") -> str:
+    """Write a list of the parts of a loss as their sum."""
+    numbers = [parse_number(number) for number in _CELL.findall(match[0])]
+    return f"{math.fsum(number for number in numbers if number is not None):.9g}"
 
 
 def _is_counter(name: str) -> bool:
