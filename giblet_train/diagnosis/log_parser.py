@@ -203,10 +203,12 @@ def _end_notes(log: TrainingLog) -> list[str]:
     of = f" of {log.n_epochs}" if log.n_epochs else ""
     where = f" after epoch {last}{of}" if last is not None and not log.is_blocks else ""
     statements = {
-        "interrupted": f"It was stopped by hand (KeyboardInterrupt){where}.",
+        "interrupted": f"It was stopped by hand{where}: {log.end.statement_line[:200]}{_only_cut_off(log)}",
         "early_stop": f"It ended by early stopping{where}: {log.end.statement_line[:200]}",
         "complete": f"It states that it is complete: {log.end.statement_line[:200]}",
     }
+    if log.end.after_end and not log.end.statement and not log.end.errors:
+        return [f"It printed while it exited: {log.end.after_end[:200]}"]
     if log.end.statement:
         after = f"After its end it printed: {log.end.after_end[:200]}"
         return [statements[log.end.statement], *([after] if log.end.after_end else [])]
@@ -216,6 +218,12 @@ def _end_notes(log: TrainingLog) -> list[str]:
         return [f"It ends after step {step:.0f} of {log.n_steps}; the log does not say why."]
     is_unfinished = log.n_epochs and last is not None and not log.completed and not log.end.errors
     return [f"It ends{where}; the log does not say why."] if is_unfinished and not log.is_blocks else []
+
+
+def _only_cut_off(log: TrainingLog) -> str:
+    """Return a doubt about a stop by hand that only `^C` shows; empty if the log shows more."""
+    doubt = ". A notebook also prints this when the machine's memory is full"
+    return doubt if log.end.statement_line == "^C" else ""
 
 
 def _metric(row: EpochRow) -> EpochMetric:

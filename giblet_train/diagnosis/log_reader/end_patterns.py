@@ -20,7 +20,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"\(shm\)",
         r"(?:/dev/shm|</torch_)\S*.*(?:no space|error|fail|unable|bus)",
         r"(?:unable|fail\w*|error|no space)\b.*(?:/dev/shm|</torch_|shared memory (?:file|segment|object))",
-        r"\bbus error\b",
+        r"(?<!pcie )\bbus error\b",
     ),
     "gpu_failure": (
         r"uncorrectable ECC",
@@ -69,7 +69,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"job killed: \S*mem\S* .*exceeded limit",
         r"nicht genügend (?:arbeits)?speicher",
         r"OUT_OF_MEMORY\b|\bOUT_OF_M\w{0,5}\+",
-        r"exceeded (?:job )?memory limit",
+        r"exceeded (?:\w+ ){0,3}memory limit",
         r"\bMemoryError\b",
         r"ArrayMemoryError",
         r"cannot allocate memory",
@@ -152,6 +152,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"satisfy the constraint .*found invalid values",
         r"(?:loss|gradients?|grad_?norm|logits|outputs?)\b.{0,30}(?:contains?|has|have|are|=) ?(?:nan|inf)\b",
         r"NanLossDuringTraining",
+        r"\bnan in summary histogram\b",
         r"(?:nan|inf) (?:in|value of) (?:the )?(?:loss|gradient)",
         r"(?:nan|inf) detected in (?:the )?(?:loss|gradient|output)",
         r"\b(?:found|got|detected|produced) (?:a |an )?(?:nan|inf(?:inite|inity)?)s?\b"
@@ -215,7 +216,7 @@ PLAIN_ERROR = re.compile(
     r"|^\S+: line \d+:\s+\d+\s+(?:Killed|Terminated|Aborted|Segmentation|Bus error|Hangup)"
     r"|^[A-Za-z][\w./-]*: error: [a-z]|\bError response from daemon|^Could not override\b|^Evicted$"
     r"|Main process exited, code=(?:killed|dumped)|Main process exited, code=exited, status=[1-9]"
-    r"|\b(?:exit|return) ?code[ :=]+-?[1-9]|slurmstepd: error|srun: error|\bCANCELLED AT\b"
+    r"|\b(?:exit|return) ?code[ :=]+-?[1-9]|slurmstepd\S*: error|srun: error|\bCANCELLED AT\b"
     r"|signal: (?:Killed|Aborted|Bus)|\bSIGTERM\b.*\b(?:received|caught)|\b(?:[Rr]eceived|[Cc]aught)\b.*\bSIGTERM\b"
     r"|\bthread: \[[\d, ]+\] Assertion .* failed|^CUDA error: |^(?:Segfault|Fatal error|FATAL ERROR)\b|\bpanicked at\b"
     r"|^(?:corrupted (?:double|size)|free\(\):|double free|malloc\(\)|munmap_chunk|\*\*\* stack smashing)"
@@ -300,6 +301,13 @@ ACTIVITY = re.compile(
     r"\b(?:load|sav|restor|resum|read|writ|open|download|summon|decod|export|import)ing\b|\bcheckpoint\b", re.IGNORECASE
 )
 """A line about what a program does with files: next to an error that names none, it shows what failed."""
+AT_EXIT = re.compile(r"\bdriver shutting down\b|\bcudaErrorCudartUnloading\b|\bat interpreter shutdown\b")
+"""Errors that a program can only meet while it exits."""
+TASK_OF_SLURM = re.compile(r"^srun: error: \S+: tasks? [\d,-]+: ")
+WITHOUT_REASON = re.compile(r"\bCANCELLED AT \S+ \*\*\*$")
+"""A cancelled job of Slurm without a reason, as after `scancel`."""
+WARNED_CAUSES = frozenset({"oom_gpu", "oom_host", "disk_full", "gpu_failure", "too_many_files", "shared_memory"})
+"""Causes that a program may survive, and then only warns of."""
 COMPLAINT = re.compile(
     r"\b[Ff]atal\b(?!: not a git)|\b[Uu]nrecoverable\b|\b[Gg]iving up\b|\b[Aa]borting\b|\bfailed to start\b"
     r"|Resource temporarily unavailable|\bLmod has detected the following error|pthread_create failed"
@@ -321,7 +329,8 @@ CLOSING = re.compile(
 )
 """torchrun ends the other ranks: an echo."""
 PROGRAM_ERROR = re.compile(
-    r"\b(?:slurmstepd|srun): error|\bCANCELLED AT\b|^[A-Za-z][\w./-]*: error: [a-z]|: \*\*\* \[|^\+ ret=[1-9]\d{0,2}$"
+    r"\b(?:slurmstepd\S*|srun): error|\bCANCELLED AT\b|^[A-Za-z][\w./-]*: error: [a-z]"
+    r"|: \*\*\* \[|^\+ ret=[1-9]\d{0,2}$"
 )
 """A message of Slurm, make, a shell or a command line. Its `STEP 123.0` or `--learning_rate 0.1` is no progress."""
 CANCELLED = re.compile(

@@ -28,6 +28,12 @@ _THROWN, _WHAT = "terminate called after throwing", "what():"
 """Lines about a C++ exception; the second one has its message."""
 _CAUGHT = re.compile(r": Caught \w+ in .*\b(?:worker|thread|replica|process)\b")
 """An error that a worker passes on; the original one follows."""
+_PROCESS = re.compile(r"-- Process \d+ terminated with")
+"""Rest of an exception that passes on that of another process."""
+_NOT_FINITE = re.compile(
+    r"['\"]?([A-Za-z_][\w.]*)['\"]?\s{0,2}[:=]\s{0,2}(?:tensor\()?(?:nan|[-+]?inf)\b", re.IGNORECASE
+)
+MOST_PARTS = 6
 _GROUP = re.compile(r"\s*[|+][\s|+-]*[|+](?: |$)|\s+\| |\s*\+[+-]*-{6,}.*")
 """Frame that Python draws around the exceptions of a group."""
 _FIELD = re.compile(r"^\s*(time|host|rank|exitcode|traceback|error_file)\s*:\s*(.*)$")
@@ -161,6 +167,7 @@ class EndScan:
         self._rest_lines = self._errors
         self._context, self._n_since_context = "", 0
         self._after_end = ""
+        self._warned: Dict[str, ErrorLine] = {}
         self._failed_after_end: Optional[ErrorLine] = None
         self._chain_starts: Dict[Optional[int], int] = {}
         self._linked_ranks: Set[Optional[int]] = set()
@@ -206,6 +213,13 @@ class EndScan:
             self._statement, self._statement_line, self._statement_rank = statement
             if self._cancelled is not None:
                 self._errors.append(self._cancelled)
+
+    def note_parts(self, text: str) -> None:
+        """Read which parts of a loss are not finite, if a line has stated that the loss is not."""
+        message = self._causes.get("nan")
+        names = list(dict.fromkeys(_NOT_FINITE.findall(text)))[:MOST_PARTS] if message is not None else []
+        if message is not None and names and not message.details:
+            self._causes["nan"] = message._replace(details=f"({', '.join(names)})")
 
     def add(self, line: LogLine, raw: str) -> None:
         """Read a line that shows no progress."""
@@ -277,6 +291,9 @@ class EndScan:
 
         Closing lines of a dying program, between the two, can look like progress.
         """
+        if errors and not self._causes and self._warned:
+            # A lack that the program has tried to survive, and an error that followed from it.
+            return dict(self._warned), [*self._warned.values(), *errors]
         reasons = {error.later: error for error in self._survived_errors if error.later}
         if not any(error.text in reasons for error in errors):
             return self._causes, errors
@@ -433,6 +450,9 @@ class EndScan:
             line.level in ("DEBUG", "WARN", "WARNING") or patterns.WARNING.match(text) is not None
         )
         is_warning = is_warning and patterns.ENDS_TRAINING.search(text) is None
+        cause = patterns.cause_of(text) if is_warning else None
+        if cause in patterns.WARNED_CAUSES:
+            self._warned.setdefault(cause or "", ErrorLine(text.strip()[:400], rank, line.at))
         is_after_end = self._statement == "complete" and not ends_traceback and not exception
         if is_after_end and not is_warning and not self._after_end and patterns.PLAIN_ERROR.search(text.strip()):
             self._after_end = text.strip()[:400]
@@ -470,6 +490,11 @@ class EndScan:
         error = error._replace(before=context[:400] if context != text and not self._errors else "")
         if exception and exception[1] == "KeyboardInterrupt":
             return
+        if patterns.AT_EXIT.search(text):
+            self._after_end = self._after_end or message[:400]
+            if self._errors and self._errors[-1].text.startswith(_THROWN):
+                self._errors.pop()
+            return
         if patterns.KILLED.search(text) and not self._killed:
             self._killed = text[:400]
         status = exit_status_of(text) or ExitStatus(False)
@@ -480,6 +505,8 @@ class EndScan:
             return
         if cause and (exception or ends_traceback or not patterns.ADVICE.search(text)):
             first_line = self._causes.setdefault(cause, error)
+            if patterns.TASK_OF_SLURM.match(text) and first_line is not error and not first_line.details:
+                self._causes[cause] = first_line._replace(details=f"({text[:200]})")
             if exception and first_line.rank == rank and patterns.EXCEPTION.match(first_line.text) is None:
                 self._causes[cause] = error  # what a driver or allocator prints first says less
             self._note_timeout(text, rank)
@@ -500,6 +527,7 @@ class EndScan:
         last = self._errors[-1].text if self._errors else ""
         if (text.startswith(_WHAT) and last.startswith(_THROWN)) or (ends_traceback and _CAUGHT.search(last)):
             self._errors[-1] = error
+            self._rest, self._rest_rank, self._rest_lines = MessageRest(error.text), line.rank, self._errors
             return
         if exception or ends_traceback:
             self._link(error)
@@ -538,13 +566,17 @@ class EndScan:
         if self._rest is None or not self._rest_lines:
             return False
         error = self._rest_lines[-1]
-        is_of_error = line.rank == self._rest_rank and not line.level and (not line.at or line.at == error.at)
+        is_same_rank = line.rank == self._rest_rank or (line.rank is None and self._rest.is_of_nccl)
+        is_of_error = is_same_rank and not line.level and (not line.at or line.at == error.at)
         is_other = self._mismatch is not None or patterns.TRACEBACK in line.text or self._remedy_expected
         rest = self._rest.read(line.text) if is_of_error and not is_other else None
         if rest is None:
             self._rest = None
             return False
-        if rest:
+        if _PROCESS.match(rest):
+            self._echoes.append(self._rest_lines.pop())
+            self._rest = None
+        elif rest:
             details = f"{error.details} {rest}".strip()
             self._replace(self._rest_lines, len(self._rest_lines) - 1, error._replace(details=details[:400]))
             cause = patterns.cause_of(rest)

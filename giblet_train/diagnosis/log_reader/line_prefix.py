@@ -38,7 +38,7 @@ _SOURCE = re.compile(
     r"\s*(?:[a-z_]\w*(?:\.[A-Za-z_]\w*)+(?=\s+-\s)|[\w.]+:[\w.<>]+:\d+|[\w./-]+\.(?:py|cpp|cu|c|h):\d+|\[[\w./-]+:\d+(?::[\w<>]+)?\])\s*[-|:]?\s"
 )
 _HOST = re.compile(
-    r"\s*(?:[\w.-]+\s+[\w./-]+\[\d+\]:|[\w-]+[-_]\d+\s+\||\(\w*\s?pid=\d+[^)]*\)|[a-z][\w-]*\d[\w.-]*:(?=\s))\s?"
+    r"\s*(?:[\w.-]+\s+[\w./-]+\[\d+\]:|[\w-]+[-_]\d+\s+\||\(\w*\s?pid=\d+[^)]*\)|(?!slurmstepd|srun)[a-z][\w-]*\d[\w.-]*:(?=\s))\s?"
 )
 _RANK_IN_TEXT = re.compile(r"\[(?:PG \S+ )?rank\s?(\d+)\]|\brank[ =:](\d+)\b", re.IGNORECASE)
 _MOST_PREFIXES = 6

@@ -78,7 +78,10 @@ class MessageRest:
     """Reads the lines below an exception that belong to its message."""
 
     def __init__(self, message: str) -> None:
-        self.is_expected = self._is_unfinished = _UNFINISHED.search(message) is not None
+        self._is_unfinished = _UNFINISHED.search(message) is not None
+        self.is_of_nccl = "NCCL error" in message
+        """True for an error of NCCL, whose reason other lines print, also without the prefix of its rank."""
+        self.is_expected = self._is_unfinished or self.is_of_nccl
         self._is_graph = message.endswith("Graph execution error:")
         self._n_lines, self._n_skipped = 0, 0
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from giblet_train.diagnosis.log_reader.end_patterns import cause_of, is_message_of_program
 from giblet_train.diagnosis.log_reader.end_scan import ErrorLine, LogEnd
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
@@ -20,6 +22,9 @@ NAMED = 0.96
 """Confidence in a cause that a message names."""
 MENTIONED = 0.4
 """Confidence in a cause that words name in a text in which no training was seen."""
+NOT_FINITE = 0.98
+AFTER_END = 0.5
+"""The same in a text in which the training has stated its end before."""
 LATER = 0.02
 """Confidence lost for every other cause named before it."""
 _SIGNAL = re.compile(r"signal (\d+)")
@@ -52,8 +57,12 @@ def named_cause(case: RunHistory, cause: str) -> tuple[str, float] | None:
             return sentence[:SHOWN], NAMED
     end = log_end(case)
     line = end.causes.get(cause)
-    if line is None or is_over(case) or not _is_consistent(case, cause):
+    if line is None or not _is_consistent(case, cause):
         return None
+    if is_over(case):
+        after_end = end.failed_after_end
+        is_named = after_end is not None and cause_of(after_end.text) == cause and end.statement != "interrupted"
+        return (describe(line), AFTER_END) if is_named and case.health is None else None
     if not has_training(case) and not is_message_of_program(line.text):
         return describe(line), MENTIONED
     return describe(line), NAMED - LATER * list(end.causes).index(cause)
@@ -115,7 +124,12 @@ def collapse_finding(case: RunHistory) -> Finding | None:
     if collapse is None:
         message = named_cause(case, "nan")
         return (
-            _not_finite(f"The training stopped because its loss was not finite: {message[0]}", {}) if message else None
+            msgspec.structs.replace(
+                _not_finite(f"The training stopped because its loss was not finite: {message[0]}", {}),
+                confidence=NOT_FINITE if message[1] > AFTER_END else message[1],
+            )
+            if message
+            else None
         )
     if collapse.quantity == "loss scale":
         facts = f"The gradients overflowed {collapse.n_lines} times and the loss scale is exhausted: no step is taken"
@@ -135,7 +149,7 @@ def collapse_finding(case: RunHistory) -> Finding | None:
 
 def _not_finite(sentence: str, evidence: dict[str, object]) -> Finding:
     return Finding(
-        confidence=0.98,
+        confidence=NOT_FINITE,
         sentence=sentence if sentence.endswith(".") else f"{sentence}.",
         evidence=evidence,
         action=(

@@ -9,6 +9,7 @@ from giblet_train.diagnosis.log_reader.checkpoint_mismatch import remedy_of
 from giblet_train.diagnosis.log_reader.end_patterns import (
     SIGNALS,
     VANISHED,
+    WITHOUT_REASON,
     cause_of,
     is_end_by_scheduler,
     is_exit_only,
@@ -55,6 +56,10 @@ _SPECIFIC_ACTIONS = (
         "Install a torch build for the node's driver, or a newer driver; `nvidia-smi` shows its version",
     ),
     (r"busy or unavailable", "End the other process that holds the GPU, or choose another GPU"),
+    (
+        r"bootstrapping phase|freeze_support",
+        "Put the start of the training below `if __name__ == '__main__':`, because workers import the script again",
+    ),
     (r"address already in use|EADDRINUSE", "End the process that holds the port, or choose another port"),
     (
         r"illegal memory access|unspecified launch failure",
@@ -371,6 +376,8 @@ def _complaint(case: RunHistory) -> Finding | None:
 def _crash_confidence(case: RunHistory) -> float:
     is_after_last_epoch = case.health is None and case.log is not None and case.log.completed
     root = log_end(case).root_error
+    if case.health is None and root is not None and WITHOUT_REASON.search(root.text):
+        return TENTATIVE
     has_message = case.health is None and root is not None and not is_exit_only(root.text) and has_training(case)
     return AFTER_LAST_EPOCH if is_after_last_epoch else WITH_MESSAGE if has_message else 0.8
 

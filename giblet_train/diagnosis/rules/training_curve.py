@@ -38,6 +38,8 @@ RISE_SDS = 6.0
 """Rise in standard deviations of the curve's own noise."""
 STEADY_JITTER = 0.1
 """Noise of a loss, relative to its fall since a jump, below which it falls steadily."""
+FEW_ELSEWHERE = 0.5
+"""Rise above the first loss, relative to it, that shows divergence although few epochs are seen."""
 NO_GRADIENT = 1e-12
 """Gradient norm below which there is no gradient."""
 VANISHED = 1e-6
@@ -170,7 +172,10 @@ def diverging(case: RunHistory) -> Finding | None:
     if sum(high) < (2 if len(high) <= 3 else 3) or (len(high) <= 3 and not high[-1]):
         return None
     is_over = sum(high) >= 4 and not _falls_again(values[best_index + 1 :], best)
-    sustained = is_over or min(values[-2:]) > start + max(ELSEWHERE * abs(start), noise)
+    # The noise of a few epochs is not known.
+    is_few = not case.steps and len(values) < FEWEST_CURVE_EPOCHS
+    elsewhere = FEW_ELSEWHERE if is_few else ELSEWHERE
+    sustained = is_over or min(values[-2:]) > start + max(elsewhere * abs(start), noise)
     now, last = blocks[-1]
     return Finding(
         confidence=0.96 if sustained else 0.45,

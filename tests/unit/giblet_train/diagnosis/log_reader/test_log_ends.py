@@ -138,7 +138,7 @@ def test_a_checkpoint_that_does_not_fit_is_quoted_with_its_keys(prefix: str) -> 
 
 def test_an_interrupted_training_is_noted_and_not_accused() -> None:
     parsed, _ = judged(log_of(SURVIVED["interrupted"]))
-    assert "It was stopped by hand (KeyboardInterrupt) after epoch 20 of 50." in parsed.notes
+    assert "It was stopped by hand after epoch 20 of 50: KeyboardInterrupt" in parsed.notes
 
 
 def test_a_rank_without_an_error_of_its_own_is_named_with_its_signal() -> None:

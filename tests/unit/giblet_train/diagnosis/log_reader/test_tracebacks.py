@@ -284,3 +284,74 @@ def test_the_exceptions_of_a_group_are_quoted() -> None:
         "    +------------------------------------",
     ]
     assert first_cause(group).sentence == "It crashed: ValueError: bad shard (/srv/lab/shard.py, line 5)."
+
+
+def test_memory_that_slurm_found_exceeded_is_named_with_its_task() -> None:
+    lines = [
+        "slurmstepd-gpu20-15: error: Detected 1 oom-kill event(s) in StepId=94112.0. Some processes were killed.",
+        "srun: error: gpu20-15: task 3: Out Of Memory",
+        "slurmstepd-gpu20-15: error: *** STEP 94112.0 ON gpu20-15 CANCELLED AT 2026-05-17T17:58:10 ***",
+    ]
+    cause = first_cause(lines)
+    assert cause.cause == "oom_host" and "task 3" in cause.sentence
+
+
+def test_a_job_that_was_cancelled_without_a_reason_is_a_doubt() -> None:
+    cancelled = "slurmstepd: error: *** JOB 94112 ON gpu31 CANCELLED AT 2026-03-02T10:41:19{} ***"
+    assert first_cause([cancelled.format("")]).confidence == 0.5
+    assert first_cause([cancelled.format(" DUE TO TIME LIMIT")]).confidence > 0.5
+
+
+def test_an_error_after_a_warning_about_memory_follows_from_it() -> None:
+    warning = "2026-11-06 22:55:35 | WARNING | lab.fit | CUDA out of memory. Tried to allocate 28.00 MiB; will retry"
+    error = ["Exception: ", "", "-- Process 1 terminated with the following error:", HEAD, FRAME]
+    cause = first_cause([warning, *traceback("")[:-1], *error, "RuntimeError: Gradients differ between workers."])
+    assert cause.cause == "oom_gpu" and "28.00 MiB" in cause.sentence
+
+
+def test_the_parts_of_a_loss_that_are_not_finite_are_named() -> None:
+    parts = "{'box': tensor(0.0082, device='cuda:0'), 'objectness': tensor(nan, device='cuda:0', grad_fn=<X>)}"
+    cause = first_cause(["Loss is nan, stopping training", parts])
+    assert cause.cause == "nan" and "(objectness)" in cause.sentence
+
+
+def test_a_cause_that_is_named_after_the_stated_end_is_a_doubt() -> None:
+    error = traceback("lab.InvalidArgument: Nan in summary histogram for: layer_1/variance")
+    cause = first_cause(["INFO:Finished training! Saving model to disk.", *error])
+    assert (cause.cause, cause.confidence) == ("nan", 0.5)
+
+
+def test_an_error_that_only_an_exiting_program_meets_accuses_nobody() -> None:
+    lines = ["terminate called after throwing an instance of 'gloo::Refused'", "  what():  driver shutting down."]
+    log = parse(log_of(lines))
+    assert not diagnose(None, log.metrics, log=log.log).causes
+    assert "It printed while it exited: driver shutting down." in log.notes
+
+
+def test_a_bus_that_corrects_errors_is_no_lack_of_shared_memory() -> None:
+    lines = ["[ +0.0005] pcieport 0000:00:03.0: PCIe Bus Error: severity=Corrected, type=Data Link Layer"]
+    cause = first_cause([*lines, "[ +0.8112] NVRM: Xid (PCI:0000:03:00): 79, pid=4711, GPU has fallen off the bus."])
+    assert cause.cause == "gpu_failure"
+
+
+def test_the_reason_of_a_watchdog_is_quoted_from_its_c_message() -> None:
+    what = "  what():  [PG ID 0 Rank 5] Watchdog thread terminated with exception: NCCL error: a network error"
+    lines = [
+        "terminate called after throwing an instance of 'c10::DistBackendError'",
+        what,
+        "ncclRemoteError: A call failed",
+    ]
+    assert "recv from 10.0.0.7 failed" in first_cause([*lines, "Last error:", "recv from 10.0.0.7 failed"]).sentence
+
+
+def test_a_lone_cancel_sign_may_be_that_of_a_notebook_without_memory() -> None:
+    assert any("memory is full" in note for note in parse(log_of(["^C"])).notes)
+
+
+def test_a_few_epochs_above_the_first_loss_are_a_doubt() -> None:
+    def confidence(losses: list[float]) -> float:
+        log = parse(f"Epoch {k}/99 loss: {loss:.4f}" for k, loss in enumerate(losses, 1))
+        return next(cause.confidence for cause in diagnose(None, log.metrics, log=log.log).causes)
+
+    assert confidence([0.082, 0.076, 0.063, 0.092, 0.096]) <= 0.5
+    assert confidence([0.082, 0.076, 0.063, 0.192, 0.496]) > 0.5
