@@ -16,7 +16,7 @@ from giblet_train.schema.health import duration
 from giblet_train.schema.records import EventMetric
 from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting import why
-from giblet_tui.reporting.formatting import clock, format_losses, stakes_lines, verdict_lines
+from giblet_tui.reporting.formatting import clock, format_losses, stakes_lines, value_lines, verdict_lines
 from giblet_tui.reporting.promotion import HEAD, stage_table
 from giblet_tui.reporting.tables import markdown_table
 
@@ -52,6 +52,7 @@ def report(run: RunSnapshot, now: float) -> str:
         _section("Verdict", _verdict(run)),
         _section("What is wrong", _causes(run)),
         _section("Losses", _losses(run)),
+        *([_section("Other numbers", [f"- {line}" for line in value_lines(run)])] if run.values else []),
         _section("Checkpoint", _best(run)),
         _section("Cost", _cost(run, now)),
     ]

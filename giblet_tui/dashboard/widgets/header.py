@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import time
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.monitor.snapshots import nodes_of
 
 BAR = 12
+EPOCH_ENDED = re.compile(r"epoch (\d+)(?: of (\d+))? has ended, ")
+"""Beginning of the sentence about a command, whose epoch the row names already."""
 TALL_ENOUGH = 20
 """Rows of the screen from which problems have rows of their own."""
 
@@ -81,7 +84,9 @@ class RunHeader(Pane, can_focus=False):
         late = late_step_words(view.run, view.node, now)
         is_late = late is not None and late.style != styles.MUTED
         phase = late.text if late is not None and not is_late else "evaluating" if is_evaluating(view.run) else ""
-        epochs = epoch_words(view.run)
+        ended = EPOCH_ENDED.match(health.sentence)
+        epochs = f"{ended[1]}/{ended[2]}" if ended and ended[2] else epoch_words(view.run)
+        sentence = health.sentence[ended.end() :] if ended else health.sentence
         verdict = verdict_words(view.judgement.verdict, health)
         segments: list[Segment] = [
             (0, (f"{styles.glyph(health.state)} {state_words(health, view.node, now)} ", f"{style} bold")),
@@ -98,7 +103,7 @@ class RunHeader(Pane, can_focus=False):
             words = f"→ {problem.remedy}" if is_known and problem.remedy else f"{problem.glyph} {problem.sentence}"
             segments.append((0, (f"  {words}", problem.style)))
         elif (problem is None or health.sentence not in problem.sentence) and (late is None or not health.live):
-            segments.append((7, (f"  {health.sentence}", styles.MUTED)))
+            segments.append((7, (f"  {sentence}", styles.MUTED)))
         return _fit(segments, width)
 
     def _progress(self, view: RunView, state: str, phase: str, is_late: bool) -> list[Segment]:

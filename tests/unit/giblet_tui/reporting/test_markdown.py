@@ -116,3 +116,9 @@ def test_moments_are_days_or_lengths_of_time() -> None:
 def test_sentences_lose_paths_and_labels_and_nothing_else() -> None:
     assert redact("loss 1/2 at 3 m/s of ~/a/b.txt and sub-01_x") == "loss 1/2 at 3 m/s of (a path) and sub-01_x"
     assert redact("subject 12 lacks /x/y") == "a subject lacks (a path)"
+
+
+def test_the_report_of_a_command_has_its_other_numbers() -> None:
+    text = report(fleets.command_run(), fleets.NOW)
+    assert "## Other numbers\n\n- accuracy: train 0.8832 validation 0.7592 (best 0.7617 at epoch 18, higher" in text
+    assert "## Other numbers" not in report(fleets.run(), fleets.NOW)

@@ -24,6 +24,16 @@ async def test_the_gpus_are_listed_on_a_small_screen_too() -> None:
         assert "6  0/48 GiB  free" in "\n".join(screen_text(app))
 
 
+async def test_buttons_keep_their_words_in_the_themes_of_the_terminal() -> None:
+    app = dashboard(fleets.healthy())
+    app.theme = "ansi-dark"
+    async with app.run_test(size=(100, 30)) as pilot:
+        await settle(pilot)
+        await pilot.press("ctrl+n")
+        await settle(pilot)
+        assert any("Cancel" in row and "Dry run" in row and "Launch" in row for row in screen_text(app))
+
+
 async def test_a_launch_needs_a_dry_run_of_its_very_values() -> None:
     messages: list[object] = []
     actions = Recorder()

@@ -27,6 +27,7 @@ async def test_metrics_have_panels_with_direction_and_figures(size: tuple[int, i
         assert "accuracy ↑" in text and "WER ↓" in text and "grad_norm 0.7461" in text and "epoch 0" in text
         assert any(part.style == "accuracy train" for row in panels[1]._rows for part in row)
         assert "balance  not in its output" in text
+        assert " epoch 23/40" in text and "has ended" not in text
 
 
 async def test_alone_it_names_its_best_value() -> None:
