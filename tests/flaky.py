@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
-BUSY = "while True: pass"
+BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
+"""It ends with this process, however that ends."""
 SINGLE_CORE = ("taskset", "-c", "0")
 
 
