@@ -77,7 +77,9 @@ def job_names(slurm: SlurmCluster) -> list[str]:
     return slurm.output("squeue", "--noheader", "--format=%j").split()
 
 
-def test_a_job_is_launched_watched_and_stopped(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
+def test_a_job_is_launched_watched_put_back_into_its_queue_continued_and_stopped(
+    user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster
+) -> None:
     launch = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--partition", PARTITION)
     assert launch.returncode == 0, launch.stderr
     run_id = launch.stdout.strip()
@@ -90,21 +92,7 @@ def test_a_job_is_launched_watched_and_stopped(user: Laptop, login_node: Loopbac
     assert (run["state"], run["multiplexer"]) == ("running", "slurm")
     again = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU)
     assert again.returncode == 5 and "already runs here" in again.stderr
-    stop = user.giblet("stop", run_id)
-    assert stop.returncode == 0, stop.stderr
-    assert "as COMPLETED" in stop.stdout and "sees none of that node's processes itself" in stop.stdout
-    assert user.run(run_id)["state"] == "stopped"
-    assert not [command for _, _, command in processes() if run_id in command]
-    assert list((run_dir / "checkpoints").glob("*.safetensors")), "it saved before it ended"
 
-
-def test_a_job_that_slurm_puts_back_into_its_queue_continues_from_its_checkpoint(
-    user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster
-) -> None:
-    launch = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--again")
-    run_id = launch.stdout.strip()
-    assert run_id, launch.stderr
-    run_dir = login_node.home / "giblet" / "runs" / run_id
     wait_until(lambda: list((run_dir / "checkpoints").glob("*.json")), 180.0, "a checkpoint")
     (job_id,) = slurm.output("squeue", "--noheader", f"--name=gib-{run_id}", "--format=%i").split()
     slurm.output("scontrol", "requeuehold", job_id)
@@ -119,9 +107,13 @@ def test_a_job_that_slurm_puts_back_into_its_queue_continues_from_its_checkpoint
     assert run["state"] == "running" and "Slurm starts this job again" in (run_dir / "train.log").read_text()
     stop = user.giblet("stop", run_id)
     assert stop.returncode == 0, stop.stderr
+    assert "as COMPLETED" in stop.stdout and "sees none of that node's processes itself" in stop.stdout
     assert user.run(run_id)["state"] == "stopped"
+    assert not [command for _, _, command in processes() if run_id in command]
     steps = steps_of(run_dir)
     assert steps == list(range(len(steps))), "no step is missing or comes twice"
+    weights = [int(path.stem.rpartition("-")[2]) for path in (run_dir / "checkpoints").glob("step-*.safetensors")]
+    assert max(weights) == len(steps), "it saved before it ended"
 
 
 def test_a_job_of_two_nodes_trains_with_torchrun_on_both_continues_after_a_requeue_and_stops(
@@ -163,7 +155,9 @@ def test_a_shell_opens_where_a_job_runs(user: Laptop, login_node: LoopbackNode, 
     pending = user.giblet("attach", held_id, "--write")
     assert pending.returncode == 1 and "Slurm to start job" in pending.stderr, pending.stderr
     assert user.giblet("stop", held_id).returncode == 0
-    run_id = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--again").stdout.strip()
+    run_id = user.giblet(
+        "launch", login_node.name, "--cwd", "~", "--name", "asleep", "--", "sleep", "600"
+    ).stdout.strip()
     refusal = user.giblet("attach", run_id)
     assert refusal.returncode == 2 and f"giblet attach {run_id} --write" in refusal.stderr
     (login_node.home / ".profile").write_text("PS1='ready> '\n")
