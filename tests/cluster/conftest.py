@@ -5,7 +5,11 @@ With GIBLET_REQUIRE_CLUSTER=1 (continuous integration sets it) what would be a s
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +17,7 @@ import pytest
 
 from giblet_tui.agent import kill, run_processes
 from tests.cluster.accounts import lacking_for_accounts, made_accounts
-from tests.cluster.laptop import Laptop
+from tests.cluster.laptop import SMALL_CONFIG, Laptop
 from tests.cluster.nodes import Account, Cluster, FaultProxy, LoopbackNode, missing, which
 
 HERE = Path(__file__).parent
@@ -96,10 +100,39 @@ def workdirs(cluster: Cluster) -> list[str]:
     return [str(node.home / "giblet") for node in cluster.nodes.values()]
 
 
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a working directory that holds the study of small.yaml, prepared. One worker makes it for all."""
+    base = tmp_path_factory.getbasetemp()
+    workdir = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-study"
+    workdir.mkdir(exist_ok=True)
+    with (workdir / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(workdir.glob("stores/*/manifest.json")):
+            (workdir / "small.yaml").write_text(SMALL_CONFIG)
+            command = ["-m", "giblet_train", "prepare", str(workdir / "small.yaml"), "--workdir", str(workdir)]
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    return workdir
+
+
+def copy_study(tiny_study: Path, node: LoopbackNode) -> None:
+    """Copy the study to a node's working directory, where its first launch would make it."""
+    for name in ("studies", "stores"):
+        folder = node.home / "giblet" / name
+        if not folder.exists():
+            folder.parent.mkdir(mode=0o700, exist_ok=True)
+            shutil.copytree(tiny_study / name, folder)
+
+
 @pytest.fixture
-def laptop(tmp_path: Path, cluster: Cluster) -> Iterator[Laptop]:
-    """Yield a laptop whose test leaves no run behind, whatever became of the test and of giblet itself."""
+def laptop(tmp_path: Path, cluster: Cluster, tiny_study: Path) -> Iterator[Laptop]:
+    """Yield a laptop, whose nodes hold the study of small.yaml.
+
+    Its test leaves no run behind, whatever became of the test and of giblet itself.
+    """
     laptop = Laptop(tmp_path, cluster.ssh_config)
+    for node in cluster.nodes.values():
+        copy_study(tiny_study, node)
     earlier_runs = {run.path for workdir in workdirs(cluster) for run in run_processes.all_runs(workdir)}
     yield laptop
     for workdir in [*workdirs(cluster), str(tmp_path / "local")]:

@@ -24,13 +24,8 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture
 def pair(tensor01: LoopbackNode, tensor02: LoopbackNode, laptop: Laptop) -> tuple[LoopbackNode, LoopbackNode]:
-    """Yield two nodes with the same study: the second finds it in the first one's folders, as on a shared disk."""
+    """Return two nodes with the same study."""
     laptop.name_nodes("".join(f"{node.name}:\n  python: {sys.executable}\n" for node in (tensor01, tensor02)))
-    (tensor02.home / "giblet").mkdir(exist_ok=True)
-    for name in ("studies", "stores"):
-        (tensor01.home / "giblet" / name).mkdir(parents=True, exist_ok=True)
-        if not (tensor02.home / "giblet" / name).exists():
-            (tensor02.home / "giblet" / name).symlink_to(tensor01.home / "giblet" / name)
     return tensor01, tensor02
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from giblet_train.schema.records import StepMetric, decode_metrics
 from giblet_tui.agent import run_processes
-from tests.cluster.conftest import unavailable
+from tests.cluster.conftest import copy_study, unavailable
 from tests.cluster.laptop import GIBLET, Laptop
 from tests.cluster.nodes import Cluster, LoopbackNode, processes, read_until, wait_until
 from tests.cluster.slurm import LIMITED_PARTITION, PARTITION, SlurmCluster, lacking
@@ -36,9 +36,10 @@ def slurm() -> Iterator[SlurmCluster]:
 
 
 @pytest.fixture(scope="module")
-def login_node(cluster: Cluster, slurm: SlurmCluster) -> Iterator[LoopbackNode]:
+def login_node(cluster: Cluster, slurm: SlurmCluster, tiny_study: Path) -> Iterator[LoopbackNode]:
     """Yield a node by ssh on which Slurm's client programs work."""
     node = LoopbackNode(cluster, "login-of-slurm", "127.0.0.8", variables=slurm.environment)
+    copy_study(tiny_study, node)
     yield node
     node.close()
 
