@@ -156,8 +156,8 @@ def test_a_shell_opens_where_a_job_runs(user: Laptop, login_node: LoopbackNode, 
     pending = user.giblet("attach", held_id, "--write")
     assert pending.returncode == 1 and "Slurm to start job" in pending.stderr, pending.stderr
     assert user.giblet("stop", held_id).returncode == 0
-    words = ("sh", "-c", "echo epoch 1 loss 0.5; sleep 600")  # a launch waits for the first loss
-    launch = user.giblet("launch", login_node.name, "--cwd", "~", "--name", "asleep", "--", *words)
+    program = ("sh", "-c", "echo epoch 1 loss 0.5; sleep 600")  # a launch waits for the first loss
+    launch = user.giblet("launch", login_node.name, "--cwd", "~", "--name", "asleep", "--", *program)
     run_id = launch.stdout.strip()
     refusal = user.giblet("attach", run_id)
     assert refusal.returncode == 2 and f"giblet attach {run_id} --write" in refusal.stderr
