@@ -15,6 +15,7 @@ from giblet_tui.agent.run_processes import LocalRun
 CANCEL_LIMIT_S = 120.0
 """Slurm waits KillWait (30 s by default) between TERM and KILL, and an epilog may take its time."""
 TERM_LIMIT_S = 20.0
+"""Time from TERM for a trainer, which had its grace before."""
 EXIT_RECORD_LIMIT_S = 5.0
 """How long a network file system may hide what the compute node has written."""
 
@@ -32,7 +33,7 @@ def end_job(run: LocalRun, save_s: float, term_s: float, report: Report) -> None
 
     Args:
         save_s: time to save and end by itself, seconds; 0 if it was not asked to or has nothing to save.
-        term_s: time for its supervisor to end it, at most TERM_LIMIT_S.
+        term_s: time for its supervisor to end it.
 
     Raises AgentRefusal if Slurm does not answer, or does not end the job.
     """
@@ -43,7 +44,7 @@ def end_job(run: LocalRun, save_s: float, term_s: float, report: Report) -> None
     if job is not None and job.state != slurm.PENDING and term_s:
         report("TERM", f"Sent TERM to the supervisor of Slurm job {job.job_id}.")
         slurm.signal_supervisor(job.job_id)
-        if _wait(run, min(term_s, TERM_LIMIT_S)):
+        if _wait(run, term_s):
             return
     job = live_job(run)
     if job is None:

@@ -122,10 +122,12 @@ class _StopProcedure:
         if already:
             self._report("ended", "Slurm lists no live job of it.")
         else:
-            can_save = self._has_begun() and self._create_stop_file()
+            was_asked = self._has_begun() and self._create_stop_file()
+            can_save = was_asked and not self._is_foreign
             if can_save and grace_s:
                 self._report("asked", f"Asked it to stop at its next step, and to save; it has {grace_s:.0f} s.")
-            stop_job.end_job(self.run, grace_s if can_save else 0.0, grace_s, self._report)
+            term_s = grace_s if self._is_foreign else min(grace_s, stop_job.TERM_LIMIT_S)
+            stop_job.end_job(self.run, grace_s if can_save else 0.0, term_s, self._report)
             stop_job.await_exit_record(self.run)
         self._record_end({}, requested=not already)
         proof_limit = stop_job.proof_limits(self.run)
@@ -134,14 +136,18 @@ class _StopProcedure:
 
     def _end(self, grace_s: float) -> None:
         """Ask for a last checkpoint if there is anything to save; then send signals."""
-        is_foreign = bool(self.adopted or self.run.record(layout.RUN).get("command"))  # it knows no stop file
-        can_save = not is_foreign and self._has_begun()
+        can_save = not self._is_foreign and self._has_begun()
         was_asked = self._create_stop_file()
         self._continue_paused()
         if can_save and was_asked and grace_s and self._wait_for_save(grace_s):
             return
-        keeps_grace = is_foreign or (can_save and not was_asked)
+        keeps_grace = self._is_foreign or (can_save and not was_asked)
         self._send_signals(grace_s if keeps_grace else min(grace_s, UNHEEDED_GRACE_S))
+
+    @property
+    def _is_foreign(self) -> bool:
+        """Return True if what runs is no trainer of giblet: it knows no stop file, and has its grace from TERM on."""
+        return bool(self.adopted or self.run.record(layout.RUN).get("command"))
 
     def _has_begun(self) -> bool:
         """Return True if there is something to save. A trainer that still loads does not check the stop file either.

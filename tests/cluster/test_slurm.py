@@ -172,7 +172,10 @@ def test_a_shell_opens_where_a_job_runs(user: Laptop, login_node: LoopbackNode, 
     read_until(ours, f"in {job_id} on c".encode())
     assert child.wait(60) == 5
     os.close(ours)
-    assert user.giblet("stop", run_id).returncode == 0
+    stop = user.giblet("stop", run_id)
+    assert stop.returncode == 0 and "Sent TERM to the supervisor of Slurm job" in stop.stderr
+    assert "Asked it to stop at its next step" not in stop.stderr, "a command knows no stop file"
+    assert user.run(run_id)["state"] == "stopped"
 
 
 def test_a_sweep_is_queued_by_slurm(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
