@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nibabel
 
-from giblet_train.data.discover.names import SUBJECT, ScanName, chosen_versions, scan_names, tokens
+from giblet_train.data.discover.names import SUBJECT, ScanName, chosen_versions, entities_of_run, scan_names, tokens
 from giblet_train.data.readers.annotation_cells import has_spoken_words
 from giblet_train.data.readers.array_file import HDF5, dataset_names
 from giblet_train.data.readers.delimiter import find_delimiter, is_number
@@ -250,7 +250,10 @@ def _may_be_text(path: Path) -> bool:
     kind = path.suffix.lower()
     if kind == ".json":
         return path.exists() and path.stat().st_size <= MOST_JSON_BYTES and has_spoken_words(path)
-    return kind in TEXTS and not path.name.endswith(OTHER_ENDS) and not OTHER_TABLES & set(tokens(path.stem))
+    if kind not in TEXTS or path.name.endswith(OTHER_ENDS) or OTHER_TABLES & set(tokens(path.stem)):
+        return False
+    # A table of one subject describes what that person did, unless it lists events.
+    return "sub" not in entities_of_run(path) or path.name.endswith("_events.tsv")
 
 
 def _series_in(path: Path) -> list[Path]:

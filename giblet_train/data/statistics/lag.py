@@ -170,8 +170,10 @@ def fitting_clock(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> Film
     places_T = np.arange(len(stimulus_TF))
     fits = []
     for speed in SPEEDS.tolist():
-        columns = [np.interp(places_T * speed, places_T, column_T) for column_T in stimulus_TF.T]
-        fits.append(FilmClock(speed, best_lag(np.stack(columns, axis=1), response_TN, tr_s)))
+        series_TF = np.empty_like(stimulus_TF, dtype=np.float64)
+        for place, column_T in enumerate(stimulus_TF.T):
+            series_TF[:, place] = np.interp(places_T * speed, places_T, column_T)
+        fits.append(FilmClock(speed, best_lag(series_TF, response_TN, tr_s)))
     return max(fits, key=lambda clock: clock.lag.height)
 
 

@@ -68,6 +68,7 @@ def test_a_folder_without_films_and_sounds_goes_by_its_annotations(study: Path) 
         discover(study, quiet)
     rows = "".join(f"{s},{s + 4},a scene\n" for s in range(0, 2 * N_TRS, 4))
     (study / "dune.csv").write_text(f"start_s,end_s,detail\n{rows}")
+    (study / "sub-a_task-dune_beh.tsv").write_text("onset\tduration\ttrial_type\n1\t1\tpress\n70\t1\tpress\n")
     data = proposed(study).data
     assert {name: (s.video, s.audio, s.annotations) for name, s in data.stimuli.items()} == {
         "dune": (None, None, "dune.csv")

@@ -102,3 +102,8 @@ def test_a_constant_picture_or_sound_does_not_hide_the_lag(constant):
     without = replace(study, features=rest)
     assert lag_table(flat) == lag_table(without)
     assert lag_table(flat)[0].whole.lag_trs == 3 and lag_table(flat)[0].whole.is_significant
+
+
+def test_a_stimulus_that_never_changes_gives_no_answer():
+    table = lag_table(replace(STUDY, features={"text": np.ones((STUDY.n_trs, 4), np.float32)}))
+    assert not any(row.whole.is_significant for row in table)
