@@ -92,9 +92,9 @@ class VerdictChange(msgspec.Struct, frozen=True, kw_only=True):
     """A change of the verdict."""
 
     at: float
-    """End of the epoch, in seconds since 1970."""
+    """End of the epoch or of the run, in seconds since 1970."""
     epoch: int
-    """The epoch."""
+    """The last completed epoch; 0 before the first."""
     was: Status | None
     """Verdict before; None for the first."""
     now: Status
@@ -109,8 +109,10 @@ def verdict_changes(config: Config, metrics: Sequence[AnyMetric], health: Health
     changes: list[VerdictChange] = []
     checks: list[tuple[int, Health | None]] = [(end, None) for end in ends[:: -(-len(ends) // MAX_CHANGES) or 1]]
     for end, health_then in [*checks, (len(metrics), health)]:
-        last, was = metrics[end - 1], changes[-1].now if changes else None
+        was = changes[-1].now if changes else None
         now = verdict_of(config, metrics[:end], health_then).status
         if now != was:
-            changes.append(VerdictChange(at=last.at, epoch=last.epoch, was=was, now=now))
+            # What follows the last epoch carries the number of the next one, which was never trained.
+            epoch = next((m.epoch for m in reversed(metrics[:end]) if isinstance(m, EpochMetric)), 0)
+            changes.append(VerdictChange(at=metrics[end - 1].at, epoch=epoch, was=was, now=now))
     return changes

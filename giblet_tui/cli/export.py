@@ -63,7 +63,10 @@ def export(
     light: Annotated[bool, Option("--light", help="Use a white background, not the theme of your dashboard.")] = False,
     json: Json = False,
 ) -> None:
-    """Write a run's screen, or one panel of it, as SVG or PNG, or its records for other programs; print the paths."""
+    """Write a run's screen, or one panel of it, as SVG or PNG, or its records for other programs; print the paths.
+
+    A file or an earlier export of that name is replaced.
+    """
     if all(target is None for target in (svg, png, csv, tensorboard, wandb_offline, mlflow)):
         raise ConfigError(
             "No output is named.",

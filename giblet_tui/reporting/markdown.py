@@ -109,7 +109,7 @@ def _history(run: RunSnapshot, since: float = 0.0) -> list[str]:
     moments += [(a.at, f"alert {a.state}: {a.name}. {redact(a.sentence)}") for a in run.alerts]
     moments += [(a.at, f"alert {'acknowledged' if a.until is None else 'snoozed'}: {a.name}") for a in run.answers]
     changes = verdict_changes(run.config, run.metrics, run.health) if run.config else []
-    moments += [(c.at, f"epoch {c.epoch}: verdict {_state_change(c)}") for c in changes]
+    moments += [(c.at, f"{_after_epoch(c.epoch)}: verdict {_state_change(c)}") for c in changes]
     moments += [(e.at, f"epoch {e.epoch}: best validation") for e in run.epochs if e.best][-1:]
     if run.steps and not run.exit:
         moments.append((run.steps[-1].at, f"last step known ({run.steps[-1].step})"))
@@ -117,6 +117,10 @@ def _history(run: RunSnapshot, since: float = 0.0) -> list[str]:
         moments.append((run.exit.ended_at, f"ended: {redact(run.health.sentence)}"))
     recent = [moment for moment in moments if moment[0] >= since]
     return [f"- {clock(at)} {what}" for at, what in sorted(recent, key=lambda moment: moment[0])]
+
+
+def _after_epoch(epoch: int) -> str:
+    return f"epoch {epoch}" if epoch else "before the end of an epoch"
 
 
 def _state_change(change: VerdictChange) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from giblet_train.diagnosis.criteria import FailOn, hopeless_criterion, reaches_level, verdict_of
+from giblet_train.diagnosis.criteria import FailOn, hopeless_criterion, reaches_level, verdict_changes, verdict_of
 from giblet_train.diagnosis.criterion_verdict import CriterionVerdict
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.schema.config import Config, Criterion
@@ -381,3 +381,11 @@ def test_why_is_silent_about_criteria_that_are_met() -> None:
     steps = [step(i, lr=1e-3 * min(1.0, 0.1 + 0.09 * i), total=2.0 - 0.004 * i) for i in range(200)]
     config = msgspec.structs.replace(config, scheduler_type="none")
     assert diagnose(config, [RUN, *steps, *falling(0.02, 20)[1:]], health=FINISHED).healthy
+
+
+def test_a_change_at_the_end_belongs_to_the_last_completed_epoch() -> None:
+    config = Config(name="x", num_epochs=EPOCHS, criteria={"drop": Criterion(kind="loss_drop", threshold=0.1)})
+    ended = EventMetric(seq=99, step=170, epoch=18, at=5.0, name="finished", level="info", sentence="Finished.")
+    changes = verdict_changes(config, [*falling(0.02, 17), ended], FINISHED)
+    assert len(changes) > 1 and max(change.epoch for change in changes) == 17 and changes[-1].at == 5.0
+    assert [change.epoch for change in verdict_changes(config, [RUN])] == [0]
