@@ -122,8 +122,8 @@ def _ridge_path(input_NI: Array, feature_NF: Array) -> Iterator[LinearDecoder]:
     gram = centred_NI @ centred_NI.T if dual else centred_NI.T @ centred_NI
     power, vectors = np.linalg.eigh(gram)
     power = np.maximum(power, 0.0)
-    projected = vectors.T @ (feature_NF if dual else centred_NI.T @ feature_NF)
+    projection = vectors.T @ (feature_NF if dual else centred_NI.T @ feature_NF)
     for penalty in PENALTIES:
-        solution = vectors @ (projected / (power + penalty * power.sum() + np.finfo(float).tiny)[:, None])
+        solution = vectors @ (projection / (power + penalty * power.sum() + np.finfo(float).tiny)[:, None])
         weight_FI = (centred_NI.T @ solution if dual else solution).T
         yield LinearDecoder(weight_FI, -(weight_FI @ mean_I))

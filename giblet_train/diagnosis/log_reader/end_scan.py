@@ -462,8 +462,8 @@ class EndScan:
 
     def _is_wait_for_ended_rank(self, text: str, rank: Optional[int]) -> bool:
         """Return True if a rank waits in vain for another one that has stated its end."""
-        ended = self._statement_rank
-        return None not in (ended, rank) and rank != ended and patterns.cause_of(text) == "collective_timeout"
+        ended_rank = self._statement_rank
+        return None not in (ended_rank, rank) and rank != ended_rank and patterns.cause_of(text) == "collective_timeout"
 
     def _note_chain(self, rank: Optional[int]) -> None:
         """Remember the last exception of a rank as the reason for its next one."""

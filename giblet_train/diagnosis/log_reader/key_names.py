@@ -215,11 +215,11 @@ def other_of(name: str) -> Optional[Quantity]:
     """Return the quantity of a name that is no loss, but may be a part of one; None if it cannot be."""
     words = words_of(name)
     rest = [word for word in words if word not in _FILLER and word not in _SPLIT]
-    joined = _NORM_NAME.sub(r"l\1", "_".join(rest))
+    own_name = _NORM_NAME.sub(r"l\1", "_".join(rest))
     if not rest or len(rest) > MOST_WORDS or set(words) & (OTHER_QUANTITY | NOT_PARTS) or rest[0].isdigit():
         return None
     split = next((_SPLIT[word] for word in words if word in _SPLIT), None)
-    return Quantity(OTHER, split, joined)
+    return Quantity(OTHER, split, own_name)
 
 
 def component_of(name: str) -> Optional[str]:

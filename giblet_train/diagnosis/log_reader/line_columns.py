@@ -169,12 +169,12 @@ class _Kind:
                 inner = next((place for place in whole if place != outer and self._restarts_with(place, numbers)), None)
                 if inner is not None:
                     return outer, inner
-        named = [
+        named_places = [
             place
             for place in single
             if words_of(self.name(place))[-1:] and words_of(self.name(place))[-1] in _EPOCH_WORDS
         ]
-        place = next(iter(named or single), None)
+        place = next(iter(named_places or single), None)
         if place is None:
             return None, None
         return (place, None) if self._counts_epochs(place) else (None, place)
@@ -333,9 +333,9 @@ def _table(kinds: Sequence[_Kind], collapse: CollapseWatch) -> Optional[EpochTab
     """Return the course in the kinds of lines that have a counter of their own, else in blocks below or above one."""
     kinds = [kind for kind in kinds if len(kind.rows) >= FEWEST_ROWS]
     measured = [kind for kind in kinds if kind.measures]
-    counted = [kind for kind in measured if kind.counts]
-    if counted and not all(kind.is_evaluation for kind in counted):
-        return _filled(_lines(counted), counted, collapse)
+    counting_kinds = [kind for kind in measured if kind.counts]
+    if counting_kinds and not all(kind.is_evaluation for kind in counting_kinds):
+        return _filled(_lines(counting_kinds), counting_kinds, collapse)
     headings = [kind for kind in kinds if not kind.measures and kind.counts]
     for heading in sorted(headings, key=lambda kind: -len(kind.rows)):
         inside = [kind for kind in measured if abs(len(kind.rows) - len(heading.rows)) <= 1]
@@ -437,11 +437,11 @@ def _blocks(heading: _Kind, inside: Sequence[_Kind]) -> List[_Line]:
 
 def _filled(lines: Sequence[_Line], kinds: Sequence[_Kind], collapse: CollapseWatch) -> Optional[EpochTable]:
     """Return the table of epochs or steps that lines fill; None if none of their numbers may be a loss."""
-    meanings, assumed = _meanings(lines, kinds)
+    meanings, assumed_loss = _meanings(lines, kinds)
     if not any(quantity.kind != "other" for columns in meanings.values() for quantity in columns.values()):
         return None
     table = EpochTable()
-    table.assumed_loss, table.is_inferred = assumed, True
+    table.assumed_loss, table.is_inferred = assumed_loss, True
     for line in lines:
         values = [value for kind, row in line.rows for value in _values(row, meanings.get(kind.literals, {}))]
         epoch = None if line.epoch is None else float(line.epoch)
@@ -513,10 +513,10 @@ def _losses(
 ) -> List[Tuple[_Kind, int, str, Optional[str]]]:
     """Return the columns of the losses: those that say so, a total first; else those that are the sum of others."""
     for pattern in (_TOTAL_WORD, _LOSS_WORD):
-        named = [column for column in unknown if pattern.search(column[2])]
-        if named:
+        loss_columns = [column for column in unknown if pattern.search(column[2])]
+        if loss_columns:
             first: Dict[Optional[str], Tuple[_Kind, int, str, Optional[str]]] = {}
-            for column in named:
+            for column in loss_columns:
                 first.setdefault(column[3], column)
             return list(first.values())
     splits = [column for column in unknown if single_split(column[2])]

@@ -260,9 +260,9 @@ class LineParser:
             return self._of_row(row)
         if self._table.read_header(text) or _DARKNET_LAYER.match(text):
             return None
-        unnamed = _unnamed(text)
-        if unnamed is not None:
-            return unnamed
+        observation = _unnamed(text)
+        if observation is not None:
+            return observation
         text = _FAKE_SCORE.sub("d_fake_score", text) if "D(G(" in text else text
         text = _LOSS_AFTER.sub(r"\2 \3 \1: ", text)
         text = _JOINED_EPOCH.sub(r"\1 ", text)
@@ -652,11 +652,11 @@ def _nameless(text: str, position: Observation) -> Optional[Observation]:
     leading = None if end else _LEADING.match(text)
     match = _NAMELESS.match(text, leading.end() if leading else end)
     numbers = [n for n in (match["first"], match["second"]) if n and _DECIMAL.match(n.lstrip("+-"))] if match else []
-    parsed = [number for number in map(parse_number, numbers) if number is not None]
-    if not parsed or match is None or len(parsed) < (2 if match["second"] else 1):
+    losses = [number for number in map(parse_number, numbers) if number is not None]
+    if not losses or match is None or len(losses) < (2 if match["second"] else 1):
         return None
     splits = ("train", "validation")
-    values = tuple(Value(Quantity("nameless", split), number) for split, number in zip(splits, parsed))
+    values = tuple(Value(Quantity("nameless", split), number) for split, number in zip(splits, losses))
     return position._replace(values=values)
 
 

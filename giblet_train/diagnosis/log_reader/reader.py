@@ -213,15 +213,15 @@ class LogReader:
     @property
     def course(self) -> EpochTable:
         """Return the table of epochs or steps: as words name them, else as the structure of the lines shows them."""
-        inferred = self._columns.table()
-        if inferred is None or self.table.is_balanced or not inferred.rows():
+        inferred_table = self._columns.table()
+        if inferred_table is None or self.table.is_balanced or not inferred_table.rows():
             return self.table
-        if inferred.is_nameless and self._metrics.has_course:
+        if inferred_table.is_nameless and self._metrics.has_course:
             return self.table
         rows = self.table.rows()
         is_named = len(rows) >= FEWEST_EPOCHS and self.table.epoch is not None
-        is_counted = bool(rows) and self.table.epoch is None and self.table.has_counter and inferred.epoch is None
-        return self.table if is_named or is_counted or len(rows) > len(inferred.rows()) else inferred
+        is_counted = bool(rows) and self.table.epoch is None and self.table.has_counter and inferred_table.epoch is None
+        return self.table if is_named or is_counted or len(rows) > len(inferred_table.rows()) else inferred_table
 
     def flush(self) -> None:
         """Read the line that is kept back."""

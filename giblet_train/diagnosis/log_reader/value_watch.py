@@ -131,11 +131,11 @@ class ValueWatch:
             parts: Names of the parts of the loss, which have curves of their own.
         """
         rows = self._by_step if is_blocks or not self._by_epoch else [row for _, row in sorted(self._by_epoch.items())]
-        hidden = parts if self._has_loss else parts | self._errors
-        if not hidden:
+        hidden_names = parts if self._has_loss else parts | self._errors
+        if not hidden_names:
             return tuple(rows)
         slim_rows = (
-            row._replace(values=_without(row.values, hidden), validation=_without(row.validation, hidden))
+            row._replace(values=_without(row.values, hidden_names), validation=_without(row.validation, hidden_names))
             for row in rows
         )
         return tuple(row for row in slim_rows if row.values or row.validation)
@@ -256,8 +256,8 @@ def _joined(row: ValueRow, values: Dict[str, float], validation: Dict[str, float
     return row._replace(values={**row.values, **values}, validation={**row.validation, **validation})
 
 
-def _without(values: Dict[str, float], hidden: Set[str]) -> Dict[str, float]:
-    return {name: value for name, value in values.items() if name.lower() not in hidden}
+def _without(values: Dict[str, float], hidden_names: Set[str]) -> Dict[str, float]:
+    return {name: value for name, value in values.items() if name.lower() not in hidden_names}
 
 
 @lru_cache(maxsize=4096)

@@ -283,8 +283,8 @@ def configuration_error(case: RunHistory) -> Finding | None:
 def data_error(case: RunHistory) -> Finding | None:
     """Report data that giblet refused, with its own remedy, or data that ended before the training."""
     action = "Let the data repeat (`dataset.repeat()`), or give the number of steps per epoch that they hold."
-    named = _named(case, "data_error", "The data ended before the training", action)
-    return _refusal(case, "DataError", "The data were refused") or named
+    named_error = _named(case, "data_error", "The data ended before the training", action)
+    return _refusal(case, "DataError", "The data were refused") or named_error
 
 
 @rule(

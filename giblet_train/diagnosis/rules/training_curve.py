@@ -175,10 +175,10 @@ def diverging(case: RunHistory) -> Finding | None:
     # The noise of a few epochs is not known.
     is_few = not case.steps and len(values) < FEWEST_CURVE_EPOCHS
     elsewhere = FEW_ELSEWHERE if is_few else ELSEWHERE
-    sustained = is_over or min(values[-2:]) > start + max(elsewhere * abs(start), noise)
+    is_sustained = is_over or min(values[-2:]) > start + max(elsewhere * abs(start), noise)
     now, last = blocks[-1]
     return Finding(
-        confidence=0.96 if sustained else 0.45,
+        confidence=0.96 if is_sustained else 0.45,
         sentence=(
             f"The training loss rose from {format_loss(best)} at {unit} {since} to {format_loss(last)} at {unit} "
             f"{now}{f': {last / best:.3g} times its best' if best > 0 else ''}."
@@ -191,7 +191,7 @@ def diverging(case: RunHistory) -> Finding | None:
         },
         action=(
             "Stop it; resume from the best checkpoint with a third of the learning_rate."
-            if sustained
+            if is_sustained
             else "Wait: it may be a spike that recovers. If it lasts, resume with a third of the learning_rate."
         ),
     )

@@ -84,9 +84,9 @@ class RunHeader(Pane, can_focus=False):
         late = late_step_words(view.run, view.node, now)
         is_late = late is not None and late.style != styles.MUTED
         phase = late.text if late is not None and not is_late else "evaluating" if is_evaluating(view.run) else ""
-        ended = EPOCH_ENDED.match(health.sentence)
-        epochs = f"{ended[1]}/{ended[2]}" if ended and ended[2] else epoch_words(view.run)
-        sentence = health.sentence[ended.end() :] if ended else health.sentence
+        epoch_end = EPOCH_ENDED.match(health.sentence)
+        epochs = f"{epoch_end[1]}/{epoch_end[2]}" if epoch_end and epoch_end[2] else epoch_words(view.run)
+        sentence = health.sentence[epoch_end.end() :] if epoch_end else health.sentence
         verdict = verdict_words(view.judgement.verdict, health)
         segments: list[Segment] = [
             (0, (f"{styles.glyph(health.state)} {state_words(health, view.node, now)} ", f"{style} bold")),
