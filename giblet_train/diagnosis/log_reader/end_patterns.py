@@ -132,7 +132,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"^Hangup\b",
         r":\s+\d+ Hangup\b",
         r"\bSIGHUP\b",
-        r"got signal: 1\b",
+        r"got signal: 1\b|\breceived 1 death signal\b",
     ),
     "nan": (
         r"loss\b.{0,40} (?:is|became|turned|was) \S*(?:nan|inf)",
@@ -224,6 +224,7 @@ PLAIN_ERROR = re.compile(
     r"|^(?:[^\s:]+: )?(?:line \d+: )?[^\s:]+: (?:command not found|cannot execute binary file"
     r"|(?i:no such file or directory|permission denied|not found)\s*$)|^\S+: can't open file "
     r"|^ORTE has lost communication|^An ORTE daemon has unexpectedly failed"
+    r"|\bReceived (?!2 )\d+ death signal\b"
     r"|^OMP: Error #\d|^Windows fatal exception: |^forrtl: (?:error|severe)|^libc\+\+abi: terminating|\bFATAL ERROR: "
     r"|^(?:Fehler: )?(?:Training|Job)\b.*\babgebrochen\b|^[Oo]ut of memory\W*$|\bsegmentation fault encountered\b",
 )
@@ -260,6 +261,8 @@ EXITED = re.compile(
     r".{0,80}\b(?:ended|terminated|died|aborted|stopped|crashed) unexpectedly\b"
     r"|\bnon-?zero (?:exit |return )?(?:code|status)|\bprocess to finish\W{0,5}\(failed [1-9]\d{0,2}\)"
     r"|\*\*\* \[.*\] (?:Error|Fehler) \d"
+    r"|^Error executing job with overrides|\b进程已结束.{0,20}代码\W{0,2}-?[1-9]|\bExit-Code\W{1,3}-?[1-9]"
+    r"|^(?:段错误|已终止|已放弃|Erreur de segmentation|Violación de segmento|Segmentatiefout)\b"
     rf"|{_EXIT_LINE}|^MPI_ABORT was invoked on rank \d"
     r"|^\S+\s+\d+/\d+\s+(?:Error|CrashLoopBackOff|ImagePullBackOff|ErrImagePull|CreateContainer\w*Error|Evicted)\s+\d"
     rf"|^\[\d+\]\s*[+-]?\s+(?:[+-]\s+)?(?:\d+\s+)?(?:exit [1-9]|{_SIGNALLED})\b"
@@ -295,7 +298,7 @@ HELPER = re.compile(
     re.IGNORECASE,
 )
 """A shell reports the end of a job that is no training, such as a monitor or a tunnel."""
-ENDS_TRAINING = re.compile(r"\binterrupting training\b", re.IGNORECASE)
+ENDS_TRAINING = re.compile(r"\binterrupting training\b|\breceived \d+ death signal\b", re.IGNORECASE)
 """A warning that announces the end of the training."""
 ACTIVITY = re.compile(
     r"\b(?:load|sav|restor|resum|read|writ|open|download|summon|decod|export|import)ing\b|\bcheckpoint\b", re.IGNORECASE
@@ -315,7 +318,8 @@ COMPLAINT = re.compile(
 )
 """Words that doom a program, or an exception behind a prefix of unknown form: an end, if nothing follows."""
 KILLED = re.compile(
-    r"^(?:\S+: (?:line|Zeile) \d+:\s+\d+\s+)?(?:Killed|Getötet)(?=\s{2}|[:.!]|\s*$"
+    r"^(?:已杀死|Processus arrêté|Terminado \(killed\))"
+    r"|^(?:\S+: (?:line|Zeile) \d+:\s+\d+\s+)?(?:Killed|Getötet)(?=\s{2}|[:.!]|\s*$"
     r"|\s(?:\S*/)?(?:python[\d.]*\s+(?:-|\S+\.py\b)|torchrun\s|accelerate launch\b|deepspeed\s|\S+\.(?:py|sh)\b))"
     r"|^(?:zsh|fish): killed\b"
     r"|^\[\d+\]\s*[+-]?\s+(?:[+-]\s+)?(?:\d+\s+)?killed\b|terminated by signal SIGKILL"
@@ -330,7 +334,7 @@ CLOSING = re.compile(
 """torchrun ends the other ranks: an echo."""
 PROGRAM_ERROR = re.compile(
     r"\b(?:slurmstepd\S*|srun): error|\bCANCELLED AT\b|^[A-Za-z][\w./-]*: error: [a-z]"
-    r"|: \*\*\* \[|^\+ ret=[1-9]\d{0,2}$"
+    r"|: \*\*\* \[|^\+ ret=[1-9]\d{0,2}$|^Error executing job with overrides"
 )
 """A message of Slurm, make, a shell or a command line. Its `STEP 123.0` or `--learning_rate 0.1` is no progress."""
 CANCELLED = re.compile(
@@ -358,7 +362,7 @@ _STATEMENTS: Dict[str, Tuple[str, ...]] = {
         r"\binterrupted by user",
         r"training interrupted",
         r"detected keyboardinterrupt",
-        r"got signal: 2\b",
+        r"got signal: 2\b|\breceived 2 death signal\b",
     ),
     "early_stop": (
         r"early[- ]?stop\w*.*(?:trigger|epoch|stopped|after|reached|no improvement|ran out)",
@@ -384,6 +388,7 @@ _STATEMENTS: Dict[str, Tuple[str, ...]] = {
 STATEMENTS = tuple((state, re.compile("|".join(texts), re.IGNORECASE)) for state, texts in _STATEMENTS.items())
 """State -> what a log prints when the training ends by itself."""
 _STATEMENT_WORDS = (
+    "death signal",
     "^c",
     "130",
     "ctrl",
@@ -420,7 +425,7 @@ _KEYWORDS: Dict[str, Tuple[str, ...]] = {
     "shared_memory": ("shm", "torch_", "shared memory", "bus error"),
     "gpu_failure": ("ecc", "xid", "bus", "gpu", "nvlink", "device handle"),
     "oom_gpu": ("memory", "alloc", "algorithm", "2 vs. 0"),
-    "oom_host": ("mem", "out_of_m", "oom", "alloc", "errno 12", "killed", "paging", "ram", "speicher"),
+    "oom_host": ("mem", "out_of_m", "oom", "alloc", "errno 12", "killed", "已杀死", "paging", "ram", "speicher"),
     "disk_full": (
         "space",
         "speicherplatz",
@@ -440,13 +445,14 @@ _KEYWORDS: Dict[str, Tuple[str, ...]] = {
     "data_error": ("ran out of data",),
     "tiny_batch_norm": ("per channel",),
     "collective_timeout": ("time", "barrier", "watchdog"),
-    "hangup": ("hangup", "sighup", "signal: 1", "disconnect", "packet_write", "closed by"),
+    "hangup": ("hangup", "sighup", "signal: 1", "1 death", "disconnect", "packet_write", "closed by"),
     "nan": ("nan", "inf", "loss", "overflow", "invalid values"),
 }
 """Cause -> words of which its messages contain at least one, in lower case: a quick test before the pattern."""
 
 
 _OTHER_ERROR_WORDS = (
+    *("watchdog", "进程", "段错误", "已", "processus", "terminado", "segment", "exit-code"),
     *("fehler", "abgebrochen", "getötet", "beendet", "speicher", "kontingent", "zu viele", "zeitlimit", "disconnect"),
     *("closed by", "packet_write", "crashed", "going down", "power off", "terminat", "rc=", "ret=", "retval", "code"),
     *("jobstate", "deleted", "reclaimed", "corrupt", "free", "malloc", "stack smashing", "detected", "stopped"),

@@ -214,6 +214,11 @@ class EndScan:
             if self._cancelled is not None:
                 self._errors.append(self._cancelled)
 
+    def note_end(self, line: LogLine) -> None:
+        """Take figures that a program prints after the whole training for a statement of its end."""
+        if not self._statement:
+            self._statement, self._statement_line, self._statement_rank = "complete", line.text.strip(), rank_in(line)
+
     def note_parts(self, text: str) -> None:
         """Read which parts of a loss are not finite, if a line has stated that the loss is not."""
         message = self._causes.get("nan")
@@ -235,6 +240,8 @@ class EndScan:
         self._at = line.at or self._at
         self._note_ranks(line)
         if patterns.SOURCE.match(line.text) or patterns.HELPER.match(line.text):
+            return
+        if line.text.startswith("TensorBoard caught SIGTERM"):
             return
         self._note_cancel(line)
         if not self._tracebacks and patterns.ACTIVITY.search(line.text) and len(line.text) < 300:

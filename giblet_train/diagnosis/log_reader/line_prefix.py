@@ -24,6 +24,8 @@ _RANK = re.compile(
     r"|(\d{1,4}):(?=\s|$)(?!\s*(?:learn:|[-\w.]+, [-\w.]+ avg\b)))\s?",
     re.IGNORECASE,
 )
+_RANK_AGAIN = re.compile(r"\s*\[rank\s?(\d+)\]:\s?", re.IGNORECASE)
+"""The rank as torch prints it, after the one that a launcher prints."""
 _DATE = r"(?:\d{4}[-/.]\d{2}[-/.]\d{2}|\d{2}[-/.]\d{2}[-/.]\d{4}|\d{2}/\d{2}|[A-Z][a-z]{2}\s+\d{1,2})"
 _CLOCK = r"\d{1,2}:\d{2}:\d{2}(?:[.,]\d+)?(?: [AP]M\b)?(?:Z|[+-]\d{2}:?\d{2})?"
 _TIME = re.compile(rf"\s*(?:\[({_DATE}[T ]{_CLOCK})\]|({_DATE}[T ]{_CLOCK}):?|\[({_CLOCK})\]|({_CLOCK}))\s?(?:[-|]\s)?")
@@ -35,7 +37,8 @@ _LEVEL = re.compile(
     r"(?:\s*:[\w.]*:(?!//)|(?:\s*[-|:])?(?=\s|$))\s?"
 )
 _SOURCE = re.compile(
-    r"\s*(?:[a-z_]\w*(?:\.[A-Za-z_]\w*)+(?=\s+-\s)|[\w.]+:[\w.<>]+:\d+|[\w./-]+\.(?:py|cpp|cu|c|h):\d+|\[[\w./-]+:\d+(?::[\w<>]+)?\])\s*[-|:]?\s"
+    r"\s*(?:[a-z_]\w*(?:\.[A-Za-z_]\w*)+(?=\s+-\s)|[\w.]+:[\w.<>]+:\d+|[\w./-]+\.(?:py|cpp|cu|c|h):\d+"
+    r"|\[\w[\w.]*\](?=\[[A-Z]+\] - )|\[[\w./-]+:\d+(?::[\w<>]+)?\])(?:\s*[-|:]?\s|(?=\[[A-Z]+\] - ))"
 )
 _HOST = re.compile(
     r"\s*(?:[\w.-]+\s+[\w./-]+\[\d+\]:|[\w-]+[-_]\d+\s+\||\(\w*\s?pid=\d+[^)]*\)|(?!slurmstepd|srun)[a-z][\w-]*\d[\w.-]*:(?=\s))\s?"
@@ -64,6 +67,8 @@ def clean(text: str) -> str:
 
 _CONTAINER = re.compile(rf"({_DATE}T{_CLOCK}) std(?:out|err) [FP](?: |$)")
 """What the container runtimes of Kubernetes put in front of a line."""
+_FIELDS = re.compile(r'time="?([^"\s]{1,40})"? level="?(\w{1,10})"? msg="(.*)"')
+"""A line of a logger that prints names and values (logfmt)."""
 _MESSAGE_NAMES = ("message", "msg", "log", "textPayload")
 _LEVEL_NAMES = ("severity", "level", "levelname")
 _TIME_NAMES = ("time", "timestamp", "@timestamp", "asctime")
@@ -80,6 +85,9 @@ def message_of(text: str) -> str:
         message = message_of(text[of_container.end() :])
         has_time = not message.strip() or _TIME.match(message) is not None
         return message if has_time else f"{of_container[1]} {message}"
+    of_fields = _FIELDS.match(text)
+    if of_fields:
+        return f"{of_fields[1]} {of_fields[2].upper()} {of_fields[3]}"
     if not text.startswith("{") or not any(f'"{name}"' in text for name in _MESSAGE_NAMES):
         return text
     try:
@@ -130,7 +138,7 @@ def rank_in(line: LogLine) -> Optional[int]:
 
 def _prefix(text: str, has_rank: bool, has_time: bool, has_level: bool) -> "tuple[int, List[str]]":
     """Return the length of the first prefix, 0 if there is none, and its [rank, time, level]."""
-    match = None if has_rank else _RANK.match(text)
+    match = _RANK_AGAIN.match(text) if has_rank else _RANK.match(text)
     if match:
         return match.end(), [next((group for group in match.groups() if group), ""), "", ""]
     match = None if has_time else _GLOG.match(text)

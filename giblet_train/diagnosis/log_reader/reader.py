@@ -366,6 +366,8 @@ class LogReader:
             )
             self._scan.progress(self.table.epoch != epoch_before or is_later_step, line.at)
             return
+        if observation is not None and observation.final and not self._scan.has_errors:
+            self._scan.note_end(line)
         if line.text.startswith("{") or "loss_dict" in line.text:
             self._scan.note_parts(line.text)
         is_quiet = observation is not None and (observation.values or observation.kind in ("bar", "keras"))

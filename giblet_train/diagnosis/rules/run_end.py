@@ -119,7 +119,7 @@ _ACTIONS_AFTER_ENDS = (
     (r"NODE[_ ]FAIL", "Start it on another node, and report this one to its administrator"),
     (r"CANCELLED", "Ask who cancelled the job: `scancel`, or a limit of the cluster"),
     (
-        r"got signal: 15|signal 15\b|SIGTERM|(?m:^Terminated\s*$)",
+        r"got signal: 15|15 death signal|signal 15\b|SIGTERM|(?m:^Terminated\s*$)",
         "Find out who ended it: a scheduler's limit, `kill`, or a shutdown of the node",
     ),
 )

@@ -213,6 +213,14 @@ def test_workers_that_vanish_suggest_full_memory() -> None:
         ("ORTE has lost communication with a remote daemon.", "crashed"),
         ("Your notebook tried to allocate more memory than is available. It has restarted.", "oom_host"),
         ("# Ended (code 137) at Mon Jan  1 10:10:12 CET 2026, elapsed time 612 seconds", "oom_host"),
+        ("[2026-10-31 05:07:11,062][__main__][ERROR] - Error executing job with overrides: ['epochs=100']", "crashed"),
+        ("W1130 12:13:49.388000 124 torch/api.py:723] Received 15 death signal, shutting down workers", "crashed"),
+        ("W1130 12:13:49.388000 124 torch/api.py:723] Received 1 death signal, shutting down workers", "hangup"),
+        ("6: [rank6]:[F Group.cpp:1169] [PG 0 Rank 6] The watchdog got stuck for 600 seconds", "collective_timeout"),
+        ('time="2026-01-01T10:00:00Z" level=error msg="KeyError: 4"', "crashed"),
+        ("进程已结束，退出代码 -1073741819 (0xC0000005)", "crashed"),
+        ("段错误 (核心已转储)", "crashed"),
+        ("Processus arrêté", "oom_host"),
         ("WARNING: Your input ran out of data; interrupting training.", "data_error"),
         ("AssertionError: found NaN in the local gradient norm on device 3", "nan"),
     ],
@@ -355,3 +363,15 @@ def test_a_few_epochs_above_the_first_loss_are_a_doubt() -> None:
 
     assert confidence([0.082, 0.076, 0.063, 0.092, 0.096]) <= 0.5
     assert confidence([0.082, 0.076, 0.063, 0.192, 0.496]) > 0.5
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [*epochs(21, 50), "TensorBoard caught SIGTERM; exiting..."],
+        ["{'train_runtime': 2880.12, 'train_loss': 0.8121, 'epoch': 3.0}", "[Rank 4] The watchdog got stuck for 480 s"],
+        ["WARNING:torch.elastic: Received 2 death signal, shutting down workers"],
+    ],
+)
+def test_what_follows_the_figures_of_the_whole_training_accuses_nobody(lines: list[str]) -> None:
+    assert not judged(lines).causes
