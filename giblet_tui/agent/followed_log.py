@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
-from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
+from giblet_train.diagnosis.log_reader.epoch_table import EpochRow, EpochTable
 from giblet_train.diagnosis.log_reader.key_names import COMPONENT_NAMES
 from giblet_train.diagnosis.log_reader.reader import LogReader, TrainingLog
 from giblet_train.diagnosis.log_reader.value_watch import ValueRow
@@ -41,6 +41,8 @@ class FollowedLog:
     def _restart(self) -> None:
         self._reader = LogReader(separates_folds=False)
         self._last_returned: int | None = None
+        self._counting_table: EpochTable | None = None
+        """The table that rows were returned from: another reading of the log may count its epochs differently."""
         self._values: list[ValueRow] = []
         self._n_new_lines = 0
 
@@ -135,13 +137,14 @@ class FollowedLog:
 
         complete: the last row is complete. ended: no line will follow, so rows that could still change are returned.
         """
-        table = self._reader.course
+        table = self._counting_table or self._reader.course
         if not (table.n_observed and table.needs_all_rows) or not (table.rows_are_final or ended):
             return []
         new = [row for row in table.rows() if self._last_returned is None or row.epoch > self._last_returned]
         new = new if complete else new[:-1]
         if new:
             self._last_returned = new[-1].epoch
+            self._counting_table = table
         return new
 
     @property
