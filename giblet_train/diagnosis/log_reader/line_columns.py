@@ -231,6 +231,11 @@ class LineColumns:
         """The losses of the table."""
 
     @property
+    def is_explained(self) -> bool:
+        """Return True if words have explained several lines with different counters."""
+        return self._n_counted > 1
+
+    @property
     def is_needed(self) -> bool:
         """Return False if the words of the log are known."""
         return self._n_counted < FEWEST_COUNTED

@@ -220,7 +220,8 @@ class LogReader:
             return self.table
         rows = self.table.rows()
         is_named = len(rows) >= FEWEST_EPOCHS and self.table.epoch is not None
-        is_counted = bool(rows) and self.table.epoch is None and self.table.has_counter and inferred_table.epoch is None
+        is_counted = bool(rows) and self.table.epoch is None and self.table.has_counter
+        is_counted = is_counted and (inferred_table.epoch is None or self._columns.is_explained)
         return self.table if is_named or is_counted or len(rows) > len(inferred_table.rows()) else inferred_table
 
     def flush(self) -> None:
