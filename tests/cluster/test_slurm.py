@@ -126,7 +126,7 @@ def test_a_job_of_two_nodes_trains_with_torchrun_on_both_continues_after_a_reque
     run_id = launch.stdout.strip()
     assert launch.returncode == 0, launch.stderr
     run_dir = login_node.home / "giblet" / "runs" / run_id
-    wait_until(lambda: len(trainers_of(run_dir)) == 2 and steps_of(run_dir), 90.0, "the first step")
+    wait_until(lambda: len(trainers_of(run_dir)) == 2 and steps_of(run_dir), 180.0, "the first step")
     (job_id,) = slurm.output("squeue", "--noheader", f"--name=gib-{run_id}", "--format=%i").split()
     assert "c[1-2]" in slurm.output("squeue", "--noheader", "--steps", f"--jobs={job_id}", "--format=%N").split()
     assert "world_size: 2" in (run_dir / "config.yaml").read_text()
@@ -202,7 +202,7 @@ def test_a_rank_killed_on_the_second_node_ends_the_job_with_its_cause(
     assert launch.returncode == 0, launch.stderr
     run_dir = login_node.home / "giblet" / "runs" / run_id
     # A job that is pending for a moment is launched, too.
-    wait_until(lambda: len(trainers_of(run_dir)) == 2 and steps_of(run_dir), 90.0, "the first step")
+    wait_until(lambda: len(trainers_of(run_dir)) == 2 and steps_of(run_dir), 180.0, "the first step")
     [second] = [pid for pid in trainers_of(run_dir) if b"SLURMD_NODENAME=c2" in environment_of(pid)]
     os.kill(second, signal.SIGKILL)
     wait_for_end(login_node, run_id)
