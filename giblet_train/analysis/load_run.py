@@ -120,7 +120,14 @@ def load_run(
     setup = TrainingSetup.build(alone, data, ProcessGroup(0, 1, device))
     model = setup.train_step.average.model
     prefix = "best." if role == checkpoint_files.BEST else "average."
-    model.load_state_dict(with_prefix("model.", checkpoint.tensors) | with_prefix(prefix, checkpoint.tensors))
+    try:
+        model.load_state_dict(with_prefix("model.", checkpoint.tensors) | with_prefix(prefix, checkpoint.tensors))
+    except RuntimeError:
+        # The initialisation determines feature spaces and columns of the network; another version computes another one.
+        raise DataError(
+            f"{record.file} has other tensors than the network that this version of giblet makes of its configuration.",
+            "Evaluate it with the version of giblet that trained it: giblet_version in run.json.",
+        ) from None
     model.share = checkpoint.state["best_share" if role == checkpoint_files.BEST else "last_share"]
     if role == checkpoint_files.BEST and record.refit_trs is not None:  # None: not refitted
         setup = refit(setup, data, lambda sentence: report_progress(sentence, 0.2))

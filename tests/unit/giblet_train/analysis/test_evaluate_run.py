@@ -1,5 +1,6 @@
 """A run looked at again says what it said at its end."""
 
+import dataclasses
 import json
 import shutil
 
@@ -14,7 +15,7 @@ from giblet_train.analysis.results import output_dir, write_results
 from giblet_train.monitoring.verdict import verdict_lines
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import EvaluationMetric
-from giblet_train.training import process
+from giblet_train.training import checkpoint_files, process
 from tests.engine_study import load, split_data
 from tests.unit.giblet_train.training.test_trainer import metrics_of, run_dir_of
 
@@ -71,6 +72,23 @@ def test_other_data_are_not_judged(finished_run):
 
     with pytest.raises(DataError, match="trained on store synthetic, the data here are store other"):
         look(finished_run.path, other)
+
+
+def test_a_checkpoint_of_another_initialisation_is_refused_in_a_sentence(finished_run, monkeypatch):
+    """Versions of giblet may differ in the feature spaces that the initialisation selects."""
+    read = checkpoint_files.read
+
+    def without_a_space(folder, record):
+        checkpoint = read(folder, record)
+        spaces = [name for name in checkpoint.tensors if "linear_path" in name and "audio" in name]
+        assert spaces
+        tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if name not in spaces}
+        return dataclasses.replace(checkpoint, tensors=tensors)
+
+    monkeypatch.setattr(checkpoint_files, "read", without_a_space)
+    with pytest.raises(DataError, match="other tensors than the network") as error:
+        look(finished_run.path)
+    assert "giblet_version" in error.value.remedy
 
 
 def test_what_was_pulled_is_judged_next_to_a_study_that_is_elsewhere(finished_run, tmp_path, monkeypatch):
