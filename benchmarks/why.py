@@ -246,6 +246,12 @@ Two collections of 80 logs each, with layouts of logs that people have published
 try the answer was right in 71 of the first 80; after its failures were used, in 62 of the second 80 (78 %). After those
 were used, too, 78 and 74 are right. The others need rules rather than reading: a plateau after an early fall, a loss
 that is constant from the start but far from 1, a validation loss alone that rises.
+
+Ends of 120 trainings, rebuilt from public reports by someone who did not know the rules, are not kept in the
+collection either. Of the first 60, state and cause were right in 53 at the first try (88 %), and the answer also quoted
+what identifies the error in 41. The rules were then improved by these. Of the other 60, state and cause were right in
+52 at the first try (87 %), with the quotation in 47. Of 89 dead trainings, three were called healthy, all among the
+first 60; of 28 that ran, had finished or were stopped by hand, four were accused with over 50 % confidence.
 """
 
 
