@@ -11,7 +11,7 @@ import torch
 
 from giblet_train.components.build import TrainingSetup
 from giblet_train.components.refit import refit
-from giblet_train.components.train_step import with_prefix
+from giblet_train.components.train_step import require_same_start, with_prefix
 from giblet_train.data.preprocessing.parcels import (
     Parcel,
     parcel_of_mask,
@@ -120,6 +120,7 @@ def load_run(
     setup = TrainingSetup.build(alone, data, ProcessGroup(0, 1, device))
     model = setup.train_step.average.model
     prefix = "best." if role == checkpoint_files.BEST else "average."
+    require_same_start(model, with_prefix("model.", checkpoint.tensors))
     try:
         model.load_state_dict(with_prefix("model.", checkpoint.tensors) | with_prefix(prefix, checkpoint.tensors))
     except RuntimeError:

@@ -22,13 +22,13 @@ from giblet_train.components.build import TrainingSetup, fit_ridge_init, network
 from giblet_train.components.head_sharding import HEADS, HeadSharding
 from giblet_train.components.loss_terms import LossTerms
 from giblet_train.components.targets import targets_of
-from giblet_train.components.train_step import TrainStep
+from giblet_train.components.train_step import START_HEADS, TrainStep
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.model.heads import Heads
 from giblet_train.model.linear_encoder import LinearInit
 from giblet_train.model.network import BrainModel
 
-FROM_RIDGE = ("linear_path.", "heads.start.")
+FROM_RIDGE = ("linear_path.", START_HEADS)
 """Tensors of the network that the ridge initialisation determines."""
 SMALLEST_POWER = 1e-10
 """Power of a direction of heads relative to the largest, below which it expresses nothing."""

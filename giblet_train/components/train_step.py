@@ -32,6 +32,10 @@ from giblet_train.schema.schedule import LrSchedule, lr_at
 KERNEL_PULL = 1.0
 ENCODING = "fmri"
 """Component by which all parameters are selected that no modality's decoder owns."""
+START_HEADS = "heads.start."
+"""Part of the name of the heads of a ridge initialisation."""
+START_TOLERANCE = 0.01
+"""Relative difference of these heads that rounding on another processor may explain."""
 GRADIENT = "gradient"
 """Name of what is not finite if every loss is finite but the gradient is not."""
 
@@ -311,6 +315,7 @@ class TrainStep:
                 f"The checkpoint has no {missing[0]}: it belongs to another network or another version of giblet.",
                 "Start a new run without resume_from.",
             )
+        require_same_start(self.model, with_prefix("model.", state))
         self.model.load_state_dict(with_prefix("model.", state))
         self.average.model.load_state_dict(self.model.state_dict() | with_prefix("average.", state))
         for name, tensor in with_prefix("best.", state).items():
@@ -319,6 +324,28 @@ class TrainStep:
         for key, value in with_prefix("optimizer.", state).items():
             name, _, slot = key.partition(":")
             self.optimizer.state[parameters[name]][slot] = value.to(parameters[name].device)
+
+
+def require_same_start(model: nn.Module, checkpoint: Mapping[str, Tensor]) -> None:
+    """Raise DataError if the ridge initialisation that was fitted here is not the one of a checkpoint.
+
+    Its heads extend the basis of the compression, which is fitted again rather than saved: heads of another basis would
+    predict other responses without any error.
+
+    Args:
+        model: a network as it was built, before weights are loaded.
+        checkpoint: tensors of the network, by name.
+    """
+    for name, tensor in model.state_dict().items():
+        saved = checkpoint.get(name)
+        if not name.startswith(START_HEADS) or saved is None or saved.shape != tensor.shape:
+            continue
+        if (saved.to(tensor) - tensor).norm() > START_TOLERANCE * tensor.norm():
+            raise DataError(
+                "The ridge initialisation fitted here differs from that of the checkpoint: this is another version of "
+                "giblet, or its data have changed.",
+                "Use the version of giblet that trained it: giblet_version in run.json.",
+            )
 
 
 def parameters_without_gradient(model: nn.Module) -> list[str]:

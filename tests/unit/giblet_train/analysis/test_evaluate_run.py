@@ -31,10 +31,12 @@ def look(path, how=load):
     return load_run(path, "best", how, QUIET)
 
 
+CRITERIA = {"drop": {"kind": "loss_drop", "threshold": 0.01}, "far": {"kind": "loss_drop", "threshold": 0.9}}
+
+
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
-    criteria = {"drop": {"kind": "loss_drop", "threshold": 0.01}, "far": {"kind": "loss_drop", "threshold": 0.9}}
-    run_dir = run_dir_of(tmp_path_factory.mktemp("work"), criteria=criteria)
+    run_dir = run_dir_of(tmp_path_factory.mktemp("work"), criteria=CRITERIA)
     assert process.train(run_dir.path, load) == 0
     return run_dir
 
@@ -89,6 +91,27 @@ def test_a_checkpoint_of_another_initialisation_is_refused_in_a_sentence(finishe
     with pytest.raises(DataError, match="other tensors than the network") as error:
         look(finished_run.path)
     assert "giblet_version" in error.value.remedy
+
+
+def test_an_initialisation_that_is_fitted_otherwise_here_is_refused_by_evaluation_and_resume(
+    finished_run, tmp_path, monkeypatch
+):
+    """Its tensors have the same shapes, so heads of another basis would load and predict something else."""
+    read = checkpoint_files.read
+
+    def of_another_version(folder, record):
+        checkpoint = read(folder, record)
+        heads = {name: 1.1 * tensor for name, tensor in checkpoint.tensors.items() if ".heads.start." in f".{name}"}
+        assert heads
+        return dataclasses.replace(checkpoint, tensors=dict(checkpoint.tensors) | heads)
+
+    monkeypatch.setattr(checkpoint_files, "read", of_another_version)
+    with pytest.raises(DataError, match="initialisation fitted here differs") as error:
+        look(finished_run.path)
+    assert "giblet_version" in error.value.remedy
+    resumed = run_dir_of(tmp_path, criteria=CRITERIA, resume_from=str(finished_run.path))
+    with pytest.raises(DataError, match="initialisation fitted here differs"):
+        process.train(resumed.path, load)
 
 
 def test_what_was_pulled_is_judged_next_to_a_study_that_is_elsewhere(finished_run, tmp_path, monkeypatch):
