@@ -45,7 +45,7 @@ live training in the same way.
   An offline wandb folder is read by its `files/output.log`; the binary `.wandb` file is not read.
 - **A table printed for the screen** is read if its header names an epoch or step and a loss.
 - **A log without a loss** is judged by an error such as `rmse`, or by numbers that only `train` and `val` name, if
-  they fall at first.
+  they fall at first. Without these, by an accuracy, a reward, or a fitness or count such as `91/100` that rises.
 - **Not read**: three or more numbers without names. **Not judged**: losses that balance each other, as of adversarial
   networks and reinforcement learning; only nan, a discriminator that wins, a reward that collapses, and the end are
   reported. A reward that rises shows that such a training learns.

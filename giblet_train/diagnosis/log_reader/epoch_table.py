@@ -37,6 +37,8 @@ NAMELESS = "nameless"
 LOSS_KINDS = ("loss", "error", "bare", NAMELESS)
 """Kinds of quantities that may be the loss of a log; the first that it prints is."""
 
+WHOLE_MODELS = frozenset({"vae", "cvae", "wae", "aae", "vqvae", "autoencoder"})
+"""Names of models whose loss is the total of the parts next to it, such as `loss_vae` next to `loss_kl`."""
 UNNAMED = ("bare", NAMELESS)
 """Kinds that no name shows to be losses."""
 
@@ -573,7 +575,10 @@ def _is_similar(rows: Sequence[EpochRow]) -> bool:
 
 
 def _whole_of(parts: Dict[str, float]) -> Optional[float]:
-    """Return the number that is the sum of all others; None if none is."""
+    """Return the number that is the sum of all others, or bears the name of the whole model; None if none does."""
+    named_wholes = [value for name, value in parts.items() if name in WHOLE_MODELS]
+    if len(named_wholes) == 1 and not named_wholes[0] < 0:
+        return named_wholes[0]
     total = math.fsum(parts.values())
     wholes = [value for value in parts.values() if value and abs(total - 2 * value) <= ROUNDING * abs(value)]
     return wholes[0] if len(parts) > 2 and len(wholes) == 1 and math.isfinite(total) else None

@@ -54,7 +54,12 @@ _ERROR = frozenset(
         *("nce", "infonce", "ntxent"),
     )
 )
-_SPELT_OUT = tuple(map(frozenset, (("cross", "entropy"), ("squared", "error"), ("absolute", "error"))))
+_SPELT_OUT = tuple(
+    map(
+        frozenset,
+        (("cross", "entropy"), ("squared", "error"), ("absolute", "error"), ("reconstruction", "error")),
+    )
+)
 _PLAIN_ERROR = frozenset({"error", "err", "ctc", "rnnt", "ce"})
 _PERPLEXITY = frozenset({"ppl", "perplexity"})
 """Errors that training minimises, for logs that print no loss."""
@@ -71,7 +76,7 @@ _OF_REWARDS = _REWARD | frozenset(
     (
         *_words("mean avg average total episode episodic ep rollout train training eval evaluation test score scores"),
         *_words("objective rlhf env per cumulative sum raw extrinsic discounted undiscounted running smoothed last ma"),
-        *_words("moving points r current episodes games charts"),
+        *_words("moving points r current episodes games charts s ms sec"),
     )
 )
 """Words of the reward that a training raises. Preference losses print `rewards/chosen`, and fall."""
@@ -88,12 +93,15 @@ _RATE = frozenset({"lr", "learningrate", "lernrate"})
 _RATE_WORDS = tuple(
     frozenset(_words(name)) for name in ("learning rate", "learn rate", "taux apprentissage", "tasa aprendizaje")
 )
+_RATE_ABBREVIATION = re.compile(r"l\.\s?r\.?\Z", re.IGNORECASE)
+"""The learning rate as `L.r.`; `L_r` is a loss."""
 _CORRELATION = frozenset({"corr", "correlation", "pearson", "pearsonr", "pcc", "r"})
 
 
 _FILLER = _LOSS | frozenset(
     _words(
-        "total tot overall avg average averaged mean epoch step batch running current global sum all value final lm "
+        "total tot overall avg ave aver ava average averaged mean epoch step batch running current global sum all "
+        "value final lm "
         "smoothed avr mvg moving ema de di du sur en for iter mini minibatch the is e dataloader idx and with of s ms "
         "sec took after done finished complete completed "
         "results set model network net now at end on in info"
@@ -155,7 +163,8 @@ _NORMS = frozenset({("l", "inf"), ("l", "infinity")})
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"(?<![a-z])[tv](?=loss\b)|[a-z]+|[^\W\d_a-z]+|\d+")
 _JOINED = re.compile(
-    r"(trainings?|train|tr|trn|val|valid|va|validierungs|test|eval)(loss|corr|lr|mse|verlust|fehler)\Z"
+    r"(trainings?|train|tr|trn|val|valid|validation|va|validierungs|test|eval|evaluation|dev)"
+    r"(loss|cost|error|corr|lr|r?mse|mae|verlust|fehler)\Z"
 )
 
 
@@ -182,7 +191,7 @@ def quantity_of(name: str) -> Optional[Quantity]:
     if not words or (bag & OTHER_QUANTITY and not _is_of_value(words)) or ("cost" in bag and bag & _OF_DURATIONS):
         return None
     split = next((_SPLIT[word] for word in words if word in _SPLIT), None)
-    if bag & _RATE or any(rate <= bag for rate in _RATE_WORDS):
+    if bag & _RATE or any(rate <= bag for rate in _RATE_WORDS) or _RATE_ABBREVIATION.match(name):
         return Quantity("lr")
     if {"grad", "norm"} <= bag or {"gradient", "norm"} <= bag or bag & {"gnorm", "gradnorm"}:
         return Quantity("grad_norm")

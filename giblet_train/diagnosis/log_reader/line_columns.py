@@ -40,6 +40,8 @@ MOST_RESTARTS = 0.1
 """Restarts of a counter, relative to its lines, unless an outer counter moves on with each."""
 FEWEST_COUNTED = 8
 """Lines with a counter and a loss after which a layout is known by its words."""
+SLOWER = 2.0
+"""Rise in the first half of a course, relative to that in the second, that no progress within an epoch has."""
 MAX_COLUMNS = 64
 _NUMBERS = re.compile(
     r"(?<![\w@.])([-+]?(?:\.?\d(?:[\d.,'_]*\d)?(?:[eE][-+]?\d{1,3})?|(?:nan|inf(?:inity)?)(?![\w.]*\w)))",
@@ -288,10 +290,18 @@ class LineColumns:
         )
 
     def courses(self) -> Tuple[MetricCourse, ...]:
-        """Return the courses of scores without the name of a metric: percentages, and numbers whose best is printed."""
-        kinds = [kind for kind in self._kinds.values() if len(kind.rows) >= FEWEST_ROWS and kind.counts]
+        """Return the courses of scores without the name of a metric.
+
+        These are percentages, counts of right answers such as `91/100`, fitnesses, and numbers whose best is printed.
+        """
+        if not self.is_needed:
+            return ()
+        all_kinds = [kind for kind in self._kinds.values() if len(kind.rows) >= FEWEST_ROWS]
+        kinds = [kind for kind in all_kinds if kind.counts]
         directions = {name: rises for kind in kinds for name, rises in _directions(kind)}
-        return tuple(_course(name, rises, kinds) for name, rises in directions.items()) if self.is_needed else ()
+        courses = [_course(name, rises, kinds) for name, rises in directions.items()]
+        courses += [course for kind in kinds for course in _counted_shares(kind)]
+        return tuple(courses or _fitness_courses(all_kinds))
 
     def _drop_rare(self) -> None:
         """Forget the kinds of which only one line was seen."""
@@ -315,9 +325,11 @@ def _usual_step(numbers: Sequence[int]) -> int:
 
 
 def _counts(numbers: Sequence[int]) -> bool:
-    """Return True for numbers that grow by the same amount, and hardly ever begin again."""
+    """Return True for numbers that grow by the same amount, and hardly ever begin again; or that double."""
     if len(numbers) < FEWEST_ROWS:
         return False
+    if numbers[0] > 0 and all(b == 2 * a for a, b in zip(numbers, numbers[1:])):
+        return True
     steps = [b - a for a, b in zip(numbers, numbers[1:])]
     usual = _usual_step(numbers)
     n_restarts = sum(step < 0 for step in steps)
@@ -368,6 +380,56 @@ def _directions(kind: _Kind) -> Iterator[Tuple[str, bool]]:
             yield name, has_best[place]
         elif single_split(name) and (rises_like_others or (kind.is_share(place) and _rises(columns[place]))):
             yield name, True
+
+
+def _counted_shares(kind: _Kind) -> Iterator[MetricCourse]:
+    """Yield the course of right answers such as `91/100`: unlike progress, they rise ever more slowly."""
+    counters = kind.counters()
+    counter = next(place for place in counters if place is not None)
+    for place in range(kind.n_columns - 1):
+        totals = set(kind.column(place + 1))
+        is_of_total = kind.literals[place + 1].strip() in ("/", "of", "out of") and len(totals) == 1
+        total = totals.pop()
+        is_counted = place in counters or not total.isdigit() or not all(map(str.isdigit, kind.column(place)))
+        if not is_of_total or is_counted or int(total) == 0:
+            continue
+        values = [_number(row, place) / int(total) for row in kind.rows]
+        middle = len(values) // 2
+        slows_down = values[middle] - values[0] > SLOWER * (values[-1] - values[middle])
+        if len(values) >= FEWEST_COUNTED and max(values) <= 1.0 and slows_down and _rises(values):
+            points = (MetricPoint(float(row.numbers[counter]), value) for row, value in zip(kind.rows, values))
+            name = kind.name(place)
+            split = split_of(name) or ""
+            shown_name = f"{name} of {total}".strip() if name else f"the share of {total}"
+            yield MetricCourse(shown_name, "share", "validation" if split == "test" else split, True, tuple(points))
+
+
+def _fitness_courses(kinds: Sequence[_Kind]) -> List[MetricCourse]:
+    """Return the courses of fitnesses that rise, and of best ones that fall, in lines with or below a counter."""
+    headings = sorted((kind for kind in kinds if kind.counts), key=lambda kind: not _has_named_counter(kind))
+    for heading in headings:
+        inside = [kind for kind in kinds if kind is heading or abs(len(kind.rows) - len(heading.rows)) <= 1]
+        courses = [course for kind in inside for course in _fitnesses(kind, heading)]
+        if courses:
+            return courses
+    return []
+
+
+def _fitnesses(kind: _Kind, heading: _Kind) -> Iterator[MetricCourse]:
+    counter = next(place for place in heading.counters() if place is not None)
+    positions = list(map(float, heading.column(counter)))
+    places = [place for place in range(kind.n_columns) if "fitness" in words_of(kind.name(place))]
+    for place in (place for place in places if kind.is_measured(place)):
+        values = [_number(row, place) for row in kind.rows]
+        falls = "best" in words_of(kind.name(place)) and _rises([-value for value in values])
+        if falls or _rises(values):
+            points = tuple(MetricPoint(position, value) for position, value in zip(positions, values))
+            yield MetricCourse(kind.name(place), "fitness", "", not falls, points)
+
+
+def _has_named_counter(kind: _Kind) -> bool:
+    names = [kind.name(place) for place in kind.counters() if place is not None]
+    return any(not (_EPOCH_WORDS | _STEP_WORDS).isdisjoint(words_of(name)) for name in names)
 
 
 def _rises(values: Sequence[float]) -> bool:

@@ -92,6 +92,10 @@ _GROUP = re.compile(
     rf"{_GROUP_NAME}\s{{0,8}}[:=]?\s{{0,8}}[({{\[]\s{{0,8}}((?:{_SPLITS})\b[^(){{}}\[\]]{{1,200}})[)}}\]]",
     re.IGNORECASE,
 )
+_SPLIT_OF_COUNTER = re.compile(
+    rf"(?:{_SPLITS}|eval(?:uation)?)[ :]\s*(?:epoch|batch|step|iter(?:ation)?)\Z", re.IGNORECASE
+)
+"""A split in front of a counter, to which the losses behind it belong."""
 _IN_GROUP = re.compile(rf"({_SPLITS})\s*[:=]?\s*({NUMBER})", re.IGNORECASE)
 _SIDE_BY_SIDE = re.compile(
     rf"(?:{_GROUP_NAME}\s{{0,8}})?[(\[]?\s{{0,8}}({_SPLITS})\s{{0,8}}[/|,]\s{{0,8}}({_SPLITS})\s{{0,8}}[)\]]?\s{{0,8}}"
@@ -469,6 +473,9 @@ class _Context:
             # The number may be a loss, but in `Loss: 0.5, Train: 0.91, Val: 0.88` it is an accuracy.
             return None if self._is_other else Quantity("bare", single_split(name))
         self._is_other = quantity is None and _OTHER_METRIC.search(name) is not None
+        if quantity is None and _SPLIT_OF_COUNTER.match(name):
+            # `val Epoch 3 Batch 20 Loss 0.5`
+            self._from_text, self._from_name = split_of(name), None
         self.split_of_metric = (split_of(name) if self._is_other else None) or self.split_of_metric
         part = network_part(name) if quantity is None and self._names_networks else None
         if part:

@@ -25,7 +25,8 @@ _FALLING = (
 PAIR = re.compile(
     rf"(?<![\w@])(?P<name>(?P<before>(?:[A-Za-z]+[_/ .-]){{0,3}}(?:train|valid|val|test|eval)?)"
     rf"(?:(?P<rising>{_RISING})|(?P<falling>{_FALLING}))"
-    rf"(?P<after>[_/ ](?:train|val|valid|test|eval))?)['\"]?(?![\w@])\s{{0,3}}(?:[:=]|is\b)?\s{{0,8}}['\"\[(]{{0,2}}"
+    rf"(?P<after>[_/ ](?:train|val|valid|test|eval)|\s(?:of|on|over)\s(?:[a-z]{{2,12}}\s){{0,4}}\d{{1,9}}"
+    rf"(?:\s[a-z]{{1,12}}){{1,2}}(?=\s?[:=]))?)['\"]?(?![\w@])\s{{0,3}}(?:[:=]|is\b)?\s{{0,8}}['\"\[(]{{0,2}}"
     rf"(?P<number>(?:{NUMBER})|[-+]?\d+(?:\.\d+)?(?=\s?%))",
     re.IGNORECASE,
 )

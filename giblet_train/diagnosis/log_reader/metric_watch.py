@@ -92,8 +92,8 @@ class MetricWatch:
             split_before = split
             metric = (match["rising"] or match["falling"]).lower()
             key = (metric, split)
-            if own == "test" and key in of_line:
-                continue  # the validation of the same line counts
+            if key in of_line:
+                continue  # the first of a line counts, and its validation rather than its test
             of_line.add(key)
             points = self._courses.setdefault(key, [])
             self._names.setdefault(key, (f"{own or ''} {metric}".strip(), match["rising"] is not None))

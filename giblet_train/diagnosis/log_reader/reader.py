@@ -33,6 +33,7 @@ _BAR_COUNT = re.compile(r"%\|[^|]*\|\s*(\d{1,12})/(\d{1,12})\b")
 _BREAK = re.compile(r"[\r\n\b]+")
 _GLUED = re.compile(
     r"(?<=\S)(?=Epoch[ :]\s*\[?\d+\s*/\s*\d+\]?\s*[|,:])"
+    r"|(?<=\d)(?=Epoch \d{1,9}\b)"
     r"|(?<=[\w)])(?=step \d{1,9} ?/ ?\d{1,9}\b)"
     r"|(?<=[\d\])])(?=(?:WARNING|ERROR|CRITICAL):[\w.]+:|Traceback \(most recent call last\):)"
 )
@@ -275,7 +276,8 @@ class LogReader:
         table = self.course
         rows = table.rows()
         unread = list(self._unread)
-        if not rows and not unread and self._unnamed is not None:
+        courses = self._metrics.result() or self._columns.courses()
+        if not (rows or unread or courses) and self._unnamed is not None:
             unread = [self._unnamed]
         return TrainingLog(
             rows=rows,
@@ -288,7 +290,7 @@ class LogReader:
             stall=self._stall.result(),
             data_wait=self._data_wait.result(),
             slowdown=self._speed.result(),
-            metric_courses=self._metrics.result() or self._columns.courses(),
+            metric_courses=courses,
             value_rows=self._values.result(table.is_blocks, _part_names(rows)),
             restarted=table.restarted,
             is_blocks=table.is_blocks,
@@ -335,7 +337,7 @@ class LogReader:
                 self._values.add(row_text, observation)
             else:
                 self._values.add(text, observation, shape, numbers)
-        if not self.table.n_epochs and not self.table.has_counter and (observation is None or not observation.values):
+        if not self.table.n_epochs and not self.table.has_counter and not _has_course(observation):
             self._note_plan(line.text)
         if self._separates_folds and (observation is None or not observation.values):
             self._note_fold(line.text)
@@ -487,6 +489,11 @@ def _with_number(raw: str, text: str) -> str:
 
 def _has_names(observation: Observation) -> bool:
     return any(value.quantity.kind != NAMELESS for value in observation.values)
+
+
+def _has_course(observation: Optional[Observation]) -> bool:
+    """Return True for a line with more than a learning rate, which a line of settings also has."""
+    return observation is not None and any(value.quantity.kind != "lr" for value in observation.values)
 
 
 def _is_statement(text: str) -> bool:

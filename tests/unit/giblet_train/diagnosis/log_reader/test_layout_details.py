@@ -126,3 +126,56 @@ def test_rounds_after_a_message_about_early_stopping_are_no_end() -> None:
     log = parse([lines[0], "Will train until test-rmse hasn't improved in 150 rounds.", *lines[1:]])
     assert log.log.end.statement == ""
     assert [cause.cause for cause in diagnose(None, log.metrics, log=log.log).causes][:1] == ["overfit"]
+
+
+HELD_OUT: dict[str, Layout] = {
+    "split joined with the loss": lambda k, a, r: f"epoch {k}, trainloss = {a:.5f}, validationloss = {1.1 * a:.5f}",
+    "split before the epoch": lambda k, a, r: (
+        f"train Epoch {k} Batch 0 Loss {a:.5f}\ntrain Epoch {k} Batch 50 Loss {a:.5f}\n"
+        f"val Epoch {k} Batch 0 Loss {1.1 * a:.5f}\nval Epoch {k} aveLoss {1.1 * a:.5f}"
+    ),
+    "text behind a number": lambda k, a, r: (
+        f"Epoch {k}/24\n90/90 ━━━━━━━━━━ 0s 2ms/step - loss: {1 + a:.4f}Epoch {k} completed in 3.5s\n"
+        f"90/90 ━━━━━━━━━━ 9s 7ms/step - loss: {a:.4f} - val_loss: {1.1 * a:.4f}"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HELD_OUT)
+def test_the_validation_loss_is_told_from_that_of_the_training(kind: str) -> None:
+    lines = [line for k, a in enumerate(FALL, 1) for line in HELD_OUT[kind](k, a, 0.0).split("\n")]
+    log = parse(lines)
+    assert not log.unread and len(log.metrics) == len(FALL)
+    last = log.metrics[-1]
+    assert last.train.total == pytest.approx(FALL[-1], abs=1e-3)
+    assert last.validation is not None and last.validation.total == pytest.approx(1.1 * FALL[-1], abs=1e-3)
+
+
+def test_the_loss_with_the_name_of_the_model_is_the_total() -> None:
+    log = parse(
+        f"epoch {k} loss_vae: {a:.4f}; loss_recon: {0.7 * a:.4f}; loss_kl: {150 + 4 * k}; loss_mmd: {-0.1 * k:.3f}"
+        for k, a in enumerate(FALL)
+    )
+    assert [row.train for row in log.log.rows] == pytest.approx(FALL, abs=1e-4) and not log.log.summed_parts
+
+
+def test_a_counter_may_double() -> None:
+    header = ["average   since     example", "loss      last      counter"]
+    log = parse([*header, *(f"{a:.6f}  {1.3 * a:.6f}  {2**k:10d}" for k, a in enumerate(FALL))])
+    assert log.metrics[0].train.total == pytest.approx(FALL[0], abs=1e-5)
+    assert log.log.span == (1, 2 ** (len(FALL) - 1))
+
+
+def test_planned_epochs_are_read_next_to_a_learning_rate() -> None:
+    log = parse(["python fit.py --n_epoch=70 --lr=3e-4", *(f"Epoch {k} | Loss: {a:.4f}" for k, a in enumerate(FALL))])
+    assert log.n_epochs == 70
+
+
+def test_abbreviated_learning_rate_is_no_loss() -> None:
+    log = parse(f"Ep. {k} : Sen. {70 * k} : Cost {a:.5f} : L.r. {1e-5 * k:.4e}" for k, a in enumerate(FALL, 1))
+    assert log.metrics[-1].lr == pytest.approx(24e-5) and log.metrics[-1].train.loss == {}
+
+
+def test_a_reconstruction_error_is_a_loss() -> None:
+    log = parse(f">> Epoch {k} finished \tRBM Reconstruction error {700 * a:.4f}" for k, a in enumerate(FALL, 1))
+    assert log.metrics[0].train.total == pytest.approx(700 * FALL[0], abs=1e-3) and not log.log.assumed_loss

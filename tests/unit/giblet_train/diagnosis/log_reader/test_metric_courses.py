@@ -182,3 +182,34 @@ def test_a_negative_similarity_at_its_minimum_from_the_start_is_a_collapse(line:
     assert causes(lambda k: -1 + 0.4 * 0.02**k)[0] == "loss_without_learning"
     assert causes(lambda k: -0.95 + 0.9 * math.exp(-k / 10)) == []
     assert causes(lambda k: -0.9999 + 0.6 * math.exp(-k / 8)) == []
+
+
+SATURATES = [0.95 - 0.4 * math.exp(-k / 4) for k in range(24)]
+SCORES: dict[str, Callable[[int, float], str]] = {
+    "mean reward": lambda k, r: f"[INFO] Crawler. Step: {500 * k}. Time Elapsed: {9.5 * k} s. Mean Reward: {r:.3f}.",
+    "count of right answers": lambda k, r: f"Epoch #{k}: {int(400 * r)}/400",
+    "count and share": lambda k, r: f"Epoch #{k}: {int(400 * r)}/400 ({100 * r:.5f}%)",
+    "fitness": lambda k, r: f"Generation {k}: best fitness {40 * r:.4f} of individual 3",
+    "fitness below its generation": lambda k, r: f"== Generation {k} ==\nBest fitness: {40 * r:.4f} - size: (2, 5)",
+    "number of samples in a name": lambda k, r: f"epoch {k}\naccuracy of 300 samples: {r:.5f}",
+    "accuracy on images": lambda k, r: f"epoch {k}\nAccuracy of the network on the 800 test images: {r:.4f}",
+}
+
+
+@pytest.mark.parametrize("kind", SCORES)
+def test_a_score_that_rises_is_a_course_without_a_loss(kind: str) -> None:
+    log = log_of([SCORES[kind](k, rise) for k, rise in enumerate(SATURATES)])
+    assert log.has_course and not log.metrics and not log.unread and causes(log) == []
+
+
+@pytest.mark.parametrize("line", ["Epoch 1: {}/400 read", "Epoch #3: {}/400 ({}%)"])
+def test_progress_within_an_epoch_is_no_score(line: str) -> None:
+    counts = [15 * k + k % 3 for k in range(24)]
+    log = log_of([f"stamp {k} " + line.format(count, count / 4) for k, count in enumerate(counts)])
+    assert not log.log.metric_courses and not log.has_course
+
+
+def test_the_first_metric_of_a_line_counts() -> None:
+    line = "Epoch {} | Loss: {:.3f} | Token Acc: {:.4f} | Seq Acc: 0.0000"
+    log = log_of([line.format(k, 1.3 - rise, rise) for k, rise in enumerate(SATURATES)])
+    assert log.log.metric_courses[0].values[-1] == pytest.approx(SATURATES[-1], abs=1e-4)
