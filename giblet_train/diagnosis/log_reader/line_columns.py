@@ -48,6 +48,8 @@ _NUMBERS = re.compile(
     re.IGNORECASE,
 )
 _BAR = re.compile(r"\|[^|]*\|")
+_JOINED_COUNTER = re.compile(r"^\s*([A-Za-z])(?=\d{1,9}\b)")
+"""A letter joined with the counter at the beginning of a line, such as `e12`."""
 _CLOCK = re.compile(r"\b\d{4}-\d{2}-\d{2}(?:T(?=\d))?|\b\d{1,3}(?::\d{2}){1,2}(?:[.,]\d+)?\b")
 _UNIT = re.compile(r"\s?(?:[%°]|(?:ms|s|secs?|seconds|min|h|[KMG]i?B|MB|it/s|s/it|W|C)\b)|[A-Za-z]")
 """What follows a number that is no loss."""
@@ -256,7 +258,7 @@ class LineColumns:
             if self._n_counted >= FEWEST_COUNTED:
                 self._kinds.clear()
                 return False
-        text = _BAR.sub("| |", text) if "%|" in text else text
+        text = _BAR.sub("| |", text) if "%|" in text else _JOINED_COUNTER.sub(r"\1 ", text)
         pieces = _NUMBERS.split(_CLOCK.sub("<time>", text))
         numbers = tuple(pieces[1::2])
         if not numbers or len(numbers) > MAX_COLUMNS:

@@ -129,14 +129,8 @@ _SUFFIX = re.compile(r"(?<![\w.])(\d{1,9}(?:\.\d{1,9})?)([kKMB])(?=$|\s|[,;|)\]]
 """A number in thousands, millions or billions, such as `1.2k`."""
 _POWERS = {"k": "e3", "m": "e6", "b": "e9"}
 _JOINED_EPOCH = re.compile(r"(?<![\w-])(ep|epoche?|epoque|epocas?)(?=\d)", re.IGNORECASE)
-_LEADING = re.compile(
-    r"\s*(?:\((?P<round>\d{1,9})(?:\s*/\s*(?P<of_round>\d{1,9}))?\)|\[\s*(?P<square>\d{1,9})(?:\s*/\s*(?P<of_square>\d{1,9}))?\s*\]"
-    r"|(?:\#\s?|[Ee]\s?[=:]?\s?(?=\d))?(?P<plain>\d{1,9})(?:\s*/\s*(?P<of_plain>\d{1,9}))?(?=\s|[:|,)]))[\s:|,)-]*"
-)
+_LEADING = re.compile(r"\s*[(\[]?\s*(?:\#\s?|[Ee]\s?[=:]?\s?(?=\d))?(\d{1,9})(?:\s*/\s*(\d{1,9}))?(?![\d.])")
 """Counter at the beginning of a line, such as `(9)`, `[9/50]`, `#9` or `e9`, which counts epochs if losses follow."""
-_NAMELESS = re.compile(rf"\s*[:|,-]?\s*(?P<first>{NUMBER})(?:\s*[/|,;]?\s*(?P<second>{NUMBER}))?\s*$", re.IGNORECASE)
-"""One or two numbers that are all that follows the counter of a line."""
-_DECIMAL = re.compile(r"\d*[.,]\d|\d[eE][-+]?\d|nan|inf", re.IGNORECASE)
 _SPLIT_BEHIND = re.compile(
     rf"\b(\w*(?:loss|verlust|fehler|error|mse|mae))\s?[(\[]({_SPLITS}|train\w*|valid\w*)[)\]]", re.IGNORECASE
 )
@@ -277,9 +271,6 @@ class LineParser:
         position = self._position_of(text)
         if self._is_summary(position):
             return None
-        nameless = _nameless(text, position)
-        if nameless is not None:
-            return nameless
         self._section = None if position.epoch is not None else self._section
         values, unreadable = self._values(text, position)
         self._note_section(position, values)
@@ -369,7 +360,10 @@ class LineParser:
             return _of_fraction(position, text)
         if self._names_epochs or position.kind not in ("line", "step"):
             return position
-        return _leading_epoch(text) or position
+        leading = _LEADING.match(text)
+        if leading is None or not (self._has_letters(text) or _is_of_whole_epoch(text)):
+            return position
+        return Observation((), float(leading[1]), int(leading[2]) if leading[2] else None)
 
     def _has_letters(self, text: str) -> bool:
         """Return True for a line with the losses L and V, if the first ones of the log are of one size."""
@@ -631,40 +625,10 @@ def in_nats(value: Value) -> Value:
     return Value(value.quantity._replace(kind="error"), number)
 
 
-def _leading_epoch(text: str) -> Optional[Observation]:
-    """Return the epoch of a line with a counter before losses of training and validation, or before two numbers."""
-    match = _LEADING.match(text)
-    if match is None:
-        return None
-    rest = text[match.end() :]
-    is_pair = _NAMELESS.match(rest) is not None and len(_DECIMAL.findall(rest)) == 2
-    words = words_of(rest)
-    splits = {single_split(word) for word in words}
-    if (
-        not is_pair
-        and not _LETTERS.search(rest)
-        and not ("validation" in splits and ("train" in splits or names_a_loss(rest)))
-    ):
-        return None
-    number = match["round"] or match["square"] or match["plain"]
-    of = match["of_round"] or match["of_square"] or match["of_plain"]
-    return Observation((), float(number), int(of) if of else None)
-
-
-def _nameless(text: str, position: Observation) -> Optional[Observation]:
-    """Return the losses of a line of an epoch that consists of numbers without names; None for any other line."""
-    if position.epoch is None or position.kind != "line" or not _DECIMAL.search(text):
-        return None
-    end = _epoch(text)[2]
-    leading = None if end else _LEADING.match(text)
-    match = _NAMELESS.match(text, leading.end() if leading else end)
-    numbers = [n for n in (match["first"], match["second"]) if n and _DECIMAL.match(n.lstrip("+-"))] if match else []
-    losses = [number for number in map(parse_number, numbers) if number is not None]
-    if not losses or match is None or len(losses) < (2 if match["second"] else 1):
-        return None
-    splits = ("train", "validation")
-    values = tuple(Value(Quantity("nameless", split), number) for split, number in zip(splits, losses))
-    return position._replace(values=values)
+def _is_of_whole_epoch(text: str) -> bool:
+    """Return True for a line about the validation and the training, or about a loss of the validation."""
+    splits = {single_split(word) for word in words_of(text)}
+    return "validation" in splits and ("train" in splits or names_a_loss(text))
 
 
 def _epoch(text: str) -> Tuple[Optional[float], Optional[int], int]:
