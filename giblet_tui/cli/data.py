@@ -112,6 +112,7 @@ def discover(
         print_status(f"written: {write}\nnext:\n  giblet data check {node.name} {path_argument(write)}")
     elif write is not None:
         print_status("Nothing is written: no run follows a stimulus of the folder.")
+        raise Exit(result.code or 1)
     _end(result)
 
 

@@ -45,7 +45,7 @@ def expectations(
         events = shown_by_events(group.key, [m.scan.name.path for m in group.members], stimuli, timings)
         if any(s.stimulus for s in events):
             hits = tuple(Hit(s.stimulus, round(s.onset_s / tr_s), 0.0, False) for s in events)
-            result.append(Expectation(hits, tuple(hit.onset_trs for hit in hits)))
+            result.append(Expectation(hits, tuple(hit.onset_trs for hit in hits), is_stated=True))
             continue
         if group.key in parts:
             result.append(Expectation((parts[group.key],), (parts[group.key].onset_trs,)))
@@ -56,7 +56,7 @@ def expectations(
             continue
         onsets_s = [*(s.onset_s for s in events), *likely_onsets_s(group.usual_trs * tr_s, seconds[name])]
         onsets_trs = tuple(dict.fromkeys(round(onset_s / tr_s) for onset_s in onsets_s))
-        result.append(Expectation((Hit(name, onsets_trs[0], 0.0, False),), onsets_trs))
+        result.append(Expectation((Hit(name, onsets_trs[0], 0.0, False),), onsets_trs, is_stated=bool(events)))
     return result
 
 
@@ -134,6 +134,9 @@ def _ranks(keys: Sequence[GroupKey], stimuli: Sequence[Candidate]) -> dict[Group
     result: dict[GroupKey, str] = {}
     for members in tasks.values():
         fitting = [films for films in long_series if len(films) == len(members)]
+        of_task = set(tokens(members[0][1])) - GENERIC
+        named = [films for films in fitting if of_task and of_task <= set(tokens(films[0].name))]
+        fitting = named or fitting
         if len(members) > 1 and len(fitting) == 1:
             runs = sorted(members, key=lambda k: (natural(k[0]), _number_of(k[1]), natural(k[2])))
             films = sorted(fitting[0], key=lambda s: _number_of(s.name))

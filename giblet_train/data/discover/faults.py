@@ -25,8 +25,8 @@ COPY_CORRELATION = 0.95
 FIRST_LOOK_VOXELS = 40
 OWN_SHARE = 0.5
 """A name that more than this share of subjects have is one that the others lack."""
-CLEAR_SDS = 8.0
-"""Usual height of responses to stimuli from which a run without one shows something else."""
+SHORTEST_JUDGED_RUN_S = 120.0
+"""Length of runs from which the absence of a response to their stimulus means something."""
 CLIP_TRS = 3
 """A clip that begins this near to a stated onset is the one that it states."""
 CROP_S = 3.0
@@ -63,12 +63,24 @@ def file_findings(
         )
     for problem in (*inventory.problems, *(error for _, error in unreadable)):
         yield Finding(finding="unreadable_file", severity="error", sentence=problem.message, action=problem.remedy)
-    if inventory.other_versions:
-        example = inventory.other_versions[0].path.relative_to(folder)
+    chosen_subjects = {name.subject for name in inventory.scans}
+    left_out = [name for name in inventory.other_versions if name.subject not in chosen_subjects]
+    versions = [name for name in inventory.other_versions if name.subject in chosen_subjects]
+    if left_out:
+        subjects = ", ".join(dict.fromkeys(f"sub-{name.subject}" for name in left_out))
+        yield Finding(
+            finding="subjects_left_out",
+            severity="error",
+            sentence=f"{subjects} have scans, such as {left_out[0].path.relative_to(folder)}, but none of the version "
+            f"of the data that is used, such as {inventory.scans[0].path.relative_to(folder)}.",
+            action="Give a folder with one version of the scans of all subjects, and the films.",
+        )
+    if versions:
+        example = versions[0].path.relative_to(folder)
         yield Finding(
             finding="other_versions",
             severity="info",
-            sentence=f"{len(inventory.other_versions)} scans are other versions of the same runs, such as {example}.",
+            sentence=f"{len(versions)} scans are other versions of the same runs, such as {example}.",
             action="To use them, give a folder without the others.",
         )
 
@@ -156,7 +168,7 @@ def placement_findings(
     """Report runs and groups that show something else than their names say, or nothing that is known."""
     names = {s.name: s for s in stimuli}
     for grouping, expectation in zip(groupings, expected, strict=False):
-        yield from _group_findings(grouping, runs, expectation, names)
+        yield from _group_findings(grouping, runs, expectation, names, tr_s)
     strangers = [p for p in runs if p.is_stranger]
     of_key = {g.key: g for g in groupings}
     homes = {id(p): _home(p, groupings, tr_s) for p in strangers}
@@ -168,7 +180,11 @@ def placement_findings(
 
 
 def _group_findings(
-    grouping: Grouping, runs: Sequence[PlacedRun], expectation: Expectation, stimuli: dict[str, Candidate]
+    grouping: Grouping,
+    runs: Sequence[PlacedRun],
+    expectation: Expectation,
+    stimuli: dict[str, Candidate],
+    tr_s: float,
 ) -> Iterator[Finding]:
     scans = {id(m.scan) for m in grouping.group.members}
     run = next(p for p in runs if id(p.scan) in scans)
@@ -200,8 +216,10 @@ def _group_findings(
             evidence={"sds": max(h.height for h in run.hits)},
             action="Check the names of the films. The table lists what the brains follow.",
         )
+    if expectation.is_stated and (moved_trs := _common_shift(run.hits, expectation.hits)):
+        yield _shifted(name, moved_trs)
     if not measured:
-        yield _unconfirmed(name, grouping, run.hits, runs, stimuli)
+        yield _unconfirmed(name, grouping, run.hits, runs, stimuli, tr_s)
 
 
 def _clip_findings(
@@ -210,14 +228,7 @@ def _clip_findings(
     """Report clips of a run that are not what the table of events says at that time."""
     moved_trs = _common_shift(hits, expected)
     if moved_trs:
-        yield Finding(
-            finding="events_shifted",
-            severity="warning",
-            sentence=f"{name}: the runs follow the clips {abs(moved_trs)} TRs "
-            f"{'later' if moved_trs > 0 else 'earlier'} than the table of events says.",
-            evidence={"trs": moved_trs},
-            action="Check the onsets in the table of events. The table of runs has the measured ones.",
-        )
+        yield _shifted(name, moved_trs)
         return
     for clip in expected:
         near = [hit for hit in hits if abs(hit.onset_trs - clip.onset_trs) <= CLIP_TRS]
@@ -246,6 +257,18 @@ def _clip_findings(
             )
 
 
+def _shifted(name: str, moved_trs: int) -> Finding:
+    return Finding(
+        finding="events_shifted",
+        severity="warning",
+        sentence=f"{name}: the runs follow the stimuli {abs(moved_trs)} TRs "
+        f"{'later' if moved_trs > 0 else 'earlier'} than the table of events says.",
+        evidence={"trs": moved_trs},
+        action="Check the onsets in the table of events, and whether first volumes were deleted. The table of runs has "
+        "the measured ones.",
+    )
+
+
 def _common_shift(hits: Sequence[Hit], expected: Sequence[Hit]) -> int:
     """Return by how many TRs clips begin later than expected if most of them do so alike, else 0."""
     shifts = [hit.onset_trs - clip.onset_trs for clip in expected for hit in hits if hit.stimulus == clip.stimulus]
@@ -260,12 +283,13 @@ def _unconfirmed(
     hits: Sequence[Hit],
     runs: Sequence[PlacedRun],
     stimuli: dict[str, Candidate],
+    tr_s: float,
 ) -> Finding:
     """Report a group that does not follow the stimulus after which it is named."""
     stimulus_list = ", ".join(f"{stimuli[h.stimulus].file.path.name} {stimuli[h.stimulus].seconds:.1f} s" for h in hits)
     agreement = median(m.peak.height for m in grouping.group.members) if grouping.is_coherent else 0.0
     heights = [hit.height for run in runs for hit in run.hits if hit.is_measured]
-    if agreement > AGREES_SDS and heights and median(heights) > CLEAR_SDS:
+    if agreement > AGREES_SDS and heights and grouping.group.usual_trs * tr_s >= SHORTEST_JUDGED_RUN_S:
         return Finding(
             finding="stimulus_foreign",
             severity="warning",

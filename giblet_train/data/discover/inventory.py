@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,8 @@ FEWEST_PARCELS = 4
 FIRST_BYTES = 1024 * 1024
 FOLDERS_OF_FEATURES = frozenset(["stimuli", "stimulus", "stim", "features", "embeddings", "annotations", "annotation"])
 """Folders whose arrays describe stimuli."""
+FILM_ROW = frozenset(["film", "movie", "story", "video", "clip"])
+"""Words for a film in the type of an event."""
 OTHER_FOLDERS = frozenset(["anat", "dwi", "fmap", "perf", "figures"])
 OTHER_TABLES = frozenset(["confounds", "participants", "regressors", "physio", "motion", "outliers", "phenotype"])
 OTHER_ENDS = ("_scans.tsv", "_sessions.tsv", "runs.tsv", "_channels.tsv", "_electrodes.tsv")
@@ -252,8 +254,8 @@ def _may_be_text(path: Path) -> bool:
         return path.exists() and path.stat().st_size <= MOST_JSON_BYTES and has_spoken_words(path)
     if kind not in TEXTS or path.name.endswith(OTHER_ENDS) or OTHER_TABLES & set(tokens(path.stem)):
         return False
-    # A table of one subject describes what that person did, unless it lists events.
-    return "sub" not in entities_of_run(path) or path.name.endswith("_events.tsv")
+    # A table of one subject describes what that person did, or when what was shown.
+    return "sub" not in entities_of_run(path)
 
 
 def _series_in(path: Path) -> list[Path]:
@@ -277,19 +279,32 @@ def _n_volumes(path: Path) -> int:
 
 
 def _timings(path: Path) -> list[Timing]:
-    """Return the presentations that an events file lists: rows with a file, or one row for the whole stimulus."""
+    """Return the presentations that an events file lists: rows with a file, or one row for the whole stimulus.
+
+    Such is the only row, or the only one whose type is a word for a film, between fixation and rest.
+    """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
         timings = [
             Timing(path, float(row["onset"]), _seconds(row.get("duration")), _stimulus(row))
-            for row in rows
-            if row.get("onset") not in (None, "", "n/a")
+            for row in _with_onset(rows)
         ]
     except (OSError, ValueError, KeyError, csv.Error):
         return []
     timings_of_stimuli = [timing for timing in timings if timing.stimulus]
-    return timings_of_stimuli or (timings if len(timings) == 1 else [])
+    if timings_of_stimuli or len(timings) == 1:
+        return timings_of_stimuli or timings
+    films = [t for t, row in zip(timings, _with_onset(rows), strict=True) if FILM_ROW & set(tokens(_kind(row)))]
+    return films if len(films) == 1 else []
+
+
+def _with_onset(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    return [row for row in rows if row.get("onset") not in (None, "", "n/a")]
+
+
+def _kind(row: Mapping[str, str]) -> str:
+    return row.get("trial_type") or row.get("condition") or row.get("event_type") or ""
 
 
 def _stimulus(row: dict[str, str]) -> str:

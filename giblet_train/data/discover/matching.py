@@ -18,6 +18,10 @@ from giblet_train.data.statistics.alignment import Curve, agreement, following, 
 
 CERTAIN_SDS = 6.0
 """Height at which a stimulus is taken whatever the files are called."""
+CLEAR_SDS = 8.0
+"""Height at which one that most of the scan or most of itself lacks is taken instead of what is stated."""
+COMPLETE = 0.8
+"""Part of a stimulus, or of the scan if that is shorter, that an unexpected stimulus must leave in common."""
 CONFIRMED_SDS = 4.0
 """Height that confirms the stimulus after which a run is named, at the time at which it is expected."""
 ROUNDS = 3
@@ -52,6 +56,8 @@ class Expectation:
     """Expected stimuli; empty if nothing is known."""
     onsets_trs: tuple[int, ...]
     """Rows at which a stimulus plausibly begins."""
+    is_stated: bool = False
+    """True if a table of events states the first onset."""
 
 
 def match(
@@ -120,8 +126,18 @@ def _select_hits(
     for name, curve in curves.items():
         peak = curve.peak(tr_s)
         hits.append(Hit(name, peak.lag_trs + group.first_row, peak.height, True))
-    certain = [hit for hit in hits if hit.height > CERTAIN_SDS]
     stimuli_of_names = {hit.stimulus for hit in expected.hits}
+    certain = [
+        hit
+        for hit in hits
+        if hit.height > CERTAIN_SDS
+        and (
+            not stimuli_of_names
+            or hit.stimulus in stimuli_of_names
+            or hit.height > CLEAR_SDS
+            or _is_complete(hit, group, stimuli)
+        )
+    ]
     more_hits = [
         hit
         for hit in hits
@@ -131,6 +147,13 @@ def _select_hits(
         and any(abs(hit.onset_trs - onset) <= 2 for onset in expected.onsets_trs)
     ]
     measured_hits = _without_overlaps([*certain, *more_hits], stimuli)
+    if expected.is_stated:
+        stated_hits = [hit for hit in measured_hits if hit.stimulus in stimuli_of_names]
+        measured_hits = tuple(
+            hit
+            for hit in measured_hits
+            if hit in stated_hits or not any(_overlap_trs(hit, other, stimuli) for other in stated_hits)
+        )
     if not measured_hits:
         return ()
     short_hits = [
@@ -141,6 +164,13 @@ def _select_hits(
         and all(not _overlap_trs(hit, other, stimuli) for other in measured_hits)
     ]
     return tuple(sorted([*measured_hits, *short_hits], key=lambda h: h.onset_trs))
+
+
+def _is_complete(hit: Hit, group: Group, stimuli: Mapping[str, Series]) -> bool:
+    """Return True if a scan shows most of a stimulus, or a stimulus lasts for most of a scan."""
+    n_trs, stop = len(stimuli[hit.stimulus]), group.first_row + len(group.mean_RV)
+    common_trs = min(hit.onset_trs + n_trs, stop) - max(hit.onset_trs, group.first_row)
+    return common_trs >= COMPLETE * min(n_trs, len(group.mean_RV))
 
 
 def _overlap_trs(hit: Hit, other: Hit, stimuli: Mapping[str, Series]) -> int:

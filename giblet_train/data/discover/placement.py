@@ -16,6 +16,8 @@ from giblet_train.data.readers.runs_table import Presentation
 
 NEAR_TRS = 1.05
 NEAR_S = 1.6
+STATED_TRS = 3
+"""An onset that a table of events states at most this far from the measured one is the true one."""
 """A likely onset at this distance from the measured one is the true one: the measured one is a whole number of TRs."""
 
 
@@ -110,6 +112,10 @@ def onsets_of(
         parts_s = [e.onset_trs * tr_s for e in expected.hits if e.stimulus == hit.stimulus and e.onset_trs < 0]
         likely = [*event_onsets_s, *parts_s, *likely_onsets_s(unit.usual_trs * tr_s, seconds[hit.stimulus])]
         measured_s = hit.onset_trs * tr_s
+        stated_s = [s for s in event_onsets_s if abs(s - measured_s) <= STATED_TRS * tr_s]
+        if stated_s:
+            onsets_s.append(min(stated_s, key=lambda s: abs(s - measured_s)))
+            continue
         near = [onset_s for onset_s in likely if _is_near(measured_s, onset_s, tr_s)]
         onsets_s.append(round(near[0] if near else measured_s, 3))
     return onsets_s

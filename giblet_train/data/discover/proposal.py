@@ -23,7 +23,7 @@ from giblet_train.data.discover.faults import (
 )
 from giblet_train.data.discover.groups import Group, Grouping, Member, grouped
 from giblet_train.data.discover.identity import with_own_brains
-from giblet_train.data.discover.inventory import Inventory, explain_absence, take_inventory
+from giblet_train.data.discover.inventory import FILMS, SOUNDS, Inventory, explain_absence, take_inventory
 from giblet_train.data.discover.matching import Hit, match
 from giblet_train.data.discover.names import ECHO, stem
 from giblet_train.data.discover.placement import PlacedRun, place_runs
@@ -34,6 +34,10 @@ from giblet_train.data.readers.runs_table import RunEntry
 from giblet_train.data.statistics.alignment import NO_PEAK
 from giblet_train.schema.errors import DataError
 from giblet_train.schema.progress import ProgressCallback, subrange
+
+STIMULI_ABOVE = 3
+"""Levels of folders above the scans where films are searched."""
+FOLDERS_OF_STIMULI = ("stimuli", "stimulus", "stim", "movies", "films", "videos")
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def discover(folder: Path, progress: ProgressCallback, tr_s: float | None = None
     _check_complete(folder, inventory)
     stimuli = candidates(inventory.media) or annotated_stimuli(inventory.texts)
     if not stimuli:
-        raise DataError(f"{folder} has no film, no sound and no annotations.", "Put one of them next to the scans.")
+        raise _no_stimulus(folder)
     scans = read_scans(
         inventory.scans, borders_in_files(inventory.texts, inventory.media), tr_s, subrange(progress, 0.0, 0.5)
     )
@@ -146,6 +150,20 @@ def _check_complete(folder: Path, inventory: Inventory) -> None:
         raise DataError(
             f"{folder} has no readable film or sound. {inventory.problems[0].message}", inventory.problems[0].remedy
         )
+
+
+def _no_stimulus(folder: Path) -> DataError:
+    """Return the error for scans without a stimulus: it names a folder of films above, if there is one."""
+    sentence = f"{folder} has no film, no sound and no annotations"
+    for above in list(folder.resolve().parents)[:STIMULI_ABOVE]:
+        for name in FOLDERS_OF_STIMULI:
+            films = (p for pattern in ("*", "*/*") for p in (above / name).glob(pattern))
+            if any(path.suffix.lower() in (*FILMS, *SOUNDS) for path in films):
+                return DataError(
+                    f"{sentence}, but there are films or sounds in {above / name}.",
+                    f"Start from {above}, which has both.",
+                )
+    return DataError(f"{sentence}.", "Put one of them next to the scans.")
 
 
 def _alone(scan: Scan) -> Group:

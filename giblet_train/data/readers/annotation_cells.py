@@ -69,7 +69,9 @@ def read_cells(path: Path) -> Table:
         if kind == ".eaf":
             return Table(_elan(text))
         if kind == ".json":
-            return Table([HEADER, *_json_words(json.loads(text))])
+            if not (words := _json_words(json.loads(text))):
+                raise ValueError("it has no words with times")
+            return Table([HEADER, *words])
         return Table(_sheet(path))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Set data.annotations.") from None

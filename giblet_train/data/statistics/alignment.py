@@ -21,6 +21,7 @@ LEAST_OVERLAP = 0.4
 """Fraction of the shorter series that a lag must leave in common."""
 PENALTY = 0.3
 """Ridge penalty relative to the mean variance of the features."""
+LEAST_VARIANCE = 1e-9
 MAD_TO_SD = 1.4826
 PEAK_S = 12.0
 """Lags this near to the best one are not part of its null."""
@@ -79,9 +80,14 @@ def following(response_TN: Floats, stimulus_UF: Floats) -> Curve:
 
 
 def response_weights(stimulus_RF: Floats, response_RV: Floats) -> NDArray[np.float64]:
-    """Return the ridge weights (F, V) with which responses follow a stimulus that was convolved with the HRF."""
+    """Return the ridge weights (F, V) with which responses follow a stimulus that was convolved with the HRF.
+
+    They are 0 for a stimulus that never changes.
+    """
     stimulus_RF = np.asarray(stimulus_RF, np.float64)
     gram_FF = stimulus_RF.T @ stimulus_RF
+    if np.trace(gram_FF) <= LEAST_VARIANCE:
+        return np.zeros((len(gram_FF), response_RV.shape[1]))
     gram_FF += PENALTY * np.trace(gram_FF) / len(gram_FF) * np.eye(len(gram_FF))
     return np.asarray(np.linalg.solve(gram_FF, stimulus_RF.T @ response_RV))
 

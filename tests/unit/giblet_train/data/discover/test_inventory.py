@@ -155,3 +155,13 @@ def test_scenes_of_a_film_are_no_presentations_of_it() -> None:
     assert shown_by_events(("", "dune", "2"), [scan], stimuli, scenes) == []
     repeats = events((6.0, "dune.mp4"), (80.0, "dune.mp4"))
     assert len(shown_by_events(("", "dune", "2"), [scan], stimuli, repeats)) == 2
+
+
+def test_the_row_of_the_film_between_fixation_and_rest_is_its_presentation(tmp_path: Path) -> None:
+    generated_sound(tmp_path / "dune.wav", 1.0)
+    path = tmp_path / "sub-1_task-dune_events.tsv"
+    path.write_text("onset\tduration\ttrial_type\n0\t8\tfixation\n8\t60\tfilm\n68\t8\trest\n")
+    inventory = take_inventory(tmp_path)
+    assert [timing.onset_s for timing in inventory.timings] == [8.0]
+    path.write_text("onset\tduration\ttrial_type\n0\t8\tface\n8\t8\thouse\n")
+    assert not take_inventory(tmp_path).timings and not take_inventory(tmp_path).texts

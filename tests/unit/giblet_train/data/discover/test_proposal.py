@@ -169,3 +169,33 @@ def test_events_of_a_task_are_those_of_all_its_scans(tmp_path: Path) -> None:
     (study / "task-movie_events.tsv").write_text("onset\tduration\ttrial_type\n7\t60\tfilm\n")
     generated_sound(study / "movie.wav", 60.0)
     assert [run.presentations[0].onset_s for run in discover(study, quiet).runs] == [7.0, 7.0]
+
+
+def test_subjects_without_the_version_that_is_used_are_an_error(study: Path) -> None:
+    write_scan(study / "sub-c/func/sub-c_task-dune_bold.nii.gz", 7)
+    proposal = discover(study, quiet)
+    sentences = [f.sentence for f in proposal.findings if f.finding == "subjects_left_out"]
+    assert proposal.failed and len(sentences) == 1 and sentences[0].startswith("sub-c have scans")
+
+
+def test_runs_of_a_task_are_the_parts_of_its_own_language_in_their_order(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    (study / "stimuli").mkdir(parents=True)
+    parts = [(language, part, run) for language in ("EN", "FR") for part, run in enumerate(("4", "7"), 1)]
+    for seed, (language, part, run) in enumerate(parts):
+        generated_sound(study / f"stimuli/task-dune{language}_section-{part}.wav", N_TRS * 2.0, seed)
+        write_scan(study / f"sub-{language}1_task-dune{language}_run-{run}_bold.nii.gz", seed)
+    stimuli_by_run = {
+        (run.subject, run.run): [p.stimulus for p in run.presentations] for run in discover(study, quiet).runs
+    }
+    assert stimuli_by_run == {
+        (f"sub-{language}1", run): [f"task_dune{language}_section_{part}"] for language, part, run in parts
+    }
+
+
+def test_films_above_the_scans_are_named(study: Path) -> None:
+    (study / "stimuli").mkdir()
+    (study / "dune.wav").rename(study / "stimuli/dune.wav")
+    with pytest.raises(DataError, match="there are films") as error:
+        discover(study / "sub-a", quiet)
+    assert error.value.remedy.startswith(f"Start from {study.resolve()},")
