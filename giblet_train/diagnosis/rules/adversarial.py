@@ -15,6 +15,8 @@ from giblet_train.diagnosis.run_start import format_loss
 
 DISCRIMINATOR = frozenset({"d", "disc", "discriminator", "dis", "netd"})
 GENERATOR = frozenset({"g", "gen", "generator", "netg"})
+ADVERSARY = "a"
+"""Name of the generator's loss in programs that call it the adversary; as one word of several it is a domain."""
 OF_THE_GAME = frozenset({"gan", "adv", "adversarial"})
 """Words of the part of a generator's loss that the discriminator decides, next to reconstruction losses."""
 FEWEST_ROWS = 6
@@ -170,6 +172,7 @@ def _courses(rows: Sequence[EpochRow]) -> tuple[list[float], list[float]]:
             return [], []
         d = [name for name, names in words.items() if names & DISCRIMINATOR]
         g = [name for name, names in words.items() if names & (GENERATOR | OF_THE_GAME) and not names & DISCRIMINATOR]
+        g = g or [name for name in words if name == ADVERSARY]
         of_the_game = [name for name in g if words[name] & OF_THE_GAME]
         if d and g:
             pairs.append((_mean(row, d), _mean(row, of_the_game or g)))

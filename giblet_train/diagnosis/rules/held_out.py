@@ -18,6 +18,9 @@ SIGNED_SCALE = 1.0
 """Smallest scale of a loss that is not always positive: a Dice loss, a correlation, nats. Its level may be near 0."""
 SIGNED_SHARE = 0.2
 """Smallest fall, relative to the best loss, that is a scale for losses that are not always positive."""
+FEWEST_ALONE = 6
+RISE_ALONE = 0.3
+"""Validations, and rise relative to the best, from which a validation loss without a training loss is reported."""
 WINDOW = 3
 """Validations whose median is compared."""
 FALLS_AGAIN = 0.15
@@ -77,6 +80,8 @@ def overfit(case: RunHistory) -> Finding | None:
     epochs = [e for e, _ in case.validation_totals]
     values = [v for _, v in case.validation_totals]
     train = dict(case.train_totals)
+    if case.log is not None and case.log.validation_only and not case.steps:
+        return _only_validation_rises(case)
     if len(values) < FEWEST_OVERFIT:
         return metric_overfits(case)
     width = WINDOW if len(values) >= 2 * WINDOW else 1
@@ -107,6 +112,30 @@ def overfit(case: RunHistory) -> Finding | None:
         ),
         evidence={"best_epoch": best_epoch, "best": best, "rise": rise / scale, "noise": noise, "epoch": last_epoch},
         action="Keep the best checkpoint; set early_stopping_patience, more dropout or weight decay, or more data.",
+    )
+
+
+def _only_validation_rises(case: RunHistory) -> Finding | None:
+    """Report, as a doubt, a validation loss that rises although a log prints no training loss next to it."""
+    totals = case.train_totals  # the reader puts the only loss of a log there
+    values = [value for _, value in totals]
+    if len(values) < FEWEST_ALONE or min(values) <= 0 or case.stopped_early:
+        return None
+    levels = smoothed(values, WINDOW)
+    best_index = min(range(len(levels)), key=levels.__getitem__)
+    best, last = levels[best_index], levels[-1]
+    error = CERTAIN_ERRORS * median_error(jitter(values), WINDOW)
+    if last - best < max(RISE_ALONE * best, error) or len(levels) - best_index <= WINDOW:
+        return None
+    return Finding(
+        confidence=TENTATIVE,
+        sentence=(
+            f"The validation loss was best near epoch {totals[best_index][0]} ({format_loss(best)}) and has risen "
+            f"to {format_loss(last)} (medians of {WINDOW}). No training loss is printed: if it still falls, this is "
+            "overfitting; if it rises too, the training diverges."
+        ),
+        evidence={"best_epoch": totals[best_index][0], "best": best, "rise": last / best - 1, "epoch": totals[-1][0]},
+        action="Print the training loss as well; keep the best checkpoint, and stop early or regularise more.",
     )
 
 
@@ -157,7 +186,9 @@ def leak(case: RunHistory) -> Finding | None:
     has_components = bool(pairs[-1].train.loss)
     if worst > (case.watch.leak_tolerance if has_components else SAME_AS_TRAINING):
         return None
-    if not has_components and not _has_learnt(case):
+    # Names beside the losses of a log may be those of a summary, not of components.
+    is_total = not has_components or (case.log is not None and not case.steps)
+    if is_total and not _has_learnt(case):
         return None
     return Finding(
         confidence=0.95,

@@ -19,6 +19,8 @@ HIDES = 10.0
 """Ratio of parts from which the largest dominates, if the others learn nothing."""
 LEARNS = 0.1
 """Relative decrease from which a total is learnt, whatever its unit."""
+CONSTANT_DIGITS = 5
+"""Significant digits from which a repeated loss is constant, and not only rounded."""
 UNMEASURED_STEPS = 200
 """Steps after which the share of the loss alone counts, if no gradient share was ever measured."""
 
@@ -261,7 +263,7 @@ def _total_not_unit_free(case: RunHistory) -> Finding | None:
     if len(totals) < FEWEST_EPOCHS:
         return None
     (first_epoch, first), (epoch, last) = totals[0], totals[-1]
-    if first < case.watch.unit_free_total:
+    if first < case.watch.unit_free_total or _is_constant([value for _, value in totals]):
         return None
     if abs(1 - last / first) > min(LEARNS, case.watch.flat_change * (epoch - first_epoch)):
         return None
@@ -275,6 +277,11 @@ def _total_not_unit_free(case: RunHistory) -> Finding | None:
         evidence={"first_total": first, "last_total": last, "epochs": epoch - first_epoch, "fall": 1 - last / first},
         action="Log each component; divide each by its training variance, so that 1 is the best constant.",
     )
+
+
+def _is_constant(values: Sequence[float]) -> bool:
+    """Return True if a loss is the same to the last of many digits: no scale hides that, the weights do not move."""
+    return len(set(values)) == 1 and len(f"{values[0]:.9g}".replace(".", "").strip("-0")) >= CONSTANT_DIGITS
 
 
 def _share_of_start(case: RunHistory, component: str, starts: Mapping[str, float]) -> str:

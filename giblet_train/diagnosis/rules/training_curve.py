@@ -26,6 +26,8 @@ from giblet_train.schema.records import StepMetric
 BLOCK_STEPS = 10
 RECENT_BLOCKS = 6
 """Blocks of steps (or epochs) in which a rise must last to be called divergence."""
+BEYOND_OVERFITTING = 10.0
+"""Multiple of its first value from which a validation loss, if it alone is printed, diverges and does not overfit."""
 FEWEST_NOISE = 4
 """Values from which their noise is known."""
 RISE_SHARE = 0.3
@@ -177,6 +179,8 @@ def diverging(case: RunHistory) -> Finding | None:
     elsewhere = FEW_ELSEWHERE if is_few else ELSEWHERE
     is_sustained = is_over or min(values[-2:]) > start + max(elsewhere * abs(start), noise)
     now, last = blocks[-1]
+    if case.log is not None and case.log.validation_only and last < BEYOND_OVERFITTING * abs(start):
+        return None
     return Finding(
         confidence=0.96 if is_sustained else 0.45,
         sentence=(

@@ -72,3 +72,37 @@ def test_jitter_ignores_trend_and_spikes() -> None:
     assert jitter([*line[:20], 50.0, *line[21:]]) == pytest.approx(0.0, abs=1e-9)
     alternating = [v + (0.1 if n % 2 else -0.1) for n, v in enumerate(line)]
     assert 0.1 < jitter(alternating) < 0.3
+
+
+def validation_log(losses: list[float]) -> list[str]:
+    """Return the lines of a program that prints a validation loss and no other."""
+    return [f"Epoch {n}/{len(losses)} | Validation Loss: {loss:.4f}" for n, loss in enumerate(losses, 1)]
+
+
+def test_a_validation_loss_that_rises_alone_is_a_doubt_about_overfitting_and_no_divergence() -> None:
+    log = parse(validation_log([0.52, 0.49, 0.55, 0.66, 0.79, 0.9, 1.02, 1.15, 1.24, 1.33]))
+    (cause,) = diagnose(None, log.metrics, log=log.log).causes
+    assert (cause.cause, cause.confidence) == ("overfit", 0.5) and "No training loss is printed" in cause.sentence
+
+
+def test_a_validation_loss_alone_that_leaves_its_scale_diverges() -> None:
+    assert (
+        log_causes(validation_log([2.1, 1.9, 1.8, 45.0, 90.0, 240.0, 700.0, 900.0, 1500.0, 2600.0]))[0] == "diverging"
+    )
+
+
+def test_a_validation_loss_alone_that_falls_or_only_fluctuates_is_healthy() -> None:
+    assert log_causes(validation_log([2.0 * 0.8**n + 0.1 for n in range(12)])) == []
+    assert log_causes(validation_log([0.9, 0.6, 0.5, 0.46, 0.47, 0.45, 0.48, 0.46, 0.49, 0.47, 0.48])) == []
+
+
+def test_a_large_loss_that_is_exactly_constant_is_flat_and_no_question_of_units() -> None:
+    assert log_causes(epoch_log([52.1874] * 20))[0] == "flat"
+    drift = [52187.4 - 0.3 * n for n in range(20)]
+    assert log_causes(epoch_log(drift))[0] == "loss_not_unit_free"
+
+
+def test_losses_at_chance_are_equal_on_all_data_and_show_no_leak_whatever_a_summary_adds() -> None:
+    lines = [f"Epoch {n}: Train Loss: 1.0986, Val Loss: {1.0986 + 1e-4 * (n % 2):.4f}" for n in range(1, 21)]
+    causes = log_causes([*lines, "  Initial train loss: 1.0986"])
+    assert causes[0] == "flat" and "leak" not in causes

@@ -28,6 +28,7 @@ def dcgan(epoch: int, d: float, g: float, fake: float) -> str:
 WINS: dict[str, Line] = {
     "dcgan": lambda e, rng: dcgan(e, won(e), 2 + 0.3 * e, 0.3 * math.exp(-e / 4)),
     "keras_gan": lambda e, rng: f"[Epoch {e}/50] [D loss: {won(e):f}] [G loss: {1 + 0.3 * e:f}]",
+    "adversary": lambda e, rng: f"{e}: [D loss: {won(e):f}, acc: 0.900000] [A loss: {1 + 0.3 * e:f}, acc: 0.000000]",
     "names": lambda e, rng: f"epoch {e} d_loss {won(e):.5f} g_loss {1 + 0.3 * e:.3f}",
     "least_squares": lambda e, rng: (
         f"epoch {e} D_A: {won(e, 0.2):.4f} G_A: {1 - 0.7 * math.exp(-e / 5):.3f} cycle_A: 1.1"
