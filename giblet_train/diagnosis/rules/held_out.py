@@ -186,7 +186,7 @@ def leak(case: RunHistory) -> Finding | None:
     has_components = bool(pairs[-1].train.loss)
     if worst > (case.watch.leak_tolerance if has_components else SAME_AS_TRAINING):
         return None
-    # Names beside the losses of a log may be those of a summary, not of components.
+    # Names next to the losses of a log may be those of a summary, not of components.
     is_total = not has_components or (case.log is not None and not case.steps)
     if is_total and not _has_learnt(case):
         return None
