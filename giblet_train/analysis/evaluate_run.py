@@ -62,12 +62,12 @@ def evaluation_lines(figures: dict[str, Any]) -> list[str]:
         "r, responsive voxels": encoding["r_responsive"],
         "  ridge initialisation alone": encoding.get("r_start"),
         "  ridge / pooled ridge": (encoding["r_ridge"], encoding["r_ridge_pooled"]),
-        "  root of ISC": encoding.get("r_ceiling"),
+        "  ceiling, root of ISC": encoding.get("r_ceiling"),
         "r, null voxels": encoding["r_null"],
         "r, all voxels": encoding["r_mean"],
         "  median / 95th percentile": (encoding["r_median"], encoding["r_p95"]),
-        "share of voxels above chance": encoding["share_above_null"],
-        "  after correction (FDR .05)": encoding["share_significant"],
+        "share of voxels, p < .01": encoding["share_above_null"],
+        "share significant, FDR .05": encoding["share_significant"],
     }
     lines += [f"  {name:30}{_number(value)}" for name, value in values.items() if value is not None]
     lines += [f"  {'r, ' + name:30}{_number(value)}" for name, value in encoding["by_region"].items()]

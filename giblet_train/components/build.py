@@ -100,7 +100,8 @@ class TrainingSetup:
         plan = lr_schedule(config, steps)
         model = network_of(config, shape, targets, data.study.tr_s, start).to(ranks.device)
         objective = LossTerms(targets, config)
-        decoders = _start_decoders(model, objective, windows, validation_windows, shards)
+        with threadpool_limits(config.threads or 1):
+            decoders = _start_decoders(model, objective, windows, validation_windows, shards)
         train_step = TrainStep(model, objective, windows, plan, config, shards)
         return cls(config, shards, shape, train_step, compression, signal, posterior, linear_decoders=decoders)
 

@@ -1,7 +1,7 @@
 """Fit the decoders' linear maps in closed form: ridge from the latents that brains show to the features of the film.
 
 Training then starts from the best linear decoder of the bottleneck and adds what is not linear in it. The step before
-training is a candidate, so that training never ends below it.
+training is a candidate, so that training never ends below it on validation TRs.
 
 S sources of brains, N scored TRs, I inputs of a decoder (see `decoders`), F features.
 """

@@ -68,21 +68,18 @@ def refit(
     train_step = TrainStep(
         model, LossTerms(targets, config), setup.train_step.windows, setup.train_step.plan, config, shards
     )
-    return TrainingSetup(
-        config,
-        shards,
-        setup.shape,
-        train_step,
-        compression,
-        ridge.signal,
-        ridge.posterior,
-        setup.linear_decoders,
-        len(both.split.train),
+    return replace(
+        setup,
+        train_step=train_step,
+        compression=compression,
+        start_signal=ridge.signal,
+        posterior=ridge.posterior,
+        refit_trs=len(both.split.train),
     )
 
 
 def _with_learnt_weights(initial: Mapping[str, Tensor], learnt_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state of a network: the ridge initialisation of `initial`, everything else of `trained`.
+    """Return the state of a network: the ridge initialisation of `initial`, everything else of `learnt_state`.
 
     Learnt heads are 0 in the columns that the basis has gained.
     """

@@ -101,6 +101,8 @@ def next_stage(ladder: Stages, config: Config, name: str) -> Stage:
 def promote_config(config: Config, stage: Stage, settings: Mapping[str, Any]) -> PromotionTarget:
     """Return a run's configuration with the values of the stage and of a person on top.
 
+    A study with a table of runs keeps its subjects: a stage's `data.subjects` are numbers of files.
+
     settings: dotted key -> value, as from --set. Raises ConfigError for a key that may not change.
     """
     fixed_key = next((key for key in settings if not _may_change(key, stage)), None)
@@ -111,7 +113,9 @@ def promote_config(config: Config, stage: Stage, settings: Mapping[str, Any]) ->
         )
     value = to_mapping(config)
     own = {"stage": stage.stage, "name": promoted_name(config.name, stage.stage), "resume_from": None}
-    for key, item in {**own, **stage.set, **settings}.items():
+    has_own_subjects = config.data.runs is not None
+    of_stage = {key: item for key, item in stage.set.items() if not (has_own_subjects and key == "data.subjects")}
+    for key, item in {**own, **of_stage, **settings}.items():
         set_dotted(value, key, item)
     next_config = from_mapping(value, f"the configuration for {stage.stage}").config
     return PromotionTarget(config=next_config, changes=diff(config, next_config))

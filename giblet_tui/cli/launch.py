@@ -141,8 +141,9 @@ def launch(
     --grid starts a run for each combination of values, all checked first; `giblet sweep` shows them as one table. They
     wait on the node for GPUs of their own; on a CPU, as many train at once as fit.
 
-    Behind -- follows any command in place of CONFIG. It gets one free GPU, or what --gpus says (0: none). The git
-    repository that you are in is sent as it is now, uncommitted changes included. Losses are read from what it prints.
+    Anything after -- is a command to run in place of CONFIG. It gets one free GPU, or what --gpus says (0: none).
+    The git repository that you are in is sent as it is now, uncommitted changes included. Losses are read from what
+    it prints.
     """
     targets = nodes.resolve_all(name)
     check_options(

@@ -43,6 +43,8 @@ FEWEST_COUNTED = 8
 SLOWER = 2.0
 """Rise in the first half of a course, relative to that in the second, that no progress within an epoch has."""
 MAX_COLUMNS = 64
+NAME_CHARS = 80
+"""Characters before a number among which its name is looked for."""
 _NUMBERS = re.compile(
     r"(?<![\w@.])([-+]?(?:\.?\d(?:[\d.,'_]*\d)?(?:[eE][-+]?\d{1,3})?|(?:nan|inf(?:inity)?)(?![\w.]*\w)))",
     re.IGNORECASE,
@@ -126,7 +128,7 @@ class _Kind:
         """Return the name of a column: before its number, behind it, or above it; empty without one."""
         if self.header:
             return self.header[place]
-        before = _NAME.search(self.literals[place])
+        before = _NAME.search(self.literals[place][-NAME_CHARS:])
         if before:
             return before[1]
         begins_with_number = not any(map(str.isalpha, self.literals[0]))

@@ -15,6 +15,8 @@ from giblet_train.diagnosis.log_reader.observation import Observation
 
 MOST_NAMES = 32
 ROWS_PER_STRIDE = 2048
+MOST_EPOCHS = 8192
+"""Epochs whose values are kept; beyond that, every other one is dropped."""
 """Beyond this number of steps every second one is dropped, beyond twice the number every fourth, and so on."""
 LONGEST_LINE = 2000
 _WORD = r"[^\W\d_][\w@./^-]{0,40}"
@@ -238,6 +240,8 @@ class ValueWatch:
         if self._epoch is not None:
             row = self._by_epoch.get(self._epoch) or ValueRow(self._epoch, self._epoch, {}, {})
             self._by_epoch[self._epoch] = _joined(row, values, validation)
+            if len(self._by_epoch) > MOST_EPOCHS:
+                self._by_epoch = dict(sorted(self._by_epoch.items())[::2])
         self._keep_step(values, validation)
 
     def _keep_step(self, values: Dict[str, float], validation: Dict[str, float]) -> None:

@@ -158,3 +158,13 @@ def test_the_verb_shows_the_stages_and_takes_a_ladder_of_ones_own(tmp_path: Path
     assert CliRunner().invoke(program, ["ladder", "--stages"]).stdout == "test: mine\n"
     (tmp_path / "configs" / "ladder.yaml").write_text("stages: [{stage: test, titel: mine}]\n")
     assert "titel" in str(CliRunner().invoke(program, ["ladder", "--stages"]).exception)
+
+
+def test_a_study_with_a_table_of_runs_keeps_its_subjects() -> None:
+    """The stage's numbers are those of files; names such as anna belong to no other study."""
+    config = fleets.demo_config("flies", criteria=EASY)
+    tabled = replace(config, data=replace(config.data, runs="runs.tsv"))
+    stage = next_stage(LADDER, config, "cluster")
+    assert promote_config(tabled, stage, {}).config.data.subjects == config.data.subjects
+    assert promote_config(config, stage, {}).config.data.subjects != config.data.subjects
+    assert list(promote_config(tabled, stage, {"data.subjects": ["anna"]}).config.data.subjects) == ["anna"]

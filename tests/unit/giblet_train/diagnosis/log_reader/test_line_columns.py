@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -129,3 +130,10 @@ def test_an_error_that_unknown_lines_survive_is_not_the_end() -> None:
     layout = lines(STEPS["it"])
     log = parse([*(next(layout) for _ in range(12)), "RuntimeError: a worker was lost, retrying", *layout])
     assert not log.log.end.errors
+
+
+def test_long_words_before_numbers_are_not_searched_for_names_from_each_letter() -> None:
+    lines = [f"{'a' * 1800}! {k} {'b' * 1800}; {value:.4f}" for k, value in enumerate(FALL * 4)]
+    start = time.process_time()
+    parse(lines)
+    assert time.process_time() - start < 1.5  # 5 s if each letter may begin the name

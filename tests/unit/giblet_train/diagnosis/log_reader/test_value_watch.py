@@ -109,3 +109,12 @@ def test_what_is_kept_of_many_steps_and_names_is_bounded() -> None:
 )
 def test_direction_is_known_by_name_and_never_guessed(name: str, expected: bool | None) -> None:
     assert rises(name) is expected
+
+
+def test_a_log_of_very_many_epochs_takes_constant_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(value_watch, "MOST_EPOCHS", 50)
+    log = read_lines(f"Epoch {epoch} acc: {epoch / 1000:.3f}" for epoch in range(1000))
+    epochs = [row.step for row in log.value_rows]
+    assert 25 <= len(epochs) <= 50
+    assert epochs[0] == 0
+    assert epochs[-1] >= 998
