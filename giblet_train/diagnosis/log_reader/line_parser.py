@@ -82,6 +82,8 @@ _DARKNET_LAYER = re.compile(r"\s*(?:v3 \(|Region \d+ Avg)")
 """Line about one layer of darknet: it is nan wherever an image has no object."""
 _UNNAMED_STEP = re.compile(rf"\s*(train|valid|val|test)\s+(\d{{1,9}})\s+({NUMBER})\s+{NUMBER}(?:\s+{NUMBER})?\s*$")
 """Step of DARTS and its many descendants: split, step, loss, accuracies."""
+_OF_GROUP = re.compile(r"\b(learning[ _]rate|lr) of (?:param\w*[ _])?group \d+ (?:to|is|=|:) ?", re.IGNORECASE)
+"""Group of parameters between a rate and its value, as PyTorch's schedulers print it."""
 _POSSESSIVE = re.compile(r"\b(train(?:ing)?|val(?:id)?|test|eval)(?:_\d+)?'s\s")
 """Data set in front of an error of LightGBM, such as `valid_1's rmse`."""
 _SUMMARY_FOLLOWS = re.compile(r"best iteration(?: is)?:?\s*$", re.IGNORECASE)
@@ -267,6 +269,7 @@ class LineParser:
         text = _EXPLAINED.sub(r"\1", text) if "(" in text else text
         text = _SUFFIX.sub(_without_suffix, text)
         text = _SPLIT_BEHIND.sub(r"\2 \1", text) if "(" in text or "[" in text else text
+        text = _OF_GROUP.sub(r"\1: ", text) if " group " in text else text
         text = _ungrouped(_POSSESSIVE.sub(r"\1 ", text) if "'s" in text else text)
         position = self._position_of(text)
         if self._is_summary(position):

@@ -115,6 +115,7 @@ NOT_PARTS: FrozenSet[str] = frozenset(
     (
         *("time", "eta", "data", "mem", "memory", "gpu", "s", "sec", "ms", "it", "its", "speed", "ips", "samples"),
         *("tokens", "tok", "size", "seed", "acc", "accuracy", "top", "seconds", "elapsed", "hours", "min", "mb", "gb"),
+        *("improve", "improvement", "delta", "stepsize"),
     )
 )
 """Words of numbers that are no part of any loss."""

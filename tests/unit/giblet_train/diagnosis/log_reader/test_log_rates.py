@@ -10,6 +10,7 @@ import pytest
 
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_parser import parse
+from giblet_train.schema.records import EpochMetric
 
 EPOCHS = 60
 
@@ -145,3 +146,24 @@ def test_a_rate_that_vanishes_after_few_noisy_epochs_is_named(zero: str) -> None
     assert (first.cause, first.evidence["reason"]) == ("lr_off_plan", "ended_early") and first.confidence > 0.5
     rounded = parse(line.replace(f"lr {zero}", "lr 0.0000") for line in lines)
     assert not [c for c in diagnose(None, rounded.metrics, log=rounded.log).causes if c.cause == "lr_off_plan"]
+
+
+@pytest.mark.parametrize("words", ["Adjusting learning rate of group 0 to", "reducing learning rate of group 1 to"])
+def test_the_number_of_a_group_of_parameters_is_no_rate(words: str) -> None:
+    lines = [
+        line
+        for e in range(1, 13)
+        for line in (f"Epoch [{e}/12], Train Loss: {stuck(e):.4f}", f"Epoch {e:05d}: {words} {2e-3 * 0.7**e:.4e}.")
+    ]
+    parsed = parse(lines)
+    assert [metric.lr for metric in parsed.metrics if isinstance(metric, EpochMetric)][-1] == pytest.approx(
+        2e-3 * 0.7**12, rel=1e-3
+    )
+    assert not [c for c in diagnose(None, parsed.metrics, log=parsed.log).causes if c.cause == "lr_off_plan"]
+
+
+def test_the_improvement_of_a_boosted_model_is_no_part_of_its_loss() -> None:
+    rows = [f"{i:6d} {36.6 - i / 52:.4f} {34.7 - i / 95:.4f} 0.0010 {0.003 + i % 3 / 1000:.4f}" for i in range(1, 101)]
+    parsed = parse(["Iter   TrainDeviance   ValidDeviance   StepSize   Improve", *rows])
+    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    assert not [c for c in causes if c.cause == "scale_mismatch"]
