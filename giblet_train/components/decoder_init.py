@@ -116,14 +116,14 @@ def _ridge_path(input_NI: Array, feature_NF: Array) -> Iterator[LinearDecoder]:
     """Yield ridge at each penalty, solved in the smaller of the spaces of inputs and of TRs; nothing without TRs."""
     if not len(input_NI):
         return
-    mean_I = input_NI.mean(axis=0)
+    mean_I, mean_F = input_NI.mean(axis=0), feature_NF.mean(axis=0)
     centred_NI = input_NI - mean_I
     dual = len(input_NI) < input_NI.shape[1]
     gram = centred_NI @ centred_NI.T if dual else centred_NI.T @ centred_NI
     power, vectors = np.linalg.eigh(gram)
     power = np.maximum(power, 0.0)
-    projection = vectors.T @ (feature_NF if dual else centred_NI.T @ feature_NF)
+    projection = vectors.T @ (feature_NF - mean_F if dual else centred_NI.T @ feature_NF)
     for penalty in PENALTIES:
         solution = vectors @ (projection / (power + penalty * power.sum() + np.finfo(float).tiny)[:, None])
         weight_FI = (centred_NI.T @ solution if dual else solution).T
-        yield LinearDecoder(weight_FI, -(weight_FI @ mean_I))
+        yield LinearDecoder(weight_FI, mean_F - weight_FI @ mean_I)

@@ -32,6 +32,8 @@ JOIN_LIMIT_S = 180.0
 OWN_END_S = 5.0
 """After another node failed, this node's ranks get this long to notice by themselves before they are terminated."""
 AGREE_LIMIT_S = 6.0
+ECHO_LIMIT_S = 30.0
+"""Where this node only lost another one, whose own failure is the cause: torchrun may notice it seconds later."""
 _POLL_S = 0.1
 
 
@@ -163,10 +165,12 @@ class _NodeProcess:
         if meeting is not None:
             for cause in self.causes:
                 meeting.send({"failed": msgspec.to_builtins(cause), "now": time.time()})
-            deadline = time.monotonic() + AGREE_LIMIT_S
+            agree_by, hear_cause_by = (time.monotonic() + limit_s for limit_s in (AGREE_LIMIT_S, ECHO_LIMIT_S))
             others = set(range(len(self.run.nodes))) - {self.run.node_rank}
             peers = others if self.run.node_rank == 0 else {0}
-            while self.agreed is None and peers - self.quiet and time.monotonic() < deadline:
+            while self.agreed is None and peers - self.quiet:
+                if time.monotonic() > (hear_cause_by if all(cause.echo for cause in self.causes) else agree_by):
+                    break
                 self._hear(meeting)
         first_cause = self.agreed or min(self.causes, key=lambda cause: (cause.echo, cause.at))
         if meeting is not None and self.run.node_rank == 0:

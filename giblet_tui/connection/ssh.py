@@ -300,7 +300,7 @@ def _handshake(line: socket.socket | paramiko.Channel, config: HostConfig, node:
             key = transport.get_remote_server_key()
         ssh_auth.check_host_key(host_keys.HostKey(key.get_name(), key.asbytes()), config, node)
         limit_s = ssh_auth.ANSWER_LIMIT_S if login_prompts.has_prompt_handler() else ssh_auth.LIMIT_S
-        transport.auth_timeout = limit_s
+        transport.auth_timeout = 2.0 * limit_s  # `within` is first, so that silence is not taken for a refused key
         with within(transport, limit_s, node.name, "log in"):
             ssh_auth.log_in(transport, config, node)
     except BaseException:

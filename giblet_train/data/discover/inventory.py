@@ -132,6 +132,7 @@ def take_inventory(folder: Path) -> Inventory:
     if not series:
         series = [path for path in files if path.suffix.lower() in TABLES and _is_numeric(path)]
     scans, others = chosen_versions(scan_names(series, folder))
+    scan_paths = set(series)
     timings: list[Timing] = []
     texts: list[Path] = []
     for path in files:
@@ -143,7 +144,7 @@ def take_inventory(folder: Path) -> Inventory:
                 problems.append(DataError(error.message, "Copy it again, or remove it from the folder."))
         elif path.name.endswith("_events.tsv") and (rows := _timings(path)):
             timings += rows
-        elif path not in series and _may_be_text(path):
+        elif path not in scan_paths and _may_be_text(path):
             texts.append(path)
     return Inventory(
         scans=tuple(scans),

@@ -114,11 +114,14 @@ class ValueWatch:
             shape: its shape, of which it is remembered which of its numbers are values.
             numbers: the numbers of the line, as its shape has them.
         """
+        step_before = self._step
         if observation is not None and not observation.final:
             self._note_position(observation)
         is_counted = observation is not None and (observation.epoch is not None or observation.step is not None)
         if observation is None:
             is_counted = self._note_counter(text)
+        if self._step < step_before and _is_step_of_evaluation(text):
+            self._step = step_before
         if self._is_other_bar(observation):
             return
         values = self._values_of(text, is_counted, shape, numbers)
@@ -254,6 +257,12 @@ class ValueWatch:
         self._n_kept += 1
         if (self._n_kept - 1) % (1 << len(rows) // ROWS_PER_STRIDE) == 0:
             rows.append(ValueRow(0, max(self._step, rows[-1].step + 1 if rows else 0), values, validation))
+
+
+def _is_step_of_evaluation(text: str) -> bool:
+    """Return True for a line such as `eval step 5`, whose counter is not that of the training."""
+    match = _COUNTER.search(text)
+    return match is not None and _split_in(text[: match.start()]) is not None
 
 
 def _joined(row: ValueRow, values: Dict[str, float], validation: Dict[str, float]) -> ValueRow:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from giblet_train.cli.app import app
 from giblet_train.cli.commands import COMMANDS, GROUPS
 
-QUICK = ("monitoring", "join", "files", "propose")
+QUICK = ("monitoring", "join", "files")
 """Modules of commands that a launch waits for, or that run beside the training: none may import torch."""
 
 

@@ -196,7 +196,7 @@ def test_a_model_of_text_without_its_tokenizer_is_refused(folder):
         ({"file": "both.npz::{stimulus}", "layer": 0}, "has no layers"),
         ({"file": "{stimulus}_two.npz"}, "holds 2 datasets"),
         ({"file": "both.npz::c{stimulus}"}, "has no dataset 'ca'"),
-        ({"file": "{stimulus}.csv"}, "is no .npy, .npz, .h5, .hdf5 file"),
+        ({"file": "{stimulus}.csv"}, "is no .npy, .npz, .h5, .hdf5, .hf5, .hdf file"),
         ({"file": "{stimulus}_none.npy"}, "2 files are missing"),
         ({"extractor": "no_such_lab:clock"}, "cannot be imported"),
         ({"extractor": "json:clock"}, "json has no function 'clock'"),

@@ -118,3 +118,9 @@ def test_a_log_of_very_many_epochs_takes_constant_memory(monkeypatch: pytest.Mon
     assert 25 <= len(epochs) <= 50
     assert epochs[0] == 0
     assert epochs[-1] >= 998
+
+
+def test_the_steps_of_an_evaluation_do_not_end_the_course_of_the_training() -> None:
+    lines = [f"step {step} loss {9 / step:.4f} accuracy {step / 3000:.4f}" for step in range(100, 2100, 100)]
+    lines.insert(10, "eval step: 5 accuracy: 0.9")
+    assert {row.step for row in read_lines(lines).value_rows} >= set(range(100, 2100, 100))
