@@ -156,9 +156,11 @@ def test_a_shell_opens_where_a_job_runs(user: Laptop, login_node: LoopbackNode, 
     pending = user.giblet("attach", held_id, "--write")
     assert pending.returncode == 1 and "Slurm to start job" in pending.stderr, pending.stderr
     assert user.giblet("stop", held_id).returncode == 0
-    program = ("sh", "-c", "echo epoch 1 loss 0.5; sleep 600")  # a launch waits for the first loss
+    program = ("sh", "-c", "echo epoch 1 loss 0.5; sleep 600")
     launch = user.giblet("launch", login_node.name, "--cwd", "~", "--name", "asleep", "--", *program)
     run_id = launch.stdout.strip()
+    # A launch does not wait for a job that is pending, if only until the scheduler's next round.
+    wait_until(lambda: user.run(run_id)["state"] == "running", 60.0, "the job")
     refusal = user.giblet("attach", run_id)
     assert refusal.returncode == 2 and f"giblet attach {run_id} --write" in refusal.stderr
     (login_node.home / ".profile").write_text("PS1='ready> '\n")
