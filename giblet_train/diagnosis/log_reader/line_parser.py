@@ -131,7 +131,10 @@ _SUFFIX = re.compile(r"(?<![\w.])(\d{1,9}(?:\.\d{1,9})?)([kKMB])(?=$|\s|[,;|)\]]
 """A number in thousands, millions or billions, such as `1.2k`."""
 _POWERS = {"k": "e3", "m": "e6", "b": "e9"}
 _JOINED_EPOCH = re.compile(r"(?<![\w-])(ep|epoche?|epoque|epocas?)(?=\d)", re.IGNORECASE)
-_LEADING = re.compile(r"\s*[(\[]?\s*(?:\#\s?|[Ee]\s?[=:]?\s?(?=\d))?(\d{1,9})(?:\s*/\s*(\d{1,9}))?(?![\d.])")
+_LEADING = re.compile(
+    r"\s*(?:(?P<open>[(\[])\s*)?(?:\#\s?|[Ee]\s?[=:]?\s?(?=\d))?(?P<count>\d{1,9})(?:\s*/\s*(?P<of>\d{1,9}))?"
+    r"(?(open)\s*[)\]]|(?=\s|[:|,)]))"
+)
 """Counter at the beginning of a line, such as `(9)`, `[9/50]`, `#9` or `e9`, which counts epochs if losses follow."""
 _SPLIT_BEHIND = re.compile(
     rf"\b(\w*(?:loss|verlust|fehler|error|mse|mae))\s?[(\[]({_SPLITS}|train\w*|valid\w*)[)\]]", re.IGNORECASE
@@ -366,7 +369,7 @@ class LineParser:
         leading = _LEADING.match(text)
         if leading is None or not (self._has_letters(text) or _is_of_whole_epoch(text)):
             return position
-        return Observation((), float(leading[1]), int(leading[2]) if leading[2] else None)
+        return Observation((), float(leading["count"]), int(leading["of"]) if leading["of"] else None)
 
     def _has_letters(self, text: str) -> bool:
         """Return True for a line with the losses L and V, if the first ones of the log are of one size."""

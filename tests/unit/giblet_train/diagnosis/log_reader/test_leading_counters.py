@@ -49,3 +49,12 @@ def test_a_loss_may_be_called_by_its_function(name: str) -> None:
 def test_a_function_next_to_the_loss_is_no_second_loss() -> None:
     log = parse(f"epoch {k} loss {loss:.3f} kl {9 + k}" for k, loss in COURSE)
     assert [metric.train.total for metric in log.metrics] == pytest.approx([loss for _, loss in COURSE], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "start", ["[2023-03-09 07:15:02,118 NOTE] begin,", "2nd stage:", "16-bit weights,", "3h since start,"]
+)
+def test_a_number_within_a_word_or_date_is_no_counter(start: str) -> None:
+    lines = [f"Step {50 * k}/4000; xent: {loss:.4f}" for k, loss in COURSE[1:]]
+    log = parse([f"{start} validation loss follows", *lines]).log
+    assert log.last_epoch is None and log.n_steps == 4000 and log.span == (50, 1450)
