@@ -145,7 +145,7 @@ def storm(cycles: int) -> Storm:
 
 
 def _await_tree(tag: str, size: int) -> None:
-    trees.until(lambda: len(trees.living(tag)) >= size, what="the tree")
+    wait_until(lambda: len(trees.living(tag)) >= size, what="the tree")
 
 
 def cuts(node: LoopbackNode, folder: Path, faults: int) -> Cuts:

@@ -32,7 +32,7 @@ from giblet_tui.agent import layout, process_list, sessions
 from tests.cluster import slurm, trees
 from tests.cluster.accounts import UserConnection, gpu_users, gpus_of, lacking_for_accounts, made_accounts, start_as
 from tests.cluster.ground import Ground
-from tests.cluster.nodes import Cluster
+from tests.cluster.nodes import Cluster, wait_until
 from tests.cluster.stalls import STAGES, stall
 
 PARTS = Path(__file__).with_name("reliability.jsonl")
@@ -51,7 +51,7 @@ def stops(kind: str, is_supervised: bool, count: int, chance: random.Random, fol
             if not is_supervised:
                 _kill_supervisor(ground, run_id, tag, variant, is_listed=cycle % 2 == 0)
             elif chance.random() < 0.5:
-                trees.until(partial(_is_grown, tag, variant), what="the tree")
+                wait_until(partial(_is_grown, tag, variant), what="the tree")
             else:
                 time.sleep(chance.uniform(0.0, 0.3))
             stop_outcome = ground.stop(run_id, grace_s=1.0)
@@ -100,15 +100,15 @@ def _is_grown(tag: str, variant: str) -> bool:
 
 def _kill_supervisor(ground: Ground, run_id: str, tag: str, variant: str, *, is_listed: bool) -> None:
     """Kill the supervisor of a grown tree. is_listed: only after its list has had time to name every process."""
-    trees.until(partial(_is_grown, tag, variant), what="the tree")
+    wait_until(partial(_is_grown, tag, variant), what="the tree")
     run = ground.run(run_id)
     supervisor = run.supervisor()
     assert supervisor, "the supervisor of a tree that is growing lives"
     if is_listed:
         grown_at = time.time()
-        trees.until(lambda: (run.path / layout.PROCESSES).stat().st_mtime > grown_at, _LISTED_S * 4, "the list")
+        wait_until(lambda: (run.path / layout.PROCESSES).stat().st_mtime > grown_at, _LISTED_S * 4, "the list")
     os.kill(supervisor, 9)
-    trees.until(lambda: run.supervisor() is None, what="its end")
+    wait_until(lambda: run.supervisor() is None, what="its end")
 
 
 def link_faults(count: int, chance: random.Random, folder: Path) -> Numbers:

@@ -18,6 +18,7 @@ from giblet_train.components.loss_terms import LossTerms
 from giblet_train.evaluation.chance import prewhitened_r, stretches_of
 from giblet_train.evaluation.metrics import pearson
 from giblet_train.evaluation.validation_responses import FEWEST_TRS
+from giblet_train.schema.errors import DataError
 
 FDR = 0.05
 N_VOXEL_SERIES = 10
@@ -60,7 +61,7 @@ class HeldOutMaps:
 
 
 def held_out_maps(run: LoadedRun) -> HeldOutMaps:
-    """Compute the maps of a run on the test block."""
+    """Compute the maps of a run on the test block. Raises DataError if no subject has enough TRs there."""
     data, rows = run.data, run.data.split.test
     blocks = data.split.other_blocks
     stretches = stretches_of(blocks, len(rows))
@@ -78,7 +79,11 @@ def held_out_maps(run: LoadedRun) -> HeldOutMaps:
         p[subject] = pooled_p(white_r[subject], null_NV)
         n_null = len(null_NV) if group_null_NV is None else min(len(null_NV), len(group_null_NV))
         group_null_NV = null_NV[:n_null] if group_null_NV is None else group_null_NV[:n_null] + null_NV[:n_null]
-    assert group_null_NV is not None
+    if group_null_NV is None:
+        raise DataError(
+            f"No subject has {FEWEST_TRS} TRs in the test block, so that r cannot be compared with chance.",
+            "Evaluate another fold: giblet launch NODE CONFIG --set split.fold=1",
+        )
     group_r_V = np.mean(list(r.values()), axis=0)
     p["group"] = pooled_p(np.mean(list(white_r.values()), axis=0), group_null_NV / len(r))
     isc_V = np.asarray(data.isc_V, np.float64)

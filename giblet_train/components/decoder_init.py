@@ -19,7 +19,7 @@ from torch import Tensor
 
 from giblet_train.components.batches import Batch
 from giblet_train.components.head_sharding import HeadSharding
-from giblet_train.components.loss_terms import LossTerms
+from giblet_train.components.loss_terms import SOURCES, LossTerms
 from giblet_train.model.network import BrainModel
 
 PENALTIES = tuple(float(a) for a in np.logspace(-7, 0, 15))
@@ -57,21 +57,45 @@ def fit_decoders(
     """
     model.eval()
     targets = objective.targets
-    modalities = [m for m in targets.features if m not in targets.log_unigram]
-    training = _examples(model, objective, shards, train)
+    n_scored = sum(batch.n_scored for batch in train)
+    training = _examples(model, objective, shards, train, every=math.ceil(n_scored / MOST_TRS))
     held_out = _examples(model, objective, shards, validation)
+    paths: dict[bytes, _RidgePath] = {}
     decoders = {}
-    for modality in modalities:
+    for modality in (m for m in targets.features if m not in targets.log_unigram):
         weight_F = targets.weights[modality].double().cpu().numpy()
-        input_NI, true_NF = held_out.of(modality)
-        if not len(input_NI):
+        input_NI, true_NF = held_out.inputs(modality), held_out.features(modality)
+        target_NF, shown = training.features(modality), training.shown(modality)
+        if not len(input_NI) or not len(target_NF):
             continue
+        if shown not in paths:
+            paths[shown] = _RidgePath.of(training.inputs(modality))
         best_error = np.inf
-        for decoder in _ridge_path(*training.of(modality)):
+        for decoder in paths[shown].decoders(target_NF):
             error = float(((decoder(input_NI) - true_NF) ** 2 @ weight_F).sum())
             if error < best_error:
                 best_error, decoders[modality] = error, decoder
     return decoders
+
+
+@torch.no_grad()
+def decoder_inputs(
+    model: BrainModel, objective: LossTerms, shards: HeadSharding, batches: Sequence[Batch], every: int = 1
+) -> Tensor:
+    """Return what the decoders receive at the scored TRs of some windows (S, N, I), sources in the order of SOURCES.
+
+    Collective over the ranks that evaluate.
+
+    Args:
+        every: one of so many TRs of each window is returned.
+    """
+    parts = []
+    for batch in batches:
+        portion = shards.whole(batch)
+        by_source = model.decoder_inputs(objective.brains(model, portion, None).by_source, portion.for_decoders)
+        scored_BW = torch.from_numpy(batch.scored_BW).to(objective.targets.scores_TR.device)
+        parts.append(torch.stack([by_source[source][scored_BW][::every] for source in SOURCES]))
+    return torch.cat(parts, dim=1)
 
 
 @dataclass(frozen=True)
@@ -84,46 +108,63 @@ class _Examples:
     shown_N: Mapping[str, Tensor]
     """Modality -> (N,) True where the stimulus has it; no entry if it has it at all TRs."""
 
-    def of(self, modality: str) -> tuple[Array, Array]:
-        """Return inputs (S·N, I) and features (S·N, F) of the TRs that have the modality, one source after another."""
+    def shown(self, modality: str) -> bytes:
+        """Return what is equal for modalities that the stimulus has at the same TRs."""
         shown_N = self.shown_N.get(modality)
-        input_SNI, feature_NF = self.input_SNI, self.feature_NF[modality]
-        if shown_N is not None:
-            input_SNI, feature_NF = input_SNI[:, shown_N], feature_NF[shown_N]
-        stacked_NF = feature_NF.repeat(len(input_SNI), 1)
-        return input_SNI.flatten(0, 1).double().cpu().numpy(), stacked_NF.double().cpu().numpy()
+        return b"" if shown_N is None else shown_N.cpu().numpy().tobytes()
+
+    def inputs(self, modality: str) -> Array:
+        """Return the inputs (S·N, I) at the TRs that have the modality, one source after another."""
+        shown_N = self.shown_N.get(modality)
+        input_SNI = self.input_SNI if shown_N is None else self.input_SNI[:, shown_N]
+        return input_SNI.flatten(0, 1).double().cpu().numpy()
+
+    def features(self, modality: str) -> Array:
+        """Return the features (S·N, F) to decode from `inputs`."""
+        shown_N, feature_NF = self.shown_N.get(modality), self.feature_NF[modality]
+        own_NF = feature_NF if shown_N is None else feature_NF[shown_N]
+        return own_NF.repeat(len(self.input_SNI), 1).double().cpu().numpy()
 
 
-def _examples(model: BrainModel, objective: LossTerms, shards: HeadSharding, batches: Sequence[Batch]) -> _Examples:
-    targets, inputs, rows = objective.targets, [], []
-    n_scored = sum(batch.n_scored for batch in batches)
-    every = math.ceil(n_scored / MOST_TRS)
-    for batch in batches:
-        portion, device = shards.whole(batch), targets.scores_TR.device
-        scored_BW = torch.from_numpy(batch.scored_BW).to(device)
-        by_source = model.decoder_inputs(objective.brains(model, portion, None).by_source, portion.for_decoders)
-        inputs.append(torch.stack([x_BWI[scored_BW][::every] for x_BWI in by_source.values()]))
-        rows.append(torch.from_numpy(batch.index_BW).to(device)[scored_BW][::every])
-    rows_N = torch.cat(rows)
+def _examples(
+    model: BrainModel, objective: LossTerms, shards: HeadSharding, batches: Sequence[Batch], every: int = 1
+) -> _Examples:
+    targets = objective.targets
+    rows = [torch.from_numpy(batch.index_BW[batch.scored_BW][::every]) for batch in batches]
+    rows_N = torch.cat(rows).to(targets.scores_TR.device)
     return _Examples(
-        torch.cat(inputs, dim=1),
+        decoder_inputs(model, objective, shards, batches, every),
         {m: x_TF[rows_N] for m, x_TF in targets.features.items()},
         {m: shown_T[rows_N] > 0 for m, shown_T in targets.shown.items()},
     )
 
 
-def _ridge_path(input_NI: Array, feature_NF: Array) -> Iterator[LinearDecoder]:
-    """Yield ridge at each penalty, solved in the smaller of the spaces of inputs and of TRs; nothing without TRs."""
-    if not len(input_NI):
-        return
-    mean_I, mean_F = input_NI.mean(axis=0), feature_NF.mean(axis=0)
-    centred_NI = input_NI - mean_I
-    dual = len(input_NI) < input_NI.shape[1]
-    gram = centred_NI @ centred_NI.T if dual else centred_NI.T @ centred_NI
-    power, vectors = np.linalg.eigh(gram)
-    power = np.maximum(power, 0.0)
-    projection = vectors.T @ (feature_NF - mean_F if dual else centred_NI.T @ feature_NF)
-    for penalty in PENALTIES:
-        solution = vectors @ (projection / (power + penalty * power.sum() + np.finfo(float).tiny)[:, None])
-        weight_FI = (centred_NI.T @ solution if dual else solution).T
-        yield LinearDecoder(weight_FI, mean_F - weight_FI @ mean_I)
+@dataclass(frozen=True)
+class _RidgePath:
+    """Ridge at each penalty on the same inputs, decomposed once in the smaller of the spaces of inputs and of TRs."""
+
+    mean_I: Array
+    centred_NI: Array
+    power: Array
+    vectors: Array
+
+    @classmethod
+    def of(cls, input_NI: Array) -> _RidgePath:
+        """Decompose the inputs."""
+        mean_I = input_NI.mean(axis=0)
+        centred_NI = input_NI - mean_I
+        is_dual = len(input_NI) < input_NI.shape[1]
+        power, vectors = np.linalg.eigh(centred_NI @ centred_NI.T if is_dual else centred_NI.T @ centred_NI)
+        return cls(mean_I, centred_NI, np.maximum(power, 0.0), vectors)
+
+    def decoders(self, feature_NF: Array) -> Iterator[LinearDecoder]:
+        """Yield the linear decoder of each penalty."""
+        mean_F = feature_NF.mean(axis=0)
+        centred_NF = feature_NF - mean_F
+        is_dual = len(self.power) < self.centred_NI.shape[1]
+        projection = self.vectors.T @ (centred_NF if is_dual else self.centred_NI.T @ centred_NF)
+        for penalty in PENALTIES:
+            shrunk = projection / (self.power + penalty * self.power.sum() + np.finfo(float).tiny)[:, None]
+            solution = self.vectors @ shrunk
+            weight_FI = (self.centred_NI.T @ solution if is_dual else solution).T
+            yield LinearDecoder(weight_FI, mean_F - weight_FI @ self.mean_I)

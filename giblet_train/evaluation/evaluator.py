@@ -18,8 +18,9 @@ from torch import Tensor
 
 from giblet_train.components.batches import Batch
 from giblet_train.components.build import TrainingSetup, windows_in
+from giblet_train.components.decoder_init import decoder_inputs
 from giblet_train.components.head_sharding import HeadSharding
-from giblet_train.components.loss_terms import MEASURED, Forward, LossTerms
+from giblet_train.components.loss_terms import MEASURED, SOURCES, Forward, LossTerms
 from giblet_train.components.train_step import ENCODING
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import ridge_of
@@ -359,21 +360,14 @@ class Evaluator:
             for s in passes[0][1].rebuilt
         }
 
-    @torch.no_grad()
     def _linearly_decoded(self, model: Network) -> dict[str, Floats]:
         """Return modality -> features (T, F) of the test TRs, decoded from measured brains by the linear decoders."""
         decoders = self.setup.linear_decoders
         if not decoders or not isinstance(model, BrainModel):
             return {}
-        inputs = []
-        for batch in windows_in(
-            self.data, self.setup.config, self.setup.shape, self.data.split.test_blocks
-        ).sequential():
-            portion = self.shards.whole(batch)
-            brains = {MEASURED: self.objective.brains(model, portion, None).by_source[MEASURED]}
-            input_BWI = model.decoder_inputs(brains, portion.for_decoders)[MEASURED]
-            inputs.append(input_BWI[torch.from_numpy(batch.scored_BW)].double().cpu().numpy())
-        input_TI = np.concatenate(inputs)
+        windows = windows_in(self.data, self.setup.config, self.setup.shape, self.data.split.test_blocks)
+        input_STI = decoder_inputs(model, self.objective, self.shards, windows.sequential())
+        input_TI = input_STI[SOURCES.index(MEASURED)].double().cpu().numpy()
         return {modality: decoder(input_TI).astype(np.float32) for modality, decoder in decoders.items()}
 
     def decoding(self, rebuilt: Mapping[str, Mapping[str, Floats]]) -> dict[str, dict[str, dict[str, float]]]:

@@ -29,18 +29,19 @@ from giblet_tui.agent.main import AgentRefusal
 from giblet_tui.launch.plan import training_argv
 from tests.cluster import trees
 from tests.cluster.ground import KINDS, make_ground, require  # noqa: F401 - make_ground is the fixture `ground`
+from tests.cluster.nodes import wait_until
 
 SLEEPS = [sys.executable, "-S", "-c", "import time; print('up', flush=True); time.sleep(600)"]
 DEAF = [*SLEEPS[:-1], "import signal; signal.signal(15, signal.SIG_IGN); " + SLEEPS[-1]]
 
 
 def grown(tag, variant):
-    trees.until(lambda: len(trees.living(tag)) == trees.SIZE[variant], what=f"{variant} to grow")
+    wait_until(lambda: len(trees.living(tag)) == trees.SIZE[variant], what=f"{variant} to grow")
 
 
 def up(ground, run_id, times=1, limit_s=120.0):
     log = ground.workdir / "runs" / run_id / "train.log"
-    trees.until(lambda: log.exists() and log.read_text().count("up") >= times, limit_s, "output")
+    wait_until(lambda: log.exists() and log.read_text().count("up") >= times, limit_s, "output")
     return log
 
 
@@ -79,7 +80,7 @@ def test_whatever_was_killed_before_a_stop_ends_the_rest(ground, kind, victim):
     run = ground.run(run_id)
     if victim == "supervisor":
         os.kill(run.supervisor(), signal.SIGKILL)
-        trees.until(lambda: run.supervisor() is None)
+        wait_until(lambda: run.supervisor() is None)
         assert trees.living(tag)
     elif victim == "command":
         command = min(pid for pid, argv in trees.living(tag).items() if argv.endswith(tag))
@@ -104,7 +105,7 @@ def test_a_tmux_that_died_or_lost_its_socket_does_not_hide_the_run(ground, victi
         os.kill(int(server), signal.SIGKILL)
     else:
         os.unlink(socket)
-    trees.until(lambda: not sessions.find_session(f"gib-{run_id}"))
+    wait_until(lambda: not sessions.find_session(f"gib-{run_id}"))
     assert ground.run(run_id).supervisor()
     with pytest.raises(AgentRefusal, match="already runs here"):
         ground.start(SLEEPS, "tmux", config_hash=ground.run(run_id).record("run.json")["config_hash"])
@@ -121,7 +122,7 @@ def test_a_session_whose_socket_was_swept_away_can_be_attached_to_again(ground, 
     folder = Path(os.environ["TMUX_TMPDIR"]) / f"tmux-{os.getuid()}" if kind == "tmux" else os.environ["SCREENDIR"]
     (socket,) = Path(folder).iterdir()
     socket.unlink()
-    trees.until(lambda: not sessions.find_session(f"gib-{run_id}"))
+    wait_until(lambda: not sessions.find_session(f"gib-{run_id}"))
     sentence = f"The {kind} session of {run_id} is gone; the run continues"
     try:
         assert restore_socket.restore_socket(request, print)["again"] is True
@@ -132,7 +133,7 @@ def test_a_session_whose_socket_was_swept_away_can_be_attached_to_again(ground, 
         return
     assert [session_kind for session_kind, _ in sessions.find_session(f"gib-{run_id}")] == [kind]
     sessions.kill_session(f"gib-{run_id}")
-    trees.until(lambda: not sessions.find_session(f"gib-{run_id}"))  # screen answers before it ends
+    wait_until(lambda: not sessions.find_session(f"gib-{run_id}"))  # screen answers before it ends
     assert ground.run(run_id).supervisor(), "it outlives its session"
     with pytest.raises(AgentRefusal, match=sentence):
         restore_socket.restore_socket(request, print)
@@ -187,13 +188,13 @@ def start_hidden(ground):
     ground.tags.append(tag)
     run_id = ground.start([sys.executable, "-S", "-c", HIDES, tag], "process")
     up(ground, run_id)
-    trees.until(lambda: len(trees.living(tag)) == 2)
+    wait_until(lambda: len(trees.living(tag)) == 2)
     return run_id, tag
 
 
 def kill_supervisor(run):
     os.kill(run.supervisor(), signal.SIGKILL)
-    trees.until(lambda: run.supervisor() is None)
+    wait_until(lambda: run.supervisor() is None)
 
 
 @pytest.mark.parametrize("found_by", ["cgroup", "list"])
@@ -204,7 +205,7 @@ def test_a_daemon_without_a_mark_is_found_after_its_supervisor_was_killed(ground
     if found_by == "cgroup" and not process_list.has_cgroup(str(run.path)):
         pytest.skip("this system lets us create no control group (cgroup v2)")
     if found_by == "list":
-        trees.until(lambda: set(trees.living(tag)) <= set(map(int, run.record("processes.json")["processes"])))
+        wait_until(lambda: set(trees.living(tag)) <= set(map(int, run.record("processes.json")["processes"])))
     kill_supervisor(run)
     if found_by == "list":
         path.write_text(json.dumps({**run.record("processes.json"), "cgroup": ""}))
@@ -221,7 +222,7 @@ def test_what_outlives_the_roots_of_a_run_without_supervisor_gets_term_too(groun
     program = f"import subprocess, sys, time; subprocess.Popen({child}); print('up', flush=True); time.sleep(600)"
     run_id = ground.start([sys.executable, "-S", "-c", program, tag], "process")
     up(ground, run_id)
-    trees.until(lambda: len(trees.living(tag)) == 2)
+    wait_until(lambda: len(trees.living(tag)) == 2)
     kill_supervisor(ground.run(run_id))
     outcome = ground.stop(run_id, grace_s=60.0)
     assert trees.living(tag) == {} and outcome["survivors"] == []
@@ -246,7 +247,7 @@ def test_what_cannot_be_proved_is_stated(ground):
 def test_a_proper_end_leaves_no_list_and_is_proved(ground):
     run_id = ground.start(SLEEPS, "process")
     run = ground.run(run_id)
-    trees.until((run.path / "processes.json").exists)
+    wait_until((run.path / "processes.json").exists)
     cgroup = run.record("processes.json")["cgroup"]
     outcome = ground.stop(run_id)
     assert outcome["unproved"] == "" and outcome["steps"][-1]["step"] == "proved"
@@ -268,7 +269,7 @@ while not (run_dir / 'stop').exists(): time.sleep(0.02)
     up(ground, run_id)
     trainer = json.loads((folder / "heartbeat.json").read_text())["pid"]
     os.kill(trainer, signal.SIGSTOP)
-    trees.until(lambda: proc.is_paused(trainer))
+    wait_until(lambda: proc.is_paused(trainer))
     outcome = ground.stop(run_id, grace_s=20.0)
     steps = {step["step"]: step["sentence"] for step in outcome["steps"]}
     assert f"Continued pid {trainer}" in steps["continued"] and "TERM" not in steps
@@ -285,7 +286,7 @@ def test_a_run_stopped_on_a_full_disk_reads_stopped_once_there_is_room(ground):
         up(ground, run_id)
         # A record that is being replaced when the disk becomes full would leave room.
         processes = ground.workdir / "runs" / run_id / "processes.json"
-        trees.until(lambda: json.loads(processes.read_bytes())["processes"], what="the last record")
+        wait_until(lambda: json.loads(processes.read_bytes())["processes"], what="the last record")
         filler = ground.workdir / "filler"
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
             while file.write(b"x" * 4096):
@@ -491,7 +492,7 @@ def test_gpu_memory_that_outlives_its_process_is_reported(ground, tmp_path, monk
 def test_a_half_dead_process_of_an_ended_run_is_found_and_ended(ground, tmp_path, monkeypatch):
     """And what holds a GPU without being giblet's is named, and lives."""
     run_id = ground.start([sys.executable, "-c", "pass"], "process")
-    trees.until(lambda: ground.run(run_id).ended)
+    wait_until(lambda: ground.run(run_id).ended)
     with (ground.run(run_id).path / "train.log").open("a") as log:
         environment = {**os.environ, "GIBLET_RUN_ID": run_id}
         rank = subprocess.Popen([sys.executable, "-c", HALF_DEAD], stdout=log, env=environment, start_new_session=True)
@@ -521,7 +522,7 @@ def freezer():
         pytest.skip("may not freeze control groups (version 1) here")
     yield group
     (group / "freezer.state").write_text("THAWED")
-    trees.until(lambda: not (group / "cgroup.procs").read_text())
+    wait_until(lambda: not (group / "cgroup.procs").read_text())
     group.rmdir()
 
 
@@ -538,7 +539,7 @@ def test_what_nothing_ends_is_named_until_it_has_ended(ground, freezer, monkeypa
         assert [(s["pid"], s["gone"]) for s in result["survivors"]] == [(stuck_pid, False)]
         assert result["steps"][-1]["step"] != "proved" and exit_record(ground, run_id).survivors == (stuck_pid,)
     (freezer / "freezer.state").write_text("THAWED")
-    trees.until(lambda: proc.start_ticks(stuck_pid) is None)
+    wait_until(lambda: proc.start_ticks(stuck_pid) is None)
     assert ground.stop(run_id)["survivors"] == [] and exit_record(ground, run_id).survivors == ()
 
 
@@ -583,13 +584,13 @@ def test_another_users_run_is_refused(ground):
 def test_remains_names_what_each_run_holds(ground):
     require("tmux")
     finished_run = ground.start([sys.executable, "-c", "print('done')"], "process")
-    trees.until((ground.workdir / "runs" / finished_run / "exit.json").exists)
+    wait_until((ground.workdir / "runs" / finished_run / "exit.json").exists)
     live = ground.start(SLEEPS, "tmux")
     up(ground, live)
     orphan, tag = ground.start_tree("T5", "process")
     grown(tag, "T5")
     os.kill(ground.run(orphan).supervisor(), signal.SIGKILL)
-    trees.until(lambda: ground.run(orphan).supervisor() is None)
+    wait_until(lambda: ground.run(orphan).supervisor() is None)
     listing = resources.list_resources({"workdir": str(ground.workdir)}, lambda event: None)
     runs = {run["run_id"]: run for run in listing["runs"]}
     assert set(runs) == {live, orphan} and abs(listing["now"] - time.time()) < 5

@@ -21,6 +21,7 @@ from giblet_tui.agent import run_processes, sessions, start_run
 from giblet_tui.agent.main import AgentRefusal
 from tests.cluster import trees
 from tests.cluster.ground import KINDS, make_ground, require  # noqa: F401 - make_ground is the fixture `ground`
+from tests.cluster.nodes import wait_until
 
 SLEEPS = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 
@@ -40,14 +41,14 @@ def test_a_start_leaves_a_whole_run(ground, kind):
     assert all(p.stat().st_mode & 0o077 == 0 for p in path.iterdir())
     assert [k for k, _ in sessions.find_session(f"gib-{run_id}")] == ([] if kind == "process" else [kind])
     assert steps[0] == "checking the node" and steps[-1] == "the supervisor is running"
-    trees.until(lambda: (path / "train.log").exists() and "up" in (path / "train.log").read_text())
+    wait_until(lambda: (path / "train.log").exists() and "up" in (path / "train.log").read_text())
 
 
 def test_the_terminal_of_a_session_shows_the_log(ground):
     require("tmux")
     run_id = ground.start(SLEEPS, "tmux")
     pane = ["tmux", "-L", "giblet", "capture-pane", "-p", "-t", f"=gib-{run_id}:"]
-    trees.until(lambda: "up" in subprocess.run(pane, capture_output=True, text=True).stdout)
+    wait_until(lambda: "up" in subprocess.run(pane, capture_output=True, text=True).stdout)
 
 
 def test_marks_do_not_leak_into_the_next_run(ground):
@@ -107,7 +108,7 @@ def test_a_start_killed_at_any_step_never_doubles(ground, kind):
             assert record["run_id"] in refusal.sentence
         live = [run for run in run_processes.all_runs(str(ground.workdir)) if run.processes()]
         assert len(live) == 1
-        trees.until(lambda tag=tag: len(trees.living(tag)) == trees.SIZE["T1"])
+        wait_until(lambda tag=tag: len(trees.living(tag)) == trees.SIZE["T1"])
         assert ground.runs() == [live[0].run_id]
         assert ground.stop(live[0].run_id, grace_s=0.5)["survivors"] == []
         assert not trees.living(tag)

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 VARIANTS = ("T1", "T2", "T3", "T4", "T5")
@@ -44,17 +43,6 @@ def living(tag: str) -> dict[int, str]:
         if tag.encode() in words and state not in (b"Z", b"X"):
             processes[int(entry.name)] = b" ".join(words).decode().strip()
     return processes
-
-
-def until(condition: Callable[[], object], limit_s: float = 120.0, what: str = "it") -> None:
-    """Poll until `condition()`; fail when the limit has passed. Asking takes at most a third of the time."""
-    deadline = time.monotonic() + limit_s
-    while True:
-        began = time.monotonic()
-        if condition():
-            return
-        assert time.monotonic() < deadline, f"{what} did not come about within {limit_s} s"
-        time.sleep(max(0.01, 2 * (time.monotonic() - began)))
 
 
 def _spawn(role: str, own_session: bool = False) -> subprocess.Popen[bytes]:

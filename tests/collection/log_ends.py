@@ -21,7 +21,7 @@ def bars(epoch: int, first: int = 0, last: int = 40) -> str:
 
 def traceback(error: str, prefix: str = "") -> list[str]:
     """Return a Python traceback that ends in an error, each line with a prefix."""
-    frames = ['  File "/home/u/proj/main.py", line 40, in main', "    main(batch)", "    ^^^^^^^^^^^"]
+    frames = ['  File "proj/main.py", line 40, in main', "    main(batch)", "    ^^^^^^^^^^^"]
     return [prefix + line for line in ("Traceback (most recent call last):", *frames, *error.split("\n"))]
 
 

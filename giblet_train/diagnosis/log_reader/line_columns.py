@@ -33,6 +33,8 @@ MAX_KINDS = 64
 """Most kinds of lines that are kept."""
 MAX_ROWS = 4096
 """Most lines of a kind that are kept; beyond that, every other one is dropped."""
+MAX_NUMBERS = 32768
+"""Most numbers of a kind that are kept: fewer lines, if they have many columns."""
 FEWEST_ROWS = 4
 STEADY = 0.8
 """Share of the steps of a counter that are equal."""
@@ -68,21 +70,8 @@ _EPOCH_WORDS = frozenset(
 )
 _STEP_WORDS = frozenset(
     (
-        "it",
-        "its",
-        "iter",
-        "iters",
-        "iteration",
-        "iterations",
-        "step",
-        "steps",
-        "batch",
-        "update",
-        "updates",
-        "episode",
-        "i",
-        "n",
-        "t",
+        *("it", "its", "iter", "iters", "iteration", "iterations", "step", "steps", "batch", "update", "updates"),
+        *("episode", "i", "n", "t"),
     )
 )
 _OF_TIME_OR_SIZE = (NOT_PARTS - _STEP_WORDS - {"data", "min"}) | frozenset(
@@ -108,12 +97,13 @@ class _Kind:
         """Names in the line above the first, if there are as many as numbers."""
         self.rows: List[Row] = []
         self._stride, self._n = 1, 0
+        self._max_rows = min(MAX_ROWS, MAX_NUMBERS // self.n_columns)
 
     def add(self, row: Row) -> None:
         if self._n % self._stride == 0:
             self.rows.append(row)
         self._n += 1
-        if len(self.rows) > MAX_ROWS:
+        if len(self.rows) > self._max_rows:
             self.rows = self.rows[::2]
             self._stride *= 2
 
@@ -175,12 +165,8 @@ class _Kind:
                 inner = next((place for place in whole if place != outer and self._restarts_with(place, numbers)), None)
                 if inner is not None:
                     return outer, inner
-        named_places = [
-            place
-            for place in single
-            if words_of(self.name(place))[-1:] and words_of(self.name(place))[-1] in _EPOCH_WORDS
-        ]
-        place = next(iter(named_places or single), None)
+        of_epochs = [place for place in single if self._last_word(place) in _EPOCH_WORDS]
+        place = next(iter(of_epochs or single), None)
         if place is None:
             return None, None
         return (place, None) if self._counts_epochs(place) else (None, place)
@@ -198,10 +184,13 @@ class _Kind:
         return int(totals.pop()) if len(totals) == 1 and next(iter(self.column(place + 1))).isdigit() else None
 
     def _counts_epochs(self, place: int) -> bool:
-        word = (words_of(self.name(place)) or ("",))[-1]
+        word = self._last_word(place)
         if word in _EPOCH_WORDS or word in _STEP_WORDS:
             return word in _EPOCH_WORDS
         return _usual_step(self._integers(place)) == 1
+
+    def _last_word(self, place: int) -> str:
+        return (words_of(self.name(place)) or ("",))[-1]
 
     def _is_whole(self, place: int) -> bool:
         if not _OF_TIME_OR_SIZE.isdisjoint(words_of(self.name(place))):
@@ -466,30 +455,38 @@ class _Line(NamedTuple):
     rows: Tuple[Tuple[_Kind, Row], ...]
 
 
-def _counted_line(kind: _Kind, row: Row, rows: Tuple[Tuple[_Kind, Row], ...]) -> _Line:
-    outer, inner = kind.counters()
-    epoch = int(row.numbers[outer]) if outer is not None else None
-    step = int(row.numbers[inner]) if inner is not None else None
-    return _Line(epoch, kind.planned(outer), step, kind.planned(inner), rows)
+class _Position(NamedTuple):
+    """Where the lines of a kind count epochs and steps, and how many of these are planned."""
+
+    epoch_place: Optional[int]
+    n_epochs: Optional[int]
+    step_place: Optional[int]
+    n_steps: Optional[int]
+
+    @classmethod
+    def of(cls, kind: _Kind) -> "_Position":
+        """Find the counters."""
+        outer, inner = kind.counters()
+        return cls(outer, kind.planned(outer), inner, kind.planned(inner))
+
+    def line(self, row: Row, rows: Tuple[Tuple[_Kind, Row], ...]) -> _Line:
+        """Return rows as the line that a row counts."""
+        epoch = int(row.numbers[self.epoch_place]) if self.epoch_place is not None else None
+        step = int(row.numbers[self.step_place]) if self.step_place is not None else None
+        return _Line(epoch, self.n_epochs, step, self.n_steps, rows)
 
 
 def _lines(kinds: Sequence[_Kind]) -> List[_Line]:
     rows = sorted(((kind, row) for kind in kinds for row in kind.rows), key=lambda pair: pair[1].place)
-    places = {id(kind): kind.counters() for kind in kinds}
-    plans = {id(kind): (kind.planned(places[id(kind)][0]), kind.planned(places[id(kind)][1])) for kind in kinds}
-    lines = []
-    for kind, row in rows:
-        outer, inner = places[id(kind)]
-        epoch = int(row.numbers[outer]) if outer is not None else None
-        step = int(row.numbers[inner]) if inner is not None else None
-        lines.append(_Line(epoch, plans[id(kind)][0], step, plans[id(kind)][1], ((kind, row),)))
-    return lines
+    positions = {id(kind): _Position.of(kind) for kind in kinds}
+    return [positions[id(kind)].line(row, ((kind, row),)) for kind, row in rows]
 
 
 def _blocks(heading: _Kind, inside: Sequence[_Kind]) -> List[_Line]:
     """Return the lines between a counter and the next one, as one line each; the counter may be their last line."""
     rows = sorted(((kind, row) for kind in (heading, *inside) for row in kind.rows), key=lambda pair: pair[1].place)
     is_last = rows[0][0] is not heading and rows[-1][0] is heading
+    position = _Position.of(heading)
     lines: List[_Line] = []
     block: List[Tuple[_Kind, Row]] = []
     counter: Optional[Row] = None
@@ -499,10 +496,10 @@ def _blocks(heading: _Kind, inside: Sequence[_Kind]) -> List[_Line]:
         else:
             owner = row if is_last else counter
             if owner is not None and block:
-                lines.append(_counted_line(heading, owner, tuple(block)))
+                lines.append(position.line(owner, tuple(block)))
             block, counter = [], row
     if block and counter is not None and not is_last:
-        lines.append(_counted_line(heading, counter, tuple(block)))
+        lines.append(position.line(counter, tuple(block)))
     return lines
 
 

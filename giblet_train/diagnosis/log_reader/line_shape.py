@@ -163,7 +163,7 @@ def _sources(quantity: float, may_be_log: bool, numbers: Sequence[str]) -> Froze
     """Return the places of the numbers that print a quantity, or whose logarithm it is."""
     sources = set()
     for place, text in enumerate(numbers):
-        number = _parsed(text)
+        number = _plain_number(text)
         if number == quantity:
             sources.add((place, False))
         elif may_be_log and number is not None and number > 0 and math.log(number) == quantity:
@@ -176,13 +176,13 @@ def _number(sources: FrozenSet[Tuple[int, bool]], numbers: Sequence[str]) -> Opt
     if len(sources) > 1 and len({(numbers[place], is_log) for place, is_log in sources}) > 1:
         return None
     place, is_log = next(iter(sources))
-    number = _parsed(numbers[place])
+    number = _plain_number(numbers[place])
     if number is None or not is_log:
         return number
     return math.log(number) if number > 0 else None
 
 
-def _parsed(text: str) -> Optional[float]:
+def _plain_number(text: str) -> Optional[float]:
     """Return a number; None if it is one of another notation, or unusually large."""
     try:
         number = float(text.replace("_", "x"))

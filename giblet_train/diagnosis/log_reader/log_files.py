@@ -199,7 +199,10 @@ def _encoding(start: bytes) -> str:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a regular file, or a pipe that the shell has opened: a named pipe without a writer blocks for ever."""
+    """Open a regular file, or a pipe that the shell has opened: a named pipe without a writer blocks for ever.
+
+    The agent carries the log reader to nodes, without `schema.regular_file`, which does the same for other files.
+    """
     descriptor = os.open(path, flags | os.O_NONBLOCK)
     kind = os.fstat(descriptor).st_mode
     if stat.S_ISFIFO(kind) and Path(os.path.realpath(path)).exists():

@@ -14,9 +14,9 @@ from giblet_train.diagnosis.log_reader.number_format import NUMBER, parse_number
 from giblet_train.diagnosis.log_reader.observation import Observation
 
 MOST_NAMES = 32
-ROWS_PER_STRIDE = 2048
 MOST_EPOCHS = 8192
 """Epochs whose values are kept; beyond that, every other one is dropped."""
+ROWS_PER_STRIDE = 2048
 """Beyond this number of steps every second one is dropped, beyond twice the number every fourth, and so on."""
 LONGEST_LINE = 2000
 _WORD = r"[^\W\d_][\w@./^-]{0,40}"

@@ -22,7 +22,6 @@ LINKS: dict[LinkState, tuple[str, str]] = {
     "refused": ("✖ refused", "$error"),
 }
 SILENT = ("○ silent", "$warning")
-"""A link that is open and brings nothing: what was last seen may no longer be true."""
 """A link that is open, but brings nothing: what was last seen may no longer be true."""
 NOTABLE_SKEW_S = 2.0
 KEYS = ("^n launch", "/ search", "z alone", "x crosshair", "S stop")

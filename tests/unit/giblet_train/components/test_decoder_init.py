@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from sklearn.linear_model import Ridge
 
 from giblet_train.components import decoder_init
 from giblet_train.components.build import TrainingSetup
-from giblet_train.components.decoder_init import PENALTIES
+from giblet_train.components.decoder_init import PENALTIES, decoder_inputs
 from giblet_train.components.loss_terms import MEASURED
 from giblet_train.evaluation.evaluator import LINEAR_DECODER, Evaluator
 from tests.engine_study import ALONE, WIDTHS, config, split_data
@@ -17,15 +16,9 @@ from tests.engine_study import ALONE, WIDTHS, config, split_data
 
 def inputs_of(setup, windows):
     """Return the inputs of the decoders from predicted and then from measured brains (S·N, I), and their TRs (N,)."""
-    objective, model = setup.train_step.objective, setup.train_step.model.eval()
-    inputs, rows = [], []
-    with torch.no_grad():
-        for batch in windows.sequential():
-            portion = setup.shards.whole(batch)
-            by_source = model.decoder_inputs(objective.brains(model, portion, None).by_source, portion.for_decoders)
-            inputs.append(torch.stack([x_BWI[torch.from_numpy(batch.scored_BW)] for x_BWI in by_source.values()]))
-            rows.append(batch.index_BW[batch.scored_BW])
-    return torch.cat(inputs, dim=1).flatten(0, 1).double().numpy(), np.concatenate(rows)
+    batches, train_step = windows.sequential(), setup.train_step
+    input_SNI = decoder_inputs(train_step.model.eval(), train_step.objective, setup.shards, batches)
+    return input_SNI.flatten(0, 1).double().numpy(), np.concatenate([b.index_BW[b.scored_BW] for b in batches])
 
 
 @pytest.mark.parametrize(("bottleneck_dim", "space"), [(6, "inputs"), (60, "TRs")])
@@ -88,16 +81,20 @@ def test_trs_without_a_modality_do_not_count_for_it():
         np.testing.assert_array_equal(*weights)
 
 
-def test_a_long_study_is_thinned_out(monkeypatch):
+def test_a_long_study_is_thinned_out_and_decomposed_once_for_all_modalities(monkeypatch):
     monkeypatch.setattr(decoder_init, "MOST_TRS", 90)
     data = split_data()
-    setup = TrainingSetup.build(config(), data, ALONE)
-    windows, objective, model = setup.train_step.windows, setup.train_step.objective, setup.train_step.model
-    with torch.no_grad():
-        examples = decoder_init._examples(model, objective, setup.shards, windows.sequential())
-    input_NI, true_NF = examples.of("video")
-    assert len(input_NI) == len(true_NF)
-    assert 60 <= examples.input_SNI.shape[1] <= 90
+    n_inputs = []
+    path_of = decoder_init._RidgePath.of
+
+    def noting(input_NI):
+        n_inputs.append(len(input_NI))
+        return path_of(input_NI)
+
+    monkeypatch.setattr(decoder_init._RidgePath, "of", noting)
+    TrainingSetup.build(config(), data, ALONE)
+    assert len(n_inputs) == 1
+    assert 2 * 60 <= n_inputs[0] <= 2 * 90
 
 
 def test_a_network_without_initialisation_decodes_nothing_at_first():

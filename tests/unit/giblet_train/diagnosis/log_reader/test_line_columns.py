@@ -11,6 +11,7 @@ import pytest
 
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_parser import ParsedLog, parse
+from giblet_train.diagnosis.log_reader.line_columns import MAX_NUMBERS, MAX_ROWS, LineColumns
 
 N = 36
 RNG = random.Random(23)
@@ -137,3 +138,12 @@ def test_long_words_before_numbers_are_not_searched_for_names_from_each_letter()
     start = time.process_time()
     parse(lines)
     assert time.process_time() - start < 1.5  # 5 s if each letter may begin the name
+
+
+def test_wide_lines_are_kept_in_constant_memory() -> None:
+    columns = LineColumns()
+    for k in range(MAX_ROWS // 3):
+        columns.add(f"q {k} " + " ".join(f"c{j}x 0.{(j * k) % 997:03d}" for j in range(60)), None)
+    [kind] = columns._kinds.values()
+    n_numbers = len(kind.rows) * kind.n_columns
+    assert 0.4 * MAX_NUMBERS < n_numbers <= MAX_NUMBERS

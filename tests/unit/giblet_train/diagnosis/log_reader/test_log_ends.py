@@ -127,7 +127,7 @@ def test_a_checkpoint_that_does_not_fit_is_quoted_with_its_keys(prefix: str) -> 
     assert (first.cause, first.confidence) == ("configuration_error", 0.9)
     assert first.sentence.endswith(
         "for UNet: missing keys enc.0.weight, enc.0.bias, enc.1.weight and 1 more; unexpected key decoder.weight; "
-        "head.weight is [1000, 512] in the checkpoint and [500, 512] in the model (/home/u/proj/main.py, line 40)."
+        "head.weight is [1000, 512] in the checkpoint and [500, 512] in the model (proj/main.py, line 40)."
     )
     assert first.action.startswith("Use the sizes that the checkpoint was trained with")
     only_keys = details[0].replace("enc.", "module.enc.")
@@ -175,7 +175,7 @@ def test_a_log_that_only_shows_an_exit_code_shows_no_reason() -> None:
     assert diagnosis.causes[0].sentence.endswith("The log does not show why.")
     assert "sacct" in diagnosis.causes[0].action
     _, diagnosis = judged(log_of([exited, *traceback("KeyError: 'sub-04'")]))
-    assert diagnosis.causes[0].sentence == "It crashed: KeyError: 'sub-04' (/home/u/proj/main.py, line 40)."
+    assert diagnosis.causes[0].sentence == "It crashed: KeyError: 'sub-04' (proj/main.py, line 40)."
 
 
 def test_equal_lines_for_hours_after_the_last_progress_are_a_stall() -> None:

@@ -125,7 +125,7 @@ def test_the_first_and_the_last_exception_of_a_chain_are_quoted(link: str) -> No
     chain = [*traceback("KeyError: 'sub-04'"), "", link, "", *traceback("ValueError: the study cannot be built")]
     cause = first_cause([*chain, "", *traceback("subprocess.CalledProcessError: Command 'fit.py' failed")])
     assert cause.sentence == (
-        "It crashed: KeyError: 'sub-04' (/home/u/proj/main.py, line 40), then ValueError: the study cannot be built."
+        "It crashed: KeyError: 'sub-04' (proj/main.py, line 40), then ValueError: the study cannot be built."
     )
 
 
