@@ -65,13 +65,13 @@ def fit_decoders(
     for modality in (m for m in targets.features if m not in targets.log_unigram):
         weight_F = targets.weights[modality].double().cpu().numpy()
         input_NI, true_NF = held_out.inputs(modality), held_out.features(modality)
-        target_NF, shown = training.features(modality), training.shown(modality)
+        target_NF, trs = training.features(modality), training.trs_of(modality)
         if not len(input_NI) or not len(target_NF):
             continue
-        if shown not in paths:
-            paths[shown] = _RidgePath.of(training.inputs(modality))
+        if trs not in paths:
+            paths[trs] = _RidgePath.of(training.inputs(modality))
         best_error = np.inf
-        for decoder in paths[shown].decoders(target_NF):
+        for decoder in paths[trs].decoders(target_NF):
             error = float(((decoder(input_NI) - true_NF) ** 2 @ weight_F).sum())
             if error < best_error:
                 best_error, decoders[modality] = error, decoder
@@ -87,7 +87,7 @@ def decoder_inputs(
     Collective over the ranks that evaluate.
 
     Args:
-        every: one of so many TRs of each window is returned.
+        every: stride over the TRs of each window.
     """
     parts = []
     for batch in batches:
@@ -108,8 +108,8 @@ class _Examples:
     shown_N: Mapping[str, Tensor]
     """Modality -> (N,) True where the stimulus has it; no entry if it has it at all TRs."""
 
-    def shown(self, modality: str) -> bytes:
-        """Return what is equal for modalities that the stimulus has at the same TRs."""
+    def trs_of(self, modality: str) -> bytes:
+        """Return a key of the TRs that have the modality, equal for modalities that the same TRs have."""
         shown_N = self.shown_N.get(modality)
         return b"" if shown_N is None else shown_N.cpu().numpy().tobytes()
 
