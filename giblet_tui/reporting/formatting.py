@@ -17,7 +17,7 @@ from giblet_train.schema.records import EpochMetric, Run
 from giblet_train.schema.schedule import lr_at
 from giblet_tui.monitor.snapshots import Fleet, RunSnapshot, nodes_of
 from giblet_tui.reporting.tables import Row, fitted_table
-from giblet_tui.reporting.values import summaries
+from giblet_tui.reporting.values import DIRECTIONS, summaries
 
 MOST_VALUE_LINES = 8
 MARKS = {"pass": "✔", "on_track": "●", "at_risk": "!", "fail": "✖"}
@@ -227,7 +227,7 @@ def value_lines(run: RunSnapshot) -> list[str]:
         figures = [f"train {number(value.train)}"] if value.train is not None and value.validation is not None else []
         figures += [f"validation {number(value.validation)}"] if value.validation is not None else []
         figures = figures or [number(value.train)]
-        direction = {True: "higher is better", False: "lower is better", None: ""}[value.higher_is_better]
+        direction = DIRECTIONS[value.higher_is_better]
         best = f"best {number(value.best)} at {unit} {value.best_at}, {direction}" if value.best is not None else ""
         lines.append(f"{value.name}: {' '.join(figures)}{f' ({best})' if best else ''}")
     n_more = len(values) - MOST_VALUE_LINES

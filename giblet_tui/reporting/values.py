@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from giblet_train.schema.records import Number, ValuesMetric
 from giblet_tui.monitor.snapshots import RunSnapshot
 
+DIRECTIONS = {True: "higher is better", False: "lower is better", None: ""}
+"""What a name says about its values, in words."""
+
 
 class ValueSummary(NamedTuple):
     """A named number of a run."""

@@ -20,10 +20,10 @@ from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.style.styles import MUTED, label
 from giblet_tui.monitor.metric_columns import last_value
+from giblet_tui.reporting.values import DIRECTIONS
 
 NAME_CELLS = (10, 24)
 """Least and most cells of a name."""
-DIRECTIONS = {True: "higher is better", False: "lower is better", None: ""}
 
 
 class CurvesDialog(ModalScreen[tuple[str, ...] | None]):
