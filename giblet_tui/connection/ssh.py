@@ -83,8 +83,8 @@ class SSHConnection(AgentConnection):
     def interactive(self, argv: list[str]) -> int:
         from giblet_tui.connection.terminal import ATTACH_COMMAND, encoded, join_terminal, size
 
-        with self._within(CHANNEL_LIMIT_S, "open a terminal"):
-            channel = self._open_session()
+        with self._within(CHANNEL_LIMIT_S, "open a terminal") as inner_limit_s:
+            channel = self._open_session(inner_limit_s)
             width, height = size()
             channel.get_pty(os.environ.get("TERM", "xterm-256color"), width, height)
             channel.exec_command(ATTACH_COMMAND + encoded(argv))
@@ -102,17 +102,17 @@ class SSHConnection(AgentConnection):
         return self._transports[-1]
 
     def _open(self) -> Pipe:
-        with self._within(CHANNEL_LIMIT_S, OPEN_CHANNEL):
-            channel = self._open_session()
+        with self._within(CHANNEL_LIMIT_S, OPEN_CHANNEL) as inner_limit_s:
+            channel = self._open_session(inner_limit_s)
             channel.exec_command(AGENT_COMMAND)
         return _ChannelPipe(channel, self._lost, self._check_link)
 
-    def _open_session(self) -> paramiko.Channel:
+    def _open_session(self, limit_s: float) -> paramiko.Channel:
         """Open a channel; wait for a moment if sshd still counts the command before it (MaxSessions)."""
         deadline = time.monotonic() + SLOT_LIMIT_S
         while True:
             try:
-                return self._transport.open_session(timeout=CHANNEL_LIMIT_S)
+                return self._transport.open_session(timeout=limit_s)
             except paramiko.ChannelException as error:
                 if error.code != _CONNECT_FAILED or time.monotonic() > deadline:
                     raise
@@ -139,9 +139,9 @@ class SSHConnection(AgentConnection):
         return Unreachable(f"The connection to {self.node_name} is lost.", "Try again; runs on the node go on.")
 
     @contextmanager
-    def _within(self, limit_s: float, stage: str) -> Iterator[None]:
-        with within(self._transport, limit_s, self.node_name, stage):
-            yield
+    def _within(self, limit_s: float, stage: str) -> Iterator[float]:
+        with within(self._transport, limit_s, self.node_name, stage) as inner_limit_s:
+            yield inner_limit_s
 
 
 class _ChannelPipe:
@@ -202,8 +202,12 @@ class _ChannelPipe:
 
 
 @contextmanager
-def within(transport: paramiko.Transport, limit_s: float, node_name: str, stage: str) -> Iterator[None]:
-    """Close the transport if the block takes too long; turn any failure in it into Unreachable that names the stage."""
+def within(transport: paramiko.Transport, limit_s: float, node_name: str, stage: str) -> Iterator[float]:
+    """Close the transport if the block takes too long; turn any failure in it into Unreachable that names the stage.
+
+    Yield the limit in seconds for paramiko's own timers. It is longer, so that this timer always ends first: what
+    paramiko raises after its own timeout reads as a refusal, and `start_client` even returns as if it had succeeded.
+    """
     timeout = threading.Event()
 
     def end() -> None:
@@ -214,7 +218,7 @@ def within(transport: paramiko.Transport, limit_s: float, node_name: str, stage:
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield 2.0 * limit_s
     except Exception as error:  # paramiko raises many kinds, bare Exception among them
         if timeout.is_set() or isinstance(error, TimeoutError):
             raise Unreachable(
@@ -293,15 +297,15 @@ def _handshake(line: socket.socket | paramiko.Channel, config: HostConfig, node:
         limit_s = HANDSHAKE_LIMIT_S
         if config.connect_timeout_s > ssh_config.CONNECT_LIMIT_S:  # a ConnectTimeout that a person has set
             limit_s = max(limit_s, config.connect_timeout_s)
-        transport.banner_timeout = transport.handshake_timeout = limit_s
         _restrict(transport, config)
-        with within(transport, limit_s, node.name, SHAKE_HANDS):
-            transport.start_client(timeout=limit_s)
+        with within(transport, limit_s, node.name, SHAKE_HANDS) as inner_limit_s:
+            transport.banner_timeout = transport.handshake_timeout = inner_limit_s
+            transport.start_client(timeout=inner_limit_s)
             key = transport.get_remote_server_key()
         ssh_auth.check_host_key(host_keys.HostKey(key.get_name(), key.asbytes()), config, node)
         limit_s = ssh_auth.ANSWER_LIMIT_S if login_prompts.has_prompt_handler() else ssh_auth.LIMIT_S
-        transport.auth_timeout = 2.0 * limit_s  # `within` is first, so that silence is not taken for a refused key
-        with within(transport, limit_s, node.name, "log in"):
+        with within(transport, limit_s, node.name, "log in") as inner_limit_s:
+            transport.auth_timeout = inner_limit_s
             ssh_auth.log_in(transport, config, node)
     except BaseException:
         line.close()
@@ -324,7 +328,8 @@ def _restrict(transport: paramiko.Transport, config: HostConfig) -> None:
 
 def _through(transport: paramiko.Transport, config: HostConfig, node: Node) -> paramiko.Channel:
     """Open a channel to the host through the host before it."""
-    with within(transport, CHANNEL_LIMIT_S, node.name, f"go on to {config.hostname} from the host before it"):
+    stage = f"go on to {config.hostname} from the host before it"
+    with within(transport, CHANNEL_LIMIT_S, node.name, stage) as inner_limit_s:
         return transport.open_channel(
-            "direct-tcpip", (config.hostname, config.port), ("127.0.0.1", 0), timeout=CHANNEL_LIMIT_S
+            "direct-tcpip", (config.hostname, config.port), ("127.0.0.1", 0), timeout=inner_limit_s
         )
