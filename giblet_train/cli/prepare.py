@@ -33,7 +33,7 @@ def discover(
 ) -> None:
     """Propose the table of runs of a folder, verified by what the brains follow, and report what is unusual in it.
 
-    Exit 1 if a file had to be left out.
+    Exit 1 if a file had to be left out or no run follows a stimulus.
     """
     has_errors, text = discover_text(folder, write, name, report_progress, as_json=as_json, tr_s=tr)
     print(text)

@@ -85,7 +85,7 @@ def discover(
     """Propose the table of runs of a folder, and report crops, swaps, late runs, copies and files without a place.
 
     Films and brains are compared: who saw which film from which second on is measured, not asked. Exit code 1 if a file
-    had to be left out.
+    had to be left out, or if no run follows a stimulus.
     """
     node = nodes.resolve(name)
     if write is not None:

@@ -21,8 +21,9 @@ def discover_text(
     as_json: bool,
     tr_s: float | None = None,
 ) -> tuple[bool, str]:
-    """Return True if a file had to be left out, and the report. Writes the configuration if it is asked for.
+    """Return True if a file had to be left out or no run follows a stimulus, and the report.
 
+    Writes the configuration if it is asked for.
     Raises ConfigError for a missing folder, an unsuitable name, and a file that exists or cannot be written; DataError
     if no table can be proposed. Nothing is written then.
 

@@ -70,8 +70,8 @@ class Proposal:
 
     @property
     def failed(self) -> bool:
-        """Return True if any finding is an error."""
-        return any(finding.severity == "error" for finding in self.findings)
+        """Return True if any finding is an error, or if no run follows a stimulus."""
+        return not self.stimuli or any(finding.severity == "error" for finding in self.findings)
 
 
 def discover(folder: Path, progress: ProgressCallback, tr_s: float | None = None) -> Proposal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -199,3 +200,9 @@ def test_films_above_the_scans_are_named(study: Path) -> None:
     with pytest.raises(DataError, match="there are films") as error:
         discover(study / "sub-a", quiet)
     assert error.value.remedy.startswith(f"Start from {study.resolve()},")
+
+
+def test_a_proposal_without_a_stimulus_fails(study: Path) -> None:
+    proposal = discover(study, quiet)
+    assert not proposal.failed
+    assert dataclasses.replace(proposal, stimuli=()).failed
