@@ -299,10 +299,14 @@ def _unconfirmed(
             evidence={"agreement_sds": agreement, "others_sds": median(heights)},
             action="Compare the film with what was shown, or leave these runs out.",
         )
+    reason = "the responses do not confirm it"
+    run_s = grouping.group.usual_trs * tr_s
+    if run_s < SHORTEST_JUDGED_RUN_S:
+        reason += f", but runs of {run_s:.0f} s are too short for this to count against it"
     return Finding(
         finding="unverified",
         severity="warning",
-        sentence=f"{name}: the stimulus is taken from the name ({stimulus_list}); the responses do not confirm it.",
+        sentence=f"{name}: the stimulus is taken from the name ({stimulus_list}); {reason}.",
         action="Check film and onset by hand, and look at `giblet data check`.",
     )
 

@@ -206,3 +206,8 @@ def test_a_proposal_without_a_stimulus_fails(study: Path) -> None:
     proposal = discover(study, quiet)
     assert not proposal.failed
     assert dataclasses.replace(proposal, stimuli=()).failed
+
+
+def test_a_stimulus_by_name_says_when_runs_are_too_short_to_confirm_it(study: Path) -> None:
+    (finding,) = [f for f in discover(study, quiet).findings if f.finding == "unverified"]
+    assert "do not confirm it, but runs of 80 s are too short" in finding.sentence
