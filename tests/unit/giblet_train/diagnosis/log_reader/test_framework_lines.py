@@ -19,13 +19,13 @@ FALL = [round(0.4 + 1.6 * math.exp(-i / 6), 4) for i in range(20)]
 
 def judged(lines: list[str]) -> tuple[ParsedLog, list[str]]:
     """Return a log and the causes that it shows with more than 50 % confidence."""
-    parsed = parse(lines)
-    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
-    return parsed, [cause.cause for cause in causes if cause.confidence > 0.5]
+    log = parse(lines)
+    causes = diagnose(None, log.metrics, log=log.log).causes
+    return log, [cause.cause for cause in causes if cause.confidence > 0.5]
 
 
-def totals(parsed: ParsedLog) -> list[float | None]:
-    return [metric.train.total for metric in parsed.metrics]
+def totals(log: ParsedLog) -> list[float | None]:
+    return [metric.train.total for metric in log.metrics]
 
 
 WAITING = {
@@ -39,10 +39,10 @@ WAITING = {
 @pytest.mark.parametrize("name", WAITING)
 def test_a_loader_that_is_too_slow_is_named_by_the_durations_in_the_log(name: str) -> None:
     steps = [(i, v) for i, v in enumerate(FALL)]
-    parsed, causes = judged([WAITING[name].format(i=i, v=v, t=1.5, d=1.3) for i, v in steps])
-    assert causes == ["loader_bound"] and parsed.log.data_wait is not None
-    assert parsed.log.data_wait.share == pytest.approx(1.3 / 1.5)
-    assert not any("the seconds of a step" in note for note in parsed.notes)
+    log, causes = judged([WAITING[name].format(i=i, v=v, t=1.5, d=1.3) for i, v in steps])
+    assert causes == ["loader_bound"] and log.log.data_wait is not None
+    assert log.log.data_wait.share == pytest.approx(1.3 / 1.5)
+    assert not any("the seconds of a step" in note for note in log.notes)
     assert judged([WAITING[name].format(i=i, v=v, t=1.5, d=0.1) for i, v in steps])[1] == []
 
 
@@ -57,8 +57,8 @@ def test_a_loader_that_is_too_slow_is_named_by_the_durations_in_the_log(name: st
     ids=["french", "spanish", "chinese", "japanese"],
 )
 def test_words_of_other_languages_are_understood(line: str) -> None:
-    parsed, causes = judged([line.format(e=e, v=v, w=round(v + 0.1, 4)) for e, v in enumerate(FALL, 1)])
-    assert totals(parsed) == FALL and all(metric.validation for metric in parsed.metrics) and causes == []
+    log, causes = judged([line.format(e=e, v=v, w=round(v + 0.1, 4)) for e, v in enumerate(FALL, 1)])
+    assert totals(log) == FALL and all(metric.validation for metric in log.metrics) and causes == []
 
 
 def bar(i: int, n: int, loss: float, title: str = "") -> str:
@@ -72,8 +72,8 @@ def test_a_bar_that_begins_again_in_the_next_epoch_is_no_restart() -> None:
         for epoch in (1, 2)
         for i in range(1, 301)
     ]
-    parsed, causes = judged(lines)
-    assert not parsed.log.restarted and len(parsed.metrics) == 40
+    log, causes = judged(lines)
+    assert not log.log.restarted and len(log.metrics) == 40
     assert "diverging" not in causes
 
 
@@ -88,8 +88,8 @@ def test_the_loss_of_single_steps_with_heavy_tails_does_not_diverge() -> None:
 def test_a_bar_over_the_epochs_counts_epochs(title: str) -> None:
     losses = "train/loss={v}, test/loss={w}" if not title else "loss={v}"
     line = "{t}{p}%|#| {e}/20 [00:47<1:58:15,  0.02it/s, " + losses + "]"
-    parsed, _ = judged([line.format(t=title, p=5 * e, e=e, v=v, w=v + 1) for e, v in enumerate(FALL, 1)])
-    assert totals(parsed) == FALL and not parsed.log.is_blocks and parsed.n_epochs == 20
+    log, _ = judged([line.format(t=title, p=5 * e, e=e, v=v, w=v + 1) for e, v in enumerate(FALL, 1)])
+    assert totals(log) == FALL and not log.log.is_blocks and log.n_epochs == 20
 
 
 def steps_of_epochs(values: list[float], n_per_epoch: int) -> list[str]:
@@ -107,9 +107,9 @@ def test_the_steps_of_few_epochs_show_an_explosion() -> None:
 
 
 def test_one_epoch_is_judged_in_blocks_of_its_steps() -> None:
-    parsed, causes = judged(steps_of_epochs([2.2 + 0.001 * (i % 7) for i in range(120)], 120))
-    assert parsed.log.is_blocks and causes == ["flat"]
-    assert any(note.startswith("It has too few epochs to show a course: ") for note in parsed.notes)
+    log, causes = judged(steps_of_epochs([2.2 + 0.001 * (i % 7) for i in range(120)], 120))
+    assert log.log.is_blocks and causes == ["flat"]
+    assert any(note.startswith("It has too few epochs to show a course: ") for note in log.notes)
     assert judged(steps_of_epochs([0.9 + 2.5 * math.exp(-i / 30) for i in range(120)], 120))[1] == []
 
 
@@ -132,9 +132,9 @@ def test_an_exception_about_a_loss_that_is_not_finite_is_nan(message: str) -> No
 
 def test_a_step_with_nan_is_not_quoted_as_the_error() -> None:
     nan_steps = [f"Epoch: 0, Step: {i}, Rank: 0, loss = {'nan' if i > 30 else 2.1}" for i in range(40)]
-    parsed = parse(nan_steps)
-    assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes][:1] == ["nan"]
-    assert "crashed" not in [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes]
+    log = parse(nan_steps)
+    assert [c.cause for c in diagnose(None, log.metrics, log=log.log).causes][:1] == ["nan"]
+    assert "crashed" not in [c.cause for c in diagnose(None, log.metrics, log=log.log).causes]
 
 
 def test_an_exception_of_a_thread_is_at_most_a_doubt() -> None:
@@ -142,11 +142,11 @@ def test_an_exception_of_a_thread_is_at_most_a_doubt() -> None:
         "Exception in thread Thread-1:",
         *traceback("tensorflow.errors.CancelledError: Enqueue operation was cancelled"),
     ]
-    parsed, causes = judged([*ITERATIONS, *thread])
-    assert causes == [] and parsed.log.end.complaint is not None
-    parsed, causes = judged([*ITERATIONS, *traceback("CancelledError: Enqueue operation was cancelled"),
+    log, causes = judged([*ITERATIONS, *thread])
+    assert causes == [] and log.log.end.complaint is not None
+    log, causes = judged([*ITERATIONS, *traceback("CancelledError: Enqueue operation was cancelled"),
                              "The network is now trained and ready to evaluate."])  # fmt: skip
-    assert causes == [] and parsed.log.end.statement == "complete"
+    assert causes == [] and log.log.end.statement == "complete"
 
 
 def test_a_validation_part_that_is_no_number_is_named_without_a_total() -> None:
@@ -154,20 +154,20 @@ def test_a_validation_part_that_is_no_number_is_named_without_a_total() -> None:
         f"Epoch {e} box_loss {v} cls_loss {v} val_box_loss {'nan' if e > 9 else v} val_cls_loss {v}"
         for e, v in enumerate(FALL)
     ]
-    parsed = parse(lines)
-    cause = diagnose(None, parsed.metrics, log=parsed.log).causes[0]
+    log = parse(lines)
+    cause = diagnose(None, log.metrics, log=log.log).causes[0]
     assert cause.cause == "nan" and "The validation loss of box became nan in epoch 10" in cause.sentence
 
 
 def test_the_loss_of_the_final_step_does_not_begin_the_log_again() -> None:
     lines = [f"INFO:tensorflow:loss = {v}, step = {100 * i} (12.284 sec)" for i, v in enumerate(FALL)]
-    parsed = parse([*lines, "INFO:tensorflow:Loss for final step: 2.7712."])
-    assert len(parsed.metrics) >= 20 and not parsed.log.restarted
+    log = parse([*lines, "INFO:tensorflow:Loss for final step: 2.7712."])
+    assert len(log.metrics) >= 20 and not log.log.restarted
 
 
 def test_a_perplexity_is_read_as_its_logarithm() -> None:
-    parsed = parse([f"Epoch {e} ppl: {math.exp(v):.6f}" for e, v in enumerate(FALL, 1)])
-    assert totals(parsed) == pytest.approx(FALL, abs=1e-4)
+    log = parse([f"Epoch {e} ppl: {math.exp(v):.6f}" for e, v in enumerate(FALL, 1)])
+    assert totals(log) == pytest.approx(FALL, abs=1e-4)
     both = parse([f"Step {50 * e}/1000; ppl: {math.exp(v):.3f}; xent: {v}; lr: 1e-4" for e, v in enumerate(FALL, 1)])
     assert totals(both) == pytest.approx(FALL, abs=1e-3)
 
@@ -215,15 +215,15 @@ NO_WAITS = {
 
 @pytest.mark.parametrize("name", NO_WAITS)
 def test_a_loss_called_data_and_another_unit_are_no_wait(name: str) -> None:
-    parsed, causes = judged([NO_WAITS[name].format(e=e, v=v, d=0.7 * v) for e, v in enumerate(FALL, 1)])
-    assert causes == [] and parsed.log.data_wait is None
+    log, causes = judged([NO_WAITS[name].format(e=e, v=v, d=0.7 * v) for e, v in enumerate(FALL, 1)])
+    assert causes == [] and log.log.data_wait is None
 
 
 def test_a_wait_in_milliseconds_or_outside_the_step_is_measured() -> None:
     for line in ("data_time: 900.5 ms step_time: 1000.5 ms", "data: 0.9 s time: 1.0 s", "data_time: 9.0 time: 1.0"):
-        parsed, causes = judged([f"Epoch {e}/20 loss: {v} {line}" for e, v in enumerate(FALL, 1)])
-        assert causes == ["loader_bound"] and parsed.log.data_wait is not None, line
-        assert parsed.log.data_wait.share == pytest.approx(0.9, abs=1e-3), line
+        log, causes = judged([f"Epoch {e}/20 loss: {v} {line}" for e, v in enumerate(FALL, 1)])
+        assert causes == ["loader_bound"] and log.log.data_wait is not None, line
+        assert log.log.data_wait.share == pytest.approx(0.9, abs=1e-3), line
 
 
 DETAILS = {
@@ -250,8 +250,8 @@ def test_the_folds_of_each_repetition_are_trainings_of_their_own() -> None:
     blocks = [[f"Repeat {r}", f"Fold {f}/2", *epochs] for r in (1, 2) for f in (1, 2)]
     for block in blocks[1::2]:
         del block[0]
-    parsed, causes = judged([line for block in blocks for line in block])
-    assert causes == [] and [name for name, _ in parsed.log.folds] == ["fold 1", "fold 2", "fold 1"]
+    log, causes = judged([line for block in blocks for line in block])
+    assert causes == [] and [name for name, _ in log.log.folds] == ["fold 1", "fold 2", "fold 1"]
 
 
 COUNTS_OF_NAN = ["nan loss batches 0", "nan loss: 0", "nan loss count 2", "skipped a nan loss in one batch"]
@@ -260,8 +260,8 @@ COUNTS_OF_NAN = ["nan loss batches 0", "nan loss: 0", "nan loss count 2", "skipp
 @pytest.mark.parametrize("count", COUNTS_OF_NAN)
 def test_a_count_of_lost_batches_is_no_loss_that_is_not_finite(count: str) -> None:
     lines = [f"Epoch {e}: train loss {v}, val loss {v + 0.1:.4f}, {count}" for e, v in enumerate(FALL, 1)]
-    parsed, causes = judged(lines)
-    assert causes == [] and totals(parsed) == FALL
+    log, causes = judged(lines)
+    assert causes == [] and totals(log) == FALL
     assert judged([*lines, lines[-1]])[1] == []  # another rank
     assert judged([*lines, "ERROR: nan loss encountered in step 900, stopping"])[1] == ["nan"]
     assert judged([*lines[:9], *[f"Epoch {e}: train loss nan, {count}" for e in range(10, 20)]])[1] == ["nan"]
@@ -281,9 +281,9 @@ SHORT_NAMES = {
 @pytest.mark.parametrize("name", SHORT_NAMES)
 def test_losses_with_short_or_turned_names_are_read(name: str) -> None:
     lines = [SHORT_NAMES[name].format(e=e, s=100 * e, v=v, w=round(v + 0.1, 4)) for e, v in enumerate(FALL, 1)]
-    parsed, causes = judged(lines)
-    assert totals(parsed) == FALL and causes == []
-    assert all((metric.validation is not None) == ("{w}" in SHORT_NAMES[name]) for metric in parsed.metrics)
+    log, causes = judged(lines)
+    assert totals(log) == FALL and causes == []
+    assert all((metric.validation is not None) == ("{w}" in SHORT_NAMES[name]) for metric in log.metrics)
 
 
 def test_a_validation_that_repeats_to_the_last_digit_shows_weights_that_do_not_move() -> None:
@@ -320,16 +320,16 @@ def test_a_metric_that_is_not_finite_is_no_early_stop() -> None:
     stop = "Monitored metric val_loss = nan is not finite. Previous best value was 0.612. Signaling Trainer to stop."
     assert judged([*bars, last, stop])[1] == ["nan"]
     patience = "Monitored metric val_loss did not improve in the last 5 records. Signaling Trainer to stop."
-    parsed, causes = judged([*bars, patience])
-    assert causes == [] and parsed.log.end.statement == "early_stop"
+    log, causes = judged([*bars, patience])
+    assert causes == [] and log.log.end.statement == "early_stop"
 
 
 def test_the_message_of_a_cpp_exception_is_the_error() -> None:
     thrown = "terminate called after throwing an instance of 'std::runtime_error'"
-    parsed = parse([*ITERATIONS, thrown, "  what():  Encountered NaN."])
-    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    log = parse([*ITERATIONS, thrown, "  what():  Encountered NaN."])
+    causes = diagnose(None, log.metrics, log=log.log).causes
     assert causes[0].cause == "nan" and causes[0].sentence.endswith("not finite: Encountered NaN.")
-    assert [error.text for error in parsed.log.end.errors] == ["Encountered NaN."]
+    assert [error.text for error in log.log.end.errors] == ["Encountered NaN."]
     (crash,) = diagnose(None, (), log=parse([thrown, "  what():  cannot open the model"]).log).causes
     assert crash.sentence == "It crashed: cannot open the model." and crash.action.startswith("Read the first error")
 
@@ -345,16 +345,16 @@ def test_values_below_a_line_with_only_epoch_and_step_belong_to_that_step() -> N
             "\t Train lr-DecoupledAdamW/group0: 0.0006",
         )
     ]
-    parsed, causes = judged(lines)
-    assert parsed.log.is_blocks and len(parsed.metrics) >= 30 and causes == []
-    assert parsed.metrics[0].train.total == pytest.approx(9.5, abs=0.5) and parsed.metrics[0].lr == 0.0006
+    log, causes = judged(lines)
+    assert log.log.is_blocks and len(log.metrics) >= 30 and causes == []
+    assert log.metrics[0].train.total == pytest.approx(9.5, abs=0.5) and log.metrics[0].lr == 0.0006
 
 
 def test_a_constant_loss_with_noise_of_single_steps_is_flat_with_a_doubt() -> None:
     rng = random.Random(6)
     steps = [f"Iter: {100 * i} Loss: {0.281 * (1 + rng.gauss(0, 0.03)):.6f}" for i in range(1, 151)]
-    parsed = parse(steps)
-    (flat,) = diagnose(None, parsed.metrics, log=parsed.log).causes
+    log = parse(steps)
+    (flat,) = diagnose(None, log.metrics, log=log.log).causes
     assert (flat.cause, flat.confidence) == ("flat", 0.5) and "noise: ± 1." in flat.sentence
 
 
@@ -364,8 +364,8 @@ def test_a_test_of_learning_rates_is_no_training() -> None:
         f"Finding best initial lr: {i:3d}%|###| {i}/100 [00:10<00:20, 5it/s, loss={v:.3f}]"
         for i, v in enumerate(exploding, 1)
     ]
-    parsed, causes = judged(rates)
-    assert causes == [] and not parsed.metrics
+    log, causes = judged(rates)
+    assert causes == [] and not log.metrics
     assert totals(judged([*rates, *(f"Epoch {e}/20 loss {v}" for e, v in enumerate(FALL, 1))])[0]) == FALL
 
 
@@ -384,8 +384,8 @@ def test_a_number_with_an_accuracy_behind_it_is_a_loss_and_need_not_fall() -> No
     rng = random.Random(1)
     flat = [2.3 + rng.gauss(0, 0.003) for _ in range(24)]
     lines = [f"[{e:03d}/040] train: {v:.4f} acc 10.2% | valid: {v:.4f} acc 9.8%" for e, v in enumerate(flat, 1)]
-    parsed, causes = judged(lines)
-    assert totals(parsed) == pytest.approx(flat, abs=1e-4) and causes == ["flat"]
+    log, causes = judged(lines)
+    assert totals(log) == pytest.approx(flat, abs=1e-4) and causes == ["flat"]
     accuracies = [f"[{e:03d}/040] train: {v / 3:.4f} | valid: {v / 3:.4f} best acc 0.8" for e, v in enumerate(flat, 1)]
     assert not judged(accuracies)[0].metrics
 
@@ -425,9 +425,9 @@ def test_a_flat_loss_below_zero_is_not_learnt_by_being_negative() -> None:
     ],
 )
 def test_short_names_of_losses_are_read(line: str) -> None:
-    parsed, causes = judged([line.format(e=e, v=v, w=v + 0.1) for e, v in enumerate(FALL, 1)])
-    assert totals(parsed) == FALL and causes == []
-    validations = [m.validation.total for m in parsed.metrics if m.validation is not None]
+    log, causes = judged([line.format(e=e, v=v, w=v + 0.1) for e, v in enumerate(FALL, 1)])
+    assert totals(log) == FALL and causes == []
+    validations = [m.validation.total for m in log.metrics if m.validation is not None]
     assert validations == ([] if "{w" not in line else pytest.approx([v + 0.1 for v in FALL]))
 
 
@@ -436,8 +436,8 @@ def test_a_gradient_norm_of_0_in_a_log_is_named() -> None:
     dead = [
         f"it {20 * k} loss {v:.4f} gnorm={0.5 if k < 15 else 0.0:.2e}" for k, v in enumerate([*fall, *[1.609] * 90])
     ]
-    parsed, causes = judged(dead)
-    assert causes == ["frozen_parameters"] and not any("gradients" in note for note in parsed.notes)
+    log, causes = judged(dead)
+    assert causes == ["frozen_parameters"] and not any("gradients" in note for note in log.notes)
     converged = [f"it {20 * k} loss {0.5**k:.4e} gnorm={0.5**k:.2e}" for k in range(90)]
     assert judged(converged)[1] == []
 
@@ -454,29 +454,29 @@ def test_a_small_gradient_norm_that_is_rounded_to_0_is_not_named(digits: int) ->
 @pytest.mark.parametrize("others", ["V={v:.3f}", "V={w:.3f} R={v:.2f}"])
 def test_a_v_that_is_no_loss_is_not_taken_for_the_validation(others: str) -> None:
     lines = [f"epoch {e} L={v:.4f} {others.format(v=3 * FALL[0] + e, w=v + 0.1 * e)}" for e, v in enumerate(FALL, 1)]
-    parsed, causes = judged(lines)
-    assert totals(parsed) == FALL and causes == [] and all(m.validation is None for m in parsed.metrics)
+    log, causes = judged(lines)
+    assert totals(log) == FALL and causes == [] and all(m.validation is None for m in log.metrics)
 
 
 def test_an_l_that_is_a_norm_or_a_length_is_no_loss() -> None:
-    parsed, causes = judged([f"step {10 * e} L_inf={132 + e} L_tr 3" for e in range(30)])
-    assert causes == [] and not parsed.metrics
+    log, causes = judged([f"step {10 * e} L_inf={132 + e} L_tr 3" for e in range(30)])
+    assert causes == [] and not log.metrics
 
 
 def test_the_best_round_that_xgboost_prints_once_more_is_no_restart() -> None:
     rounds = [f"[{i}]\ttrain-rmse:{v:.5f}\teval-rmse:{v * 1.05:.5f}" for i, v in enumerate(FALL)]
-    parsed, _ = judged([*rounds, "Stopping. Best iteration:", rounds[12]])
-    assert len(parsed.metrics) == len(FALL) and not parsed.log.restarted
+    log, _ = judged([*rounds, "Stopping. Best iteration:", rounds[12]])
+    assert len(log.metrics) == len(FALL) and not log.log.restarted
 
 
 def test_parts_that_begin_with_an_l_are_read_with_a_counter_of_steps() -> None:
-    parsed, causes = judged(
+    log, causes = judged(
         [
             f"[{e}/20] L_tot {4e5 + 10 * e + 3:.2f} | L_fMRI {4e5 + 10 * e:.2f} | L_vid 1.02 | L_txt 1.98"
             for e in range(20)
         ]
     )
-    assert parsed.metrics and causes[:1] == ["scale_mismatch"]
+    assert log.metrics and causes[:1] == ["scale_mismatch"]
 
 
 def test_a_loss_scale_that_only_falls_is_exhausted() -> None:

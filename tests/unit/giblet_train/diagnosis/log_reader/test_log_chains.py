@@ -52,17 +52,17 @@ def write(folder: Path, files: dict[str, list[str]]) -> Path:
 @pytest.mark.parametrize("kind", CHAINS)
 def test_logs_of_successive_starts_are_judged_as_one_training(kind: str, tmp_path: Path) -> None:
     files, cause = CHAINS[kind]
-    parsed = read_log(write(tmp_path, files))
+    log = read_log(write(tmp_path, files))
     last = 30 if cause else 50
-    assert [m.epoch for m in parsed.metrics] == list(range(1, last + 1))
-    assert any(note.startswith("It was resumed: ") for note in parsed.notes)
-    assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes][:1] == ([cause] if cause else [])
+    assert [m.epoch for m in log.metrics] == list(range(1, last + 1))
+    assert any(note.startswith("It was resumed: ") for note in log.notes)
+    assert [c.cause for c in diagnose(None, log.metrics, log=log.log).causes][:1] == ([cause] if cause else [])
 
 
 def test_two_logs_of_the_same_epochs_are_no_chain(tmp_path: Path) -> None:
     rows = [f"{e},{1.5 * 0.93**e:.4f}" for e in range(20)]
-    parsed = read_log(write(tmp_path, {"console.log": epochs(1, 20), "history.csv": ["epoch,loss", *rows]}))
-    assert parsed.log.n_logs == 1 and len(parsed.metrics) == 20
+    log = read_log(write(tmp_path, {"console.log": epochs(1, 20), "history.csv": ["epoch,loss", *rows]}))
+    assert log.log.n_logs == 1 and len(log.metrics) == 20
 
 
 def test_a_followed_log_with_a_restart_is_judged_like_the_log_itself(tmp_path: Path) -> None:

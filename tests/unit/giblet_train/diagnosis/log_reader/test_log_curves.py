@@ -133,22 +133,22 @@ def log_of(curve: Curve, numbers: range, seed: int) -> list[str]:
 @pytest.mark.parametrize("kind", HEALTHY)
 def test_a_healthy_curve_is_not_accused(kind: str, seed: int) -> None:
     curve, numbers = HEALTHY[kind]
-    parsed = parse(log_of(curve, numbers, seed))
-    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    log = parse(log_of(curve, numbers, seed))
+    causes = diagnose(None, log.metrics, log=log.log).causes
     assert [(c.cause, c.confidence, c.sentence) for c in causes if c.confidence > 0.5] == []
 
 
 def test_a_fine_tuning_whose_validation_improves_is_at_most_tentatively_flat() -> None:
-    parsed = parse(log_of(fine_tuning, range(1, 13), 0))
-    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    log = parse(log_of(fine_tuning, range(1, 13), 0))
+    causes = diagnose(None, log.metrics, log=log.log).causes
     assert {c.cause for c in causes} <= {"flat"} and all(c.confidence <= 0.5 for c in causes)
 
 
 @pytest.mark.parametrize(("first", "confidence"), [(1, 0.88), (21, 0.5)])
 def test_the_size_of_a_loss_is_a_doubt_where_its_beginning_is_missing(first: int, confidence: float) -> None:
     lines = [f"Epoch {e}/100 train_loss {104 + 5 * math.exp(-e / 30):.3f}" for e in range(first, first + 20)]
-    parsed = parse(lines)
-    (cause,) = diagnose(None, parsed.metrics, log=parsed.log).causes
+    log = parse(lines)
+    (cause,) = diagnose(None, log.metrics, log=log.log).causes
     assert (cause.cause, cause.confidence) == ("loss_not_unit_free", confidence)
 
 
@@ -156,8 +156,8 @@ def test_the_size_of_a_loss_is_a_doubt_where_its_beginning_is_missing(first: int
 @pytest.mark.parametrize("kind", NAMED)
 def test_a_curve_that_goes_wrong_is_named(kind: str, seed: int) -> None:
     cause, curve, numbers = NAMED[kind]
-    parsed = parse(log_of(curve, numbers, seed))
-    assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes][:1] == [cause]
+    log = parse(log_of(curve, numbers, seed))
+    assert [c.cause for c in diagnose(None, log.metrics, log=log.log).causes][:1] == [cause]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -210,14 +210,14 @@ def test_one_number_under_two_names_is_only_a_possible_leak() -> None:
 
 def judged(lines: list[str]) -> tuple[Finding, ...]:
     """Return the causes that a log shows."""
-    parsed = parse(lines)
-    return diagnose(None, parsed.metrics, log=parsed.log).causes
+    log = parse(lines)
+    return diagnose(None, log.metrics, log=log.log).causes
 
 
 def test_a_sharp_plateau_is_likely_without_a_rate_and_a_saddle_is_not() -> None:
     stopped = [line.partition(" | LR")[0] for line in log_of(stopped_long_ago, range(1, 91), 0)]
-    parsed = parse(stopped)
-    first = diagnose(None, parsed.metrics, log=parsed.log).causes[0]
+    log = parse(stopped)
+    first = diagnose(None, log.metrics, log=log.log).causes[0]
     assert (first.cause, first.confidence) == ("plateau", 0.7)
     saddle = parse([line.partition(" | LR")[0] for line in log_of(late_drop, range(1, 91), 0)])
     assert all(c.confidence <= 0.5 for c in diagnose(None, saddle.metrics, log=saddle.log).causes)
@@ -228,8 +228,8 @@ def test_a_loss_that_jumps_and_falls_again_has_another_task_and_one_that_stays_h
     stuck = [*stages[:20], *(2.6 - 0.002 * e for e in range(20))]
 
     def causes(totals: list[float]) -> list[tuple[str, bool]]:
-        parsed = parse(f"epoch {e} loss {v:.4f}" for e, v in enumerate(totals, 1))
-        return [(c.cause, c.confidence > 0.5) for c in diagnose(None, parsed.metrics, log=parsed.log).causes]
+        log = parse(f"epoch {e} loss {v:.4f}" for e, v in enumerate(totals, 1))
+        return [(c.cause, c.confidence > 0.5) for c in diagnose(None, log.metrics, log=log.log).causes]
 
     assert causes(stages) == [("diverging", False)]
     assert causes(stuck) == [("diverging", True)]

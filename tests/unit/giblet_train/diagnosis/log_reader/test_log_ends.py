@@ -29,8 +29,8 @@ from tests.collection.log_ends import (
 
 def judged(lines: list[str]) -> tuple[ParsedLog, Diagnosis]:
     """Return a log and its diagnosis."""
-    parsed = parse(lines)
-    return parsed, diagnose(None, parsed.metrics, log=parsed.log)
+    log = parse(lines)
+    return log, diagnose(None, log.metrics, log=log.log)
 
 
 @pytest.mark.parametrize("kind", DEAD)
@@ -137,8 +137,8 @@ def test_a_checkpoint_that_does_not_fit_is_quoted_with_its_keys(prefix: str) -> 
 
 
 def test_an_interrupted_training_is_noted_and_not_accused() -> None:
-    parsed, _ = judged(log_of(SURVIVED["interrupted"]))
-    assert "It was stopped by hand after epoch 20 of 50: KeyboardInterrupt" in parsed.notes
+    log, _ = judged(log_of(SURVIVED["interrupted"]))
+    assert "It was stopped by hand after epoch 20 of 50: KeyboardInterrupt" in log.notes
 
 
 def test_a_rank_without_an_error_of_its_own_is_named_with_its_signal() -> None:
@@ -147,12 +147,12 @@ def test_a_rank_without_an_error_of_its_own_is_named_with_its_signal() -> None:
 
 
 def test_the_log_states_how_a_training_ended() -> None:
-    parsed, _ = judged(log_of(SURVIVED["early_stopping"]))
-    assert any(note.startswith("It ended by early stopping after epoch 22 of 50") for note in parsed.notes)
-    parsed, _ = judged(log_of(SURVIVED["early_stopping_then_test"]))
-    assert parsed.log.end.statement == "early_stop"
-    parsed, _ = judged(log_of([]))
-    assert "It ends after epoch 20 of 50; the log does not say why." in parsed.notes
+    log, _ = judged(log_of(SURVIVED["early_stopping"]))
+    assert any(note.startswith("It ended by early stopping after epoch 22 of 50") for note in log.notes)
+    log, _ = judged(log_of(SURVIVED["early_stopping_then_test"]))
+    assert log.log.end.statement == "early_stop"
+    log, _ = judged(log_of([]))
+    assert "It ends after epoch 20 of 50; the log does not say why." in log.notes
 
 
 def test_the_error_of_a_worker_is_quoted_and_not_that_it_was_caught() -> None:

@@ -18,10 +18,10 @@ TOLERANCE = {"thousands": 1e-4, "lightning_bars": 1e-3}
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_shows_the_same_losses(name: str, tmp_path: Path) -> None:
     epochs = course("healthy")
-    parsed = read_log(FORMATS[name](epochs, tmp_path))
-    assert not parsed.unread and len(parsed.metrics) == len(epochs)
+    log = read_log(FORMATS[name](epochs, tmp_path))
+    assert not log.unread and len(log.metrics) == len(epochs)
     scale, shift = 1000.0 if name == "thousands" else 1.0, 2.0 if name == "nnunet_v2" else 0.0
-    for metric, epoch in zip(parsed.metrics, epochs, strict=True):
+    for metric, epoch in zip(log.metrics, epochs, strict=True):
         assert metric.validation is not None
         assert metric.train.total is not None and metric.validation.total is not None
         assert metric.train.total / scale + shift == pytest.approx(epoch.train, abs=2e-3)
@@ -32,15 +32,15 @@ def test_every_format_shows_the_same_losses(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["healthy", "nan", "overfit"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_leads_to_the_same_first_cause(name: str, kind: str, tmp_path: Path) -> None:
-    parsed = read_log(FORMATS[name](course(kind), tmp_path))
-    causes = [cause.cause for cause in diagnose(None, parsed.metrics, log=parsed.log).causes]
+    log = read_log(FORMATS[name](course(kind), tmp_path))
+    causes = [cause.cause for cause in diagnose(None, log.metrics, log=log.log).causes]
     assert causes[:1] == ([] if kind == "healthy" else [kind])
 
 
 def test_a_nan_keeps_its_epoch(tmp_path: Path) -> None:
-    parsed = read_log(FORMATS["pipes"](course("nan"), tmp_path))
-    assert [m.epoch for m in parsed.metrics if m.train.total is None] == list(range(17, 25))
-    assert math.isnan(parsed.log.rows[-1].train or 0.0)
+    log = read_log(FORMATS["pipes"](course("nan"), tmp_path))
+    assert [m.epoch for m in log.metrics if m.train.total is None] == list(range(17, 25))
+    assert math.isnan(log.log.rows[-1].train or 0.0)
 
 
 def test_the_page_of_log_formats_shows_what_the_program_prints() -> None:

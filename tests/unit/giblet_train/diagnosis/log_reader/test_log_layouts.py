@@ -18,9 +18,9 @@ FALL = [round(0.4 + 1.6 * math.exp(-i / 6), 4) for i in range(20)]
 """Training losses of a healthy run."""
 
 
-def totals(parsed: ParsedLog) -> list[float | None]:
+def totals(log: ParsedLog) -> list[float | None]:
     """Return the training losses of a log."""
-    return [metric.train.total for metric in parsed.metrics]
+    return [metric.train.total for metric in log.metrics]
 
 
 def yolo(names: str, width: int) -> list[str]:
@@ -61,29 +61,27 @@ def darknet(n_finite: int) -> list[str]:
     ],
 )
 def test_the_columns_of_yolo_are_summed(names: str, width: int) -> None:
-    parsed = parse(yolo(names, width))
-    assert totals(parsed) == pytest.approx(FALL, rel=1e-4) and parsed.n_epochs == 19
+    log = parse(yolo(names, width))
+    assert totals(log) == pytest.approx(FALL, rel=1e-4) and log.n_epochs == 19
 
 
 def test_a_layer_of_darknet_without_objects_is_no_loss() -> None:
-    parsed = parse(darknet(40))
-    assert totals(parsed)[0] == pytest.approx(FALL[0], rel=0.1) and None not in totals(parsed)
-    assert parsed.log.collapse is None and parsed.metrics[0].lr == 0.001
+    log = parse(darknet(40))
+    assert totals(log)[0] == pytest.approx(FALL[0], rel=0.1) and None not in totals(log)
+    assert log.log.collapse is None and log.metrics[0].lr == 0.001
     collapse = parse(darknet(30)).log.collapse
     assert collapse is not None and (collapse.value, collapse.step) == ("nan", 31)
 
 
 def test_the_best_round_printed_again_is_no_restart() -> None:
     rounds = [f"[{i}]\ttraining's l2: {v}\tvalid_1's l2: {1.1 * v}" for i, v in enumerate(FALL)]
-    parsed = parse([*rounds, "Early stopping, best iteration is:", rounds[12]])
-    assert totals(parsed) == FALL and not parsed.log.restarted
+    log = parse([*rounds, "Early stopping, best iteration is:", rounds[12]])
+    assert totals(log) == FALL and not log.log.restarted
 
 
 def test_rounds_of_catboost_have_no_rank() -> None:
-    parsed = parse(
-        [f"{i}:\tlearn: {v}\ttest: {1.1 * v}\tbest: {1.1 * v} ({i})\ttotal: 60ms" for i, v in enumerate(FALL)]
-    )
-    assert totals(parsed) == FALL
+    log = parse([f"{i}:\tlearn: {v}\ttest: {1.1 * v}\tbest: {1.1 * v} ({i})\ttotal: 60ms" for i, v in enumerate(FALL)])
+    assert totals(log) == FALL
 
 
 def test_bare_numbers_that_rise_are_no_losses() -> None:
@@ -100,8 +98,8 @@ def test_accuracies_behind_a_loss_are_no_losses() -> None:
 
 
 def test_a_bare_validation_that_falls_with_the_loss_is_one() -> None:
-    parsed = parse([f"Epoch {i + 1}/20 | loss {v} | val {v + 0.1:.4f}" for i, v in enumerate(FALL)])
-    validation = parsed.metrics[0].validation
+    log = parse([f"Epoch {i + 1}/20 | loss {v} | val {v + 0.1:.4f}" for i, v in enumerate(FALL)])
+    validation = log.metrics[0].validation
     assert validation is not None and validation.total == pytest.approx(FALL[0] + 0.1)
 
 
@@ -118,10 +116,10 @@ def test_a_bare_validation_that_falls_with_the_loss_is_one() -> None:
 )
 def test_every_epoch_of_a_layout_is_read(line: str) -> None:
     lines = [text for e, v in enumerate(FALL, 1) for text in line.format(e=e, v=v, w=v + 0.1).split("\n")]
-    parsed = parse(lines)
-    assert not parsed.unread and totals(parsed)[0] == pytest.approx(FALL[0], rel=0.1)
-    if not parsed.log.is_blocks:
-        assert totals(parsed) == FALL and len(parsed.metrics) == len(FALL)
+    log = parse(lines)
+    assert not log.unread and totals(log)[0] == pytest.approx(FALL[0], rel=0.1)
+    if not log.log.is_blocks:
+        assert totals(log) == FALL and len(log.metrics) == len(FALL)
 
 
 LEADING_COUNTERS = (
@@ -143,25 +141,23 @@ LEADING_COUNTERS = (
 
 @pytest.mark.parametrize("line", LEADING_COUNTERS)
 def test_a_counter_at_the_beginning_of_a_line_counts_epochs(line: str) -> None:
-    parsed = parse([line.format(e=e, v=v, w=round(v + 0.1, 4)) for e, v in enumerate(FALL, 1)])
-    assert totals(parsed) == FALL and [metric.epoch for metric in parsed.metrics] == list(range(1, 21))
-    assert [m.validation and m.validation.total for m in parsed.metrics] == pytest.approx([v + 0.1 for v in FALL])
-    assert not parsed.log.is_blocks and diagnose(None, parsed.metrics, log=parsed.log).healthy
+    log = parse([line.format(e=e, v=v, w=round(v + 0.1, 4)) for e, v in enumerate(FALL, 1)])
+    assert totals(log) == FALL and [metric.epoch for metric in log.metrics] == list(range(1, 21))
+    assert [m.validation and m.validation.total for m in log.metrics] == pytest.approx([v + 0.1 for v in FALL])
+    assert not log.log.is_blocks and diagnose(None, log.metrics, log=log.log).healthy
 
 
 @pytest.mark.parametrize("line", LEADING_COUNTERS)
 def test_overfitting_is_seen_behind_any_counter(line: str) -> None:
     validation = [v + 0.1 + 0.05 * max(0, i - 8) for i, v in enumerate(FALL)]
-    parsed = parse(
-        [line.format(e=e, v=v, w=round(w, 4)) for e, (v, w) in enumerate(zip(FALL, validation, strict=True))]
-    )
-    assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes] == ["overfit"]
+    log = parse([line.format(e=e, v=v, w=round(w, 4)) for e, (v, w) in enumerate(zip(FALL, validation, strict=True))])
+    assert [c.cause for c in diagnose(None, log.metrics, log=log.log).causes] == ["overfit"]
 
 
 def test_an_accuracy_without_a_name_is_no_validation_loss() -> None:
-    parsed = parse([f"[{e}/20] {v} / {0.5 + 0.02 * e:.3f}" for e, v in enumerate(FALL, 1)])
-    assert totals(parsed) == FALL and not any(metric.validation for metric in parsed.metrics)
-    assert "Its numbers have no names: the first of each epoch is taken for the training loss." in parsed.notes
+    log = parse([f"[{e}/20] {v} / {0.5 + 0.02 * e:.3f}" for e, v in enumerate(FALL, 1)])
+    assert totals(log) == FALL and not any(metric.validation for metric in log.metrics)
+    assert "Its numbers have no names: the first of each epoch is taken for the training loss." in log.notes
 
 
 def test_a_sentence_with_a_number_is_no_row_of_a_table() -> None:
@@ -180,16 +176,16 @@ def test_a_counter_of_steps_inside_epochs_counts_no_epochs() -> None:
 def test_a_table_may_name_splits_or_errors_only(header: str) -> None:
     separator = next((mark for mark in (",", "\t", "|") if mark in header), " ")
     rows = [separator.join((str(e), str(v), f"{v + 0.1:.4f}")) for e, v in enumerate(FALL, 1)]
-    parsed = parse([header, *rows])
-    assert totals(parsed) == FALL and all(metric.validation for metric in parsed.metrics)
+    log = parse([header, *rows])
+    assert totals(log) == FALL and all(metric.validation for metric in log.metrics)
 
 
 def test_a_bare_number_after_another_metric_is_that_metric() -> None:
-    parsed = parse(
+    log = parse(
         [f"Epoch {i + 1}/20 loss=(train {v}; val {v + 1}) acc=(train 0.6; val 0.5)" for i, v in enumerate(FALL)]
     )
-    assert totals(parsed) == FALL
-    validation = parsed.metrics[0].validation
+    assert totals(log) == FALL
+    validation = log.metrics[0].validation
     assert validation is not None and validation.total == FALL[0] + 1
 
 
@@ -200,8 +196,8 @@ def test_a_first_line_with_a_comma_is_no_table(tmp_path: Path) -> None:
 
 
 def test_a_best_loss_at_the_end_is_not_unread() -> None:
-    parsed = parse([*(f"Epoch {i + 1}/20 loss: {v}" for i, v in enumerate(FALL)), "Best val loss: 0.5512"])
-    assert not parsed.unread and totals(parsed) == FALL
+    log = parse([*(f"Epoch {i + 1}/20 loss: {v}" for i, v in enumerate(FALL)), "Best val loss: 0.5512"])
+    assert not log.unread and totals(log) == FALL
 
 
 def test_adversarial_losses_are_not_judged(tmp_path: Path) -> None:
@@ -253,23 +249,23 @@ def test_losses_with_a_name_of_their_own_are_read(name: str) -> None:
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_a_loss_that_is_no_number_is_seen_without_a_mark_between_name_and_value(value: str) -> None:
     lines = [f"epoch {e} step {i} loss {v if e < 9 else value} acc 0.1" for e, v in enumerate(FALL) for i in range(3)]
-    parsed = parse(lines)
-    assert totals(parsed)[9] is None
-    assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes][:1] == ["nan"]
+    log = parse(lines)
+    assert totals(log)[9] is None
+    assert [c.cause for c in diagnose(None, log.metrics, log=log.log).causes][:1] == ["nan"]
 
 
 def test_the_loss_of_a_log_with_rewards_is_not_judged() -> None:
     lines = [str({"loss": 1e-4 * (1.5 + math.sin(i)), "reward": 0.004 * i, "epoch": 0.01 * i}) for i in range(1, 90)]
-    parsed = parse(lines)
-    assert parsed.log.is_adversarial and not parsed.metrics
+    log = parse(lines)
+    assert log.log.is_adversarial and not log.metrics
     preferences = [str({"loss": v, "rewards/chosen": 0.1, "epoch": 0.5 * i}) for i, v in enumerate(FALL, 1)]
     assert len(parse(preferences).metrics) == 10
 
 
 def test_numbers_without_a_name_that_fall_and_then_rise_are_losses() -> None:
     course = [0.4 + 1.6 * 0.85**e if e < 25 else 0.43 * 1.22 ** (e - 25) for e in range(1, 41)]
-    parsed = parse([f"epoch {e:3d}  train {v:.4f}  val {v + 0.1:.4f}" for e, v in enumerate(course, 1)])
-    assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes] == ["diverging"]
+    log = parse([f"epoch {e:3d}  train {v:.4f}  val {v + 0.1:.4f}" for e, v in enumerate(course, 1)])
+    assert [c.cause for c in diagnose(None, log.metrics, log=log.log).causes] == ["diverging"]
 
 
 def test_an_accuracy_that_collapses_is_no_loss() -> None:
@@ -279,14 +275,14 @@ def test_an_accuracy_that_collapses_is_no_loss() -> None:
 
 def test_losses_of_several_subjects_are_read() -> None:
     lines = [f"sub-0{s} epoch {i + 1}/20 train {v} val {v + 0.1:.4f} r=0.1" for i, v in enumerate(FALL) for s in (1, 2)]
-    parsed = parse(lines)
-    assert len(parsed.metrics) == 20 and parsed.metrics[-1].fmri_r == 0.1
+    log = parse(lines)
+    assert len(log.metrics) == 20 and log.metrics[-1].fmri_r == 0.1
 
 
 @pytest.mark.parametrize(("pair", "r"), [("val_pearson 0.21", 0.21), ("va_r +0.210", 0.21), ("r 0.21", None)])
 def test_a_correlation_needs_no_mark_if_its_name_is_clear(pair: str, r: float | None) -> None:
-    parsed = parse([f"epoch {e} train_mse 0.9{9 - e} val_mse 0.96 {pair}" for e in range(1, 5)])
-    assert [metric.fmri_r for metric in parsed.metrics] == [r] * 4
+    log = parse([f"epoch {e} train_mse 0.9{9 - e} val_mse 0.96 {pair}" for e in range(1, 5)])
+    assert [metric.fmri_r for metric in log.metrics] == [r] * 4
 
 
 def test_settings_before_the_first_step_are_no_restart() -> None:

@@ -59,8 +59,8 @@ def causes_of(course: Course, seed: int = 0) -> list[tuple[str, float, object, s
         f"Epoch {e}/{EPOCHS} loss {loss(e) * (1 + rng.gauss(0, 0.002)):.4f} lr {rate(e):{digits}}"
         for e in range(1, EPOCHS + 1)
     ]
-    parsed = parse(lines)
-    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    log = parse(lines)
+    causes = diagnose(None, log.metrics, log=log.log).causes
     return [(c.cause, c.confidence, c.evidence.get("reason"), c.sentence) for c in causes]
 
 
@@ -81,8 +81,8 @@ def test_a_warm_up_of_noisy_steps_accuses_nobody() -> None:
     for seed in range(5):
         rng = random.Random(seed)
         steps = [f"step {10 * i} loss {2.2 * (1 + rng.gauss(0, 0.08)):.4f} lr {1e-7 * i:.2e}" for i in range(1, 16)]
-        parsed = parse(steps)
-        assert [c for c in diagnose(None, parsed.metrics, log=parsed.log).causes if c.confidence > 0.5] == []
+        log = parse(steps)
+        assert [c for c in diagnose(None, log.metrics, log=log.log).causes if c.confidence > 0.5] == []
 
 
 def test_the_sentence_has_the_epoch_since_which_the_rate_is_0() -> None:
@@ -97,8 +97,8 @@ def test_a_rate_that_was_reduced_after_convergence_is_a_doubt_with_its_reason() 
 
 
 def test_a_printed_rate_of_0_is_not_said_to_be_missing() -> None:
-    parsed = parse([f"Epoch {e} loss 2.2 lr 0.0" for e in range(1, 20)])
-    assert not any("the learning rate" in note for note in parsed.notes)
+    log = parse([f"Epoch {e} loss 2.2 lr 0.0" for e in range(1, 20)])
+    assert not any("the learning rate" in note for note in log.notes)
 
 
 @pytest.mark.parametrize("digits", [2, 4, 6])
@@ -116,9 +116,9 @@ def test_a_rate_of_0_whose_digits_would_show_a_small_one_is_named(digits: str) -
 
 def test_a_log_without_epochs_speaks_of_its_blocks() -> None:
     steps = [f"step {20 * i} loss {stuck(i // 3):.4f} lr {cosine(i // 3, 12):.2e} of 4 epochs" for i in range(3, 183)]
-    parsed = parse(steps)
-    (cause,) = [c for c in diagnose(None, parsed.metrics, log=parsed.log).causes if c.cause == "lr_off_plan"]
-    assert parsed.log.is_blocks and f"of {len(parsed.log.rows)} (its highest" in cause.sentence
+    log = parse(steps)
+    (cause,) = [c for c in diagnose(None, log.metrics, log=log.log).causes if c.cause == "lr_off_plan"]
+    assert log.log.is_blocks and f"of {len(log.log.rows)} (its highest" in cause.sentence
     assert " since block " in cause.sentence and "epoch" not in cause.sentence
 
 
@@ -131,8 +131,8 @@ def test_a_rate_that_the_program_rounds_itself_is_not_0(digits: int, n_causes: i
         f"epoch {e} loss {stuck(e) * (1 + rng.gauss(0, noise)):.4f} lr {round(rate, digits)}"
         for e, rate in enumerate(course, 1)
     ]
-    parsed = parse(lines)
-    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    log = parse(lines)
+    causes = diagnose(None, log.metrics, log=log.log).causes
     assert len([c for c in causes if c.cause == "lr_off_plan" and c.confidence > 0.5]) == n_causes
 
 
@@ -141,8 +141,8 @@ def test_a_rate_that_vanishes_after_few_noisy_epochs_is_named(zero: str) -> None
     rng = random.Random(4)
     losses = [(1.6 if e == 1 else 1.19) * (1 + rng.gauss(0, 0.012)) for e in range(1, 21)]
     lines = [f"epoch {e}/40 loss {v:.4f} lr {zero if e > 1 else 0.001}" for e, v in enumerate(losses, 1)]
-    parsed = parse(lines)
-    first = diagnose(None, parsed.metrics, log=parsed.log).causes[0]
+    log = parse(lines)
+    first = diagnose(None, log.metrics, log=log.log).causes[0]
     assert (first.cause, first.evidence["reason"]) == ("lr_off_plan", "ended_early") and first.confidence > 0.5
     rounded = parse(line.replace(f"lr {zero}", "lr 0.0000") for line in lines)
     assert not [c for c in diagnose(None, rounded.metrics, log=rounded.log).causes if c.cause == "lr_off_plan"]
@@ -155,15 +155,15 @@ def test_the_number_of_a_group_of_parameters_is_no_rate(words: str) -> None:
         for e in range(1, 13)
         for line in (f"Epoch [{e}/12], Train Loss: {stuck(e):.4f}", f"Epoch {e:05d}: {words} {2e-3 * 0.7**e:.4e}.")
     ]
-    parsed = parse(lines)
-    assert [metric.lr for metric in parsed.metrics if isinstance(metric, EpochMetric)][-1] == pytest.approx(
+    log = parse(lines)
+    assert [metric.lr for metric in log.metrics if isinstance(metric, EpochMetric)][-1] == pytest.approx(
         2e-3 * 0.7**12, rel=1e-3
     )
-    assert not [c for c in diagnose(None, parsed.metrics, log=parsed.log).causes if c.cause == "lr_off_plan"]
+    assert not [c for c in diagnose(None, log.metrics, log=log.log).causes if c.cause == "lr_off_plan"]
 
 
 def test_the_improvement_of_a_boosted_model_is_no_part_of_its_loss() -> None:
     rows = [f"{i:6d} {36.6 - i / 52:.4f} {34.7 - i / 95:.4f} 0.0010 {0.003 + i % 3 / 1000:.4f}" for i in range(1, 101)]
-    parsed = parse(["Iter   TrainDeviance   ValidDeviance   StepSize   Improve", *rows])
-    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    log = parse(["Iter   TrainDeviance   ValidDeviance   StepSize   Improve", *rows])
+    causes = diagnose(None, log.metrics, log=log.log).causes
     assert not [c for c in causes if c.cause == "scale_mismatch"]

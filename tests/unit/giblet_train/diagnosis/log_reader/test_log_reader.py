@@ -57,9 +57,9 @@ def test_every_usual_format_of_a_number_is_read_back(value: float) -> None:
 
 @pytest.mark.parametrize("text", ["1.2x", "45%", "0x12", "12abc"])
 def test_a_number_with_a_unit_is_not_read(text: str) -> None:
-    parsed = parse([*epochs(1, 3), f"Epoch 4/50 | Train Loss: {text}"])
-    assert [m.epoch for m in parsed.metrics] == [1, 2, 3]
-    assert parsed.unread == (f"Line 4 could not be read: Epoch 4/50 | Train Loss: {text}",)
+    log = parse([*epochs(1, 3), f"Epoch 4/50 | Train Loss: {text}"])
+    assert [m.epoch for m in log.metrics] == [1, 2, 3]
+    assert log.unread == (f"Line 4 could not be read: Epoch 4/50 | Train Loss: {text}",)
 
 
 @pytest.mark.parametrize(
@@ -94,36 +94,36 @@ def test_components_of_old_logs_show_a_wrong_scale() -> None:
         " | audio loss: {part:.3f} | Text Loss = {part:.3f} | LR: 3.00e-04"
     )
     lines = [line.format(e=e, total=2700 - e, fmri=2697 - e, part=1.0 - 0.01 * e) for e in range(1, 9)]
-    parsed = parse(lines)
-    assert parsed.metrics[0].train.loss == {"fmri": 2696.0, "video": 0.99, "audio": 0.99, "text": 0.99}
-    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    log = parse(lines)
+    assert log.metrics[0].train.loss == {"fmri": 2696.0, "video": 0.99, "audio": 0.99, "text": 0.99}
+    causes = diagnose(None, log.metrics, log=log.log).causes
     assert causes[0].cause == "scale_mismatch" and causes[0].evidence["component"] == "fmri"
     assert "component_dominates" in {cause.cause for cause in causes}
 
 
 def test_values_of_all_ranks_are_one_epoch() -> None:
     lines = [f"Epoch {e}/9 | Train Loss: {3 - 0.1 * e + 0.01 * r:.3f}" for e in range(1, 6) for r in range(4)]
-    parsed = parse(lines)
-    assert [m.epoch for m in parsed.metrics] == [1, 2, 3, 4, 5] and not parsed.log.restarted
-    assert parsed.metrics[0].train.total == pytest.approx(2.915)
+    log = parse(lines)
+    assert [m.epoch for m in log.metrics] == [1, 2, 3, 4, 5] and not log.log.restarted
+    assert log.metrics[0].train.total == pytest.approx(2.915)
 
 
 def test_two_epoch_lines_in_one_are_read_apart() -> None:
-    parsed = parse(["Epoch 1/9 | Train Loss: 1.0Epoch 1/9 | Train Loss: 3.0", "Epoch 2/9 | Train Loss: 0.5"])
-    assert [(m.epoch, m.train.total) for m in parsed.metrics] == [(1, 2.0), (2, 0.5)]
+    log = parse(["Epoch 1/9 | Train Loss: 1.0Epoch 1/9 | Train Loss: 3.0", "Epoch 2/9 | Train Loss: 0.5"])
+    assert [(m.epoch, m.train.total) for m in log.metrics] == [(1, 2.0), (2, 0.5)]
 
 
 def test_ranks_may_be_out_of_step() -> None:
     order = [1, 1, 2, 1, 2, 2, 3, 2, 3, 3]
-    parsed = parse(f"Epoch {e}/9 | Train Loss: {2 - 0.1 * e}" for e in order)
-    assert [m.epoch for m in parsed.metrics] == [1, 2, 3] and not parsed.log.restarted
+    log = parse(f"Epoch {e}/9 | Train Loss: {2 - 0.1 * e}" for e in order)
+    assert [m.epoch for m in log.metrics] == [1, 2, 3] and not log.log.restarted
 
 
 def test_epochs_of_a_resumed_training_replace_the_first_ones() -> None:
     again = [line.replace("Train Loss: ", "Train Loss: 7") for line in epochs(11, 14)]
-    parsed = parse([*epochs(1, 12), "Loaded checkpoint, resumed from epoch 10", *again])
-    assert [m.epoch for m in parsed.metrics] == list(range(1, 15)) and parsed.log.restarted
-    assert (parsed.metrics[10].train.total or 0) > 70
+    log = parse([*epochs(1, 12), "Loaded checkpoint, resumed from epoch 10", *again])
+    assert [m.epoch for m in log.metrics] == list(range(1, 15)) and log.log.restarted
+    assert (log.metrics[10].train.total or 0) > 70
 
 
 def test_a_heading_of_an_earlier_epoch_begins_a_restart() -> None:
@@ -131,44 +131,44 @@ def test_a_heading_of_an_earlier_epoch_begins_a_restart() -> None:
         return [f"Epoch {epoch}", f"train_loss {loss}", f"val_loss {loss + 0.1}"]
 
     text = [*lines(0, 3.0), *lines(1, 2.0), *lines(2, 1.5), "resuming from checkpoint", *lines(1, 9.0)]
-    parsed = parse(text)
-    assert [(m.epoch, m.train.total) for m in parsed.metrics] == [(0, 3.0), (1, 9.0)]
+    log = parse(text)
+    assert [(m.epoch, m.train.total) for m in log.metrics] == [(0, 3.0), (1, 9.0)]
 
 
 def test_steps_without_epochs_are_judged_in_blocks() -> None:
     lines = [f"iter {k}: loss {3 * 0.97**k + 0.02 * (k % 3):.4f}, time 120.00ms, mfu 10%" for k in range(120)]
-    parsed = parse(lines)
-    assert parsed.log.is_blocks and 6 <= len(parsed.metrics) <= 40
-    assert any("counts no epochs" in note for note in parsed.notes)
-    totals = [m.train.total or 0.0 for m in parsed.metrics]
+    log = parse(lines)
+    assert log.log.is_blocks and 6 <= len(log.metrics) <= 40
+    assert any("counts no epochs" in note for note in log.notes)
+    totals = [m.train.total or 0.0 for m in log.metrics]
     assert totals == sorted(totals, reverse=True)
 
 
 def test_a_loss_that_becomes_exactly_0_is_not_a_number() -> None:
     lines = [f"{{'loss': {2 - 0.001 * k:.4f}, 'learning_rate': 2e-05, 'epoch': {k / 100:.2f}}}" for k in range(70)]
     lines += [f"{{'loss': 0.0, 'learning_rate': 2e-05, 'epoch': {k / 100:.2f}}}" for k in range(70, 90)]
-    parsed = parse(lines)
-    first = diagnose(None, parsed.metrics, log=parsed.log).causes[0]
+    log = parse(lines)
+    first = diagnose(None, log.metrics, log=log.log).causes[0]
     assert first.cause == "nan" and "exactly 0" in first.sentence
 
 
 def test_a_gradient_that_is_never_a_number_is_named() -> None:
     lines = [f"{{'loss': 0.0, 'grad_norm': nan, 'learning_rate': 1e-4, 'epoch': {k / 1000}}}" for k in range(40)]
-    parsed = parse(lines)
-    first = diagnose(None, parsed.metrics, log=parsed.log).causes[0]
+    log = parse(lines)
+    first = diagnose(None, log.metrics, log=log.log).causes[0]
     assert first.cause == "nan" and "gradient norm" in first.sentence
 
 
 def test_a_validation_loss_that_is_never_a_number_is_named() -> None:
-    parsed = parse(f"Epoch {e} train_loss {2 * 0.9**e:.4f} val_loss nan" for e in range(20))
-    first = diagnose(None, parsed.metrics, log=parsed.log).causes[0]
+    log = parse(f"Epoch {e} train_loss {2 * 0.9**e:.4f} val_loss nan" for e in range(20))
+    first = diagnose(None, log.metrics, log=log.log).causes[0]
     assert first.cause == "nan" and "validation loss" in first.sentence
 
 
 def test_a_loss_that_falls_to_0_is_a_number() -> None:
     falling = [1.2 * 0.3**e for e in range(12)]
-    parsed = parse(f"Epoch {e}/12 | Train Loss: {v:.4f} | Val Loss: {v:.4f}" for e, v in enumerate(falling, 1))
-    diagnosis = diagnose(None, parsed.metrics, log=parsed.log)
+    log = parse(f"Epoch {e}/12 | Train Loss: {v:.4f} | Val Loss: {v:.4f}" for e, v in enumerate(falling, 1))
+    diagnosis = diagnose(None, log.metrics, log=log.log)
     assert not diagnosis.unevaluated and "nan" not in {cause.cause for cause in diagnosis.causes}
 
 
@@ -199,9 +199,9 @@ def test_a_folder_is_one_training_with_the_earliest_error_first(tmp_path: Path) 
         error = "KeyError: 'sub-04'" if rank == 1 else "RuntimeError: something of a peer broke"
         (folder / "stderr.log").write_text("\n".join(traceback(error, at.format(second))) + "\n")
     (tmp_path / "logs" / "0" / "stdout.log").write_text("\n".join(epochs(1, 8)))
-    parsed = read_log(tmp_path / "logs")
-    assert len(parsed.metrics) == 8
-    first = diagnose(None, parsed.metrics, log=parsed.log).causes[0]
+    log = read_log(tmp_path / "logs")
+    assert len(log.metrics) == 8
+    first = diagnose(None, log.metrics, log=log.log).causes[0]
     assert first.evidence["error"] == "rank 1: KeyError: 'sub-04'"
 
 
@@ -242,8 +242,8 @@ PIECES = st.sampled_from(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.lists(st.one_of(PIECES, st.text(max_size=12)), max_size=12).map(" ".join), max_size=30))
 def test_noise_never_breaks_the_reader_or_a_rule(lines: list[str]) -> None:
-    parsed = parse(lines)
-    assert not diagnose(None, parsed.metrics, log=parsed.log).unevaluated
+    log = parse(lines)
+    assert not diagnose(None, log.metrics, log=log.log).unevaluated
 
 
 @settings(max_examples=100, deadline=None)
@@ -251,8 +251,8 @@ def test_noise_never_breaks_the_reader_or_a_rule(lines: list[str]) -> None:
 def test_noise_between_epochs_changes_no_epoch(noise: list[str], at: int) -> None:
     harmless = [text for text in noise if not any(map(str.isalnum, text))]
     clean = epochs(1, 20)
-    parsed = parse([*clean[:at], *harmless, *clean[at:]])
-    assert [m.train.total for m in parsed.metrics] == [m.train.total for m in parse(clean).metrics]
+    log = parse([*clean[:at], *harmless, *clean[at:]])
+    assert [m.train.total for m in log.metrics] == [m.train.total for m in parse(clean).metrics]
 
 
 @settings(max_examples=50, deadline=None)
@@ -285,12 +285,12 @@ def test_text_glued_to_a_progress_bar_is_read() -> None:
         "[INFO|2025-02-09 07:05:39] callbacks:157 >> {{'loss': {loss:.4f}, 'learning_rate': 1e-05, 'epoch': {e:.2f}}}"
     )
     lines = [bar.format(k=k) + record.format(loss=2 * 0.99**k, e=k / 100) for k in range(60)]
-    parsed = parse([*lines, bar.format(k=60) + "Traceback (most recent call last):", "  File x", "KeyError: 'a'"])
-    assert len(parsed.metrics) >= 6 and parsed.log.end.root_error is not None
-    assert parsed.log.end.root_error.text == "KeyError: 'a'"
+    log = parse([*lines, bar.format(k=60) + "Traceback (most recent call last):", "  File x", "KeyError: 'a'"])
+    assert len(log.metrics) >= 6 and log.log.end.root_error is not None
+    assert log.log.end.root_error.text == "KeyError: 'a'"
 
 
 def test_a_wrapper_of_a_killed_process_shows_the_kill() -> None:
     error = "torch.multiprocessing.spawn.ProcessExitedException: process 0 terminated with signal SIGKILL"
-    parsed = parse([*epochs(1, 5), *traceback(error)])
-    assert diagnose(None, parsed.metrics, log=parsed.log).causes[0].cause == "oom_host"
+    log = parse([*epochs(1, 5), *traceback(error)])
+    assert diagnose(None, log.metrics, log=log.log).causes[0].cause == "oom_host"

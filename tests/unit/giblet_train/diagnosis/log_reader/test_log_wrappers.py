@@ -12,8 +12,8 @@ from tests.collection.log_ends import epochs, log_of, traceback
 
 
 def judged(lines: list[str]) -> Diagnosis:
-    parsed = parse(lines)
-    return diagnose(None, parsed.metrics, log=parsed.log)
+    log = parse(lines)
+    return diagnose(None, log.metrics, log=log.log)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_exception_of_a_rank_comes_before_the_timeouts_of_the_others(tmp_pat
             for i in range(1, 21)
         ]
         (tmp_path / f"out.{rank:02}.txt").write_text("\n".join([*steps, *error]), encoding="utf-8")
-    parsed = read_log(tmp_path)
-    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    log = read_log(tmp_path)
+    causes = diagnose(None, log.metrics, log=log.log).causes
     assert [cause.cause for cause in causes] == ["crashed"]
     assert "rank 2: ValueError: need at least one array to stack" in causes[0].sentence

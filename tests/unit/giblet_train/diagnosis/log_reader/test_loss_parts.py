@@ -25,8 +25,8 @@ def fall(epoch: int, rng: random.Random, start: float, floor: float) -> float:
 def judged(line: Line) -> tuple[ParsedLog, dict[str, float]]:
     """Return a log of such lines, and the confidence in each cause that it shows."""
     rng = random.Random(1)
-    parsed = parse([line(epoch, rng) for epoch in range(1, EPOCHS + 1)])
-    return parsed, {c.cause: c.confidence for c in diagnose(None, parsed.metrics, log=parsed.log).causes}
+    log = parse([line(epoch, rng) for epoch in range(1, EPOCHS + 1)])
+    return log, {c.cause: c.confidence for c in diagnose(None, log.metrics, log=log.log).causes}
 
 
 def unknown_names(epoch: int, rng: random.Random) -> str:
@@ -87,15 +87,15 @@ PARTS: dict[str, tuple[Line, set[str]]] = {
 @pytest.mark.parametrize("kind", PARTS)
 def test_the_parts_of_a_loss_are_found(kind: str) -> None:
     line, names = PARTS[kind]
-    parsed, _ = judged(line)
-    assert {frozenset(metric.train.loss) for metric in parsed.metrics} == {frozenset(names)}
-    assert all(metric.train.total for metric in parsed.metrics)
+    log, _ = judged(line)
+    assert {frozenset(metric.train.loss) for metric in log.metrics} == {frozenset(names)}
+    assert all(metric.train.total for metric in log.metrics)
 
 
 def test_a_total_that_is_not_printed_is_the_sum_of_its_parts() -> None:
-    parsed, _ = judged(collapse)
-    assert parsed.metrics[-1].train.total == pytest.approx(sum(filter(None, parsed.metrics[-1].train.loss.values())))
-    assert any("the sum of recon, kl is taken" in note for note in parsed.notes)
+    log, _ = judged(collapse)
+    assert log.metrics[-1].train.total == pytest.approx(sum(filter(None, log.metrics[-1].train.loss.values())))
+    assert any("the sum of recon, kl is taken" in note for note in log.notes)
 
 
 def test_weights_have_one_digit() -> None:
@@ -162,8 +162,8 @@ def with_constant(epoch: int, rng: random.Random, name: str, value: float) -> st
 
 @pytest.mark.parametrize("kind", HEALTHY)
 def test_regularisers_and_parts_that_are_learnt_first_accuse_nobody(kind: str) -> None:
-    parsed, causes = judged(HEALTHY[kind])
-    assert causes == {} and not diagnose(None, parsed.metrics, log=parsed.log).unevaluated
+    log, causes = judged(HEALTHY[kind])
+    assert causes == {} and not diagnose(None, log.metrics, log=log.log).unevaluated
 
 
 def test_a_part_that_is_cut_off_is_a_doubt() -> None:
@@ -178,13 +178,13 @@ def test_a_part_that_is_cut_off_is_a_doubt() -> None:
 def test_the_name_of_a_part_is_shown_as_it_was_written() -> None:
     for name in ("l2_reg", "l2_reg_loss"):
         rng = random.Random(1)
-        parsed = parse([with_constant(epoch, rng, name, 0.02) for epoch in range(1, EPOCHS + 1)])
-        assert set(parsed.metrics[-1].train.loss) == {"ce", "l2_reg"}
+        log = parse([with_constant(epoch, rng, name, 0.02) for epoch in range(1, EPOCHS + 1)])
+        assert set(log.metrics[-1].train.loss) == {"ce", "l2_reg"}
 
 
 def test_the_sentence_on_a_collapse_has_both_levels() -> None:
     rng = random.Random(1)
-    parsed = parse([collapse(epoch, rng) for epoch in range(1, EPOCHS + 1)])
-    first = diagnose(None, parsed.metrics, log=parsed.log).causes[0]
+    log = parse([collapse(epoch, rng) for epoch in range(1, EPOCHS + 1)])
+    first = diagnose(None, log.metrics, log=log.log).causes[0]
     assert first.sentence.startswith("kl fell from 1.104 to 2.0e-05, while the others did not change (recon at 12")
     assert "free bits" in first.action
