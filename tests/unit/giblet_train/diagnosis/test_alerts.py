@@ -22,13 +22,13 @@ def sick(name: str = "flat", confidence: float = 0.85) -> Diagnosis:
     return Diagnosis(causes=(cause,))
 
 
-def after(*looks: Diagnosis, watched: AlertState | None = None) -> tuple[AlertState, list[list[tuple[str, str]]]]:
+def after(*looks: Diagnosis, state: AlertState | None = None) -> tuple[AlertState, list[list[tuple[str, str]]]]:
     """Return what stands after some looks, and what each of them told."""
-    watched, changes = watched or AlertState(), []
+    state, changes = state or AlertState(), []
     for step, diagnosis in enumerate(looks):
-        watched, alerts = update(watched, diagnosis, WATCH, step, float(step))
+        state, alerts = update(state, diagnosis, WATCH, step, float(step))
         changes.append([(alert.name, alert.state) for alert in alerts])
-    return watched, changes
+    return state, changes
 
 
 def test_one_look_is_not_enough_unless_it_is_certain() -> None:
@@ -54,17 +54,17 @@ def test_what_follows_from_another_cause_raises_nothing() -> None:
 
 
 def test_levels_actions_and_numbers_are_carried() -> None:
-    watched, alerts = update(AlertState(n_alerts=4), sick("nan", 0.99), WATCH, 77, 5.0)
+    state, alerts = update(AlertState(n_alerts=4), sick("nan", 0.99), WATCH, 77, 5.0)
     assert alerts[0] == Alert(seq=4, at=5.0, step=77, name="nan", level="error", state="raised", sentence="It is so.",
                               action="Do this.", evidence={"a": 1})  # fmt: skip
-    assert watched.n_alerts == 5
+    assert state.n_alerts == 5
 
 
 def test_a_watcher_that_starts_again_repeats_nothing() -> None:
-    watched, alerts = update(AlertState(), sick("nan", 0.99), WATCH, 1, 1.0)
+    state, alerts = update(AlertState(), sick("nan", 0.99), WATCH, 1, 1.0)
     again = restore_state(alerts)
-    assert again.raised == watched.raised and again.n_alerts == 1
-    assert after(sick("nan", 0.99), watched=again)[1] == [[]]
+    assert again.raised == state.raised and again.n_alerts == 1
+    assert after(sick("nan", 0.99), state=again)[1] == [[]]
 
 
 def test_healthy_days_raise_no_alert() -> None:
@@ -72,21 +72,21 @@ def test_healthy_days_raise_no_alert() -> None:
     curves, metrics, looks = healthy_month(1, epochs=40)
     days = (looks[-1].at - looks[0].at) / 86_400
     assert 2.5 < days < 6.0 and {look.what for look in looks} >= {"validation", "loading after a stop"}
-    watched = AlertState()
+    state = AlertState()
     for i, look in enumerate(looks):
         assert look.health.state in ("running", "starting"), look
         if i % 8 == 0:
             diagnosis = diagnose(curves.config, metrics[: look.n], health=look.health)
-            watched, alerts = update(watched, diagnosis, WATCH, i, look.at)
+            state, alerts = update(state, diagnosis, WATCH, i, look.at)
             assert alerts == []
 
 
 def test_a_flat_run_raises_one_alert_and_keeps_it() -> None:
     failing = flat(2)
     ends = [i for i, m in enumerate(failing.metrics, 1) if isinstance(m, EpochMetric)]
-    all_alerts, watched = [], AlertState()
+    all_alerts, state = [], AlertState()
     for end in ends:
-        watched, alerts = update(watched, diagnose(failing.curves.config, failing.metrics[:end]), WATCH, 0, 0.0)
+        state, alerts = update(state, diagnose(failing.curves.config, failing.metrics[:end]), WATCH, 0, 0.0)
         all_alerts += alerts
     assert [(a.name, a.state) for a in all_alerts if a.name == "flat"] == [("flat", "raised")]
 

@@ -24,7 +24,7 @@ NOTEBOOK = ROOT / "docs" / "notebooks" / "from-demo-to-map.ipynb"
 
 
 @pytest.fixture(scope="module")
-def published(model_path):
+def released_model(model_path):
     return giblet.load(model_path)
 
 
@@ -63,22 +63,24 @@ def test_a_run_is_read_as_frozen_records(pair):
         giblet.read_run(pair.folder)
 
 
-def test_the_score_of_an_unseen_film_is_the_correlation_with_the_measured_series(published, second_film, second_bold):
-    score = published.score(second_bold[1], second_film, "1")
-    prediction = published.predict(second_film, "1")
-    measured_TV = np.asarray(nibabel.load(second_bold[1]).dataobj)[published.geometry.mask].T
+def test_the_score_of_an_unseen_film_is_the_correlation_with_the_measured_series(
+    released_model, second_film, second_bold
+):
+    score = released_model.score(second_bold[1], second_film, "1")
+    prediction = released_model.predict(second_film, "1")
+    measured_TV = np.asarray(nibabel.load(second_bold[1]).dataobj)[released_model.geometry.mask].T
     voxel = int(np.argmax(score.r_V))
     expected = np.corrcoef(prediction.series_TV[:, voxel], measured_TV[:, voxel])[0, 1]
     assert score.r_V[voxel] == pytest.approx(expected, abs=1e-4)
     assert score.n_rows == SECOND_TRS and score.low <= score.r <= score.high and score.r > 0.15
-    assert score.geometry.volume(score.r_V).shape == published.geometry.mask.shape
-    from_array = published.score(measured_TV, second_film, "1")
+    assert score.geometry.volume(score.r_V).shape == released_model.geometry.mask.shape
+    from_array = released_model.score(measured_TV, second_film, "1")
     np.testing.assert_allclose(from_array.r_V, score.r_V, atol=1e-6)
 
 
-def test_a_map_is_drawn_where_its_space_can_be(published, tmp_path):
-    r_V = np.linspace(0, 1, int(published.geometry.mask.sum()))
-    picture = published.geometry.picture(r_V, label="r <x>", threshold=0.5)
+def test_a_map_is_drawn_where_its_space_can_be(released_model, tmp_path):
+    r_V = np.linspace(0, 1, int(released_model.geometry.mask.sum()))
+    picture = released_model.geometry.picture(r_V, label="r <x>", threshold=0.5)
     picture.save(tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
     assert page.count("<img") >= 4 + 3 + 6 and "r &lt;x&gt;; not coloured below 0.5" in page
@@ -88,7 +90,7 @@ def test_a_map_is_drawn_where_its_space_can_be(published, tmp_path):
         other_mesh.picture(np.ones(2))
 
 
-def test_measured_series_that_do_not_fit_are_refused(published, second_film, second_bold, tmp_path):
+def test_measured_series_that_do_not_fit_are_refused(released_model, second_film, second_bold, tmp_path):
     image = nibabel.load(second_bold[1])
     values = np.asarray(image.dataobj)
     constant = np.ones_like(values)
@@ -100,80 +102,80 @@ def test_measured_series_that_do_not_fit_are_refused(published, second_film, sec
         path = tmp_path / f"{name}.nii.gz"
         nibabel.save(nibabel.Nifti1Image(array, affine), path)
         with pytest.raises(DataError, match=words):
-            published.score(path, second_film, "1")
+            released_model.score(path, second_film, "1")
     short_file = tmp_path / "truncated.nii.gz"
     short_file.write_bytes(second_bold[1].read_bytes()[:20000])
     with pytest.raises(DataError, match=r"truncated|damaged|cannot be read"):
-        published.score(short_file, second_film, "1")
+        released_model.score(short_file, second_film, "1")
     with pytest.raises(DataError, match=r"array has shape \(50, 3\)"):
-        published.score(np.zeros((50, 3)), second_film, "1")
+        released_model.score(np.zeros((50, 3)), second_film, "1")
     with pytest.raises(DataError, match="does not hold numbers"):
-        published.score(np.array([["a"]]), second_film, "1")
+        released_model.score(np.array([["a"]]), second_film, "1")
     broken_TV = values.astype(np.float32)
-    broken_TV[(*np.argwhere(published.geometry.mask)[3], 6)] = np.nan
+    broken_TV[(*np.argwhere(released_model.geometry.mask)[3], 6)] = np.nan
     nibabel.save(nibabel.Nifti1Image(broken_TV, image.affine), tmp_path / "nan.nii.gz")
     with pytest.raises(DataError, match=r"not finite in 1 of the model's \d+ voxels, first in volume 7"):
-        published.score(tmp_path / "nan.nii.gz", second_film, "1")
+        released_model.score(tmp_path / "nan.nii.gz", second_film, "1")
 
 
-def test_errors_name_options_instead_of_keys_of_a_configuration(published, pair, tmp_path):
+def test_errors_name_options_instead_of_keys_of_a_configuration(released_model, pair, tmp_path):
     for name, text, words in (
         ("annex", "/annex/objects/SHA256E-s1--ab.nii.gz", "datalad get"),
         ("lfs", "version https://git-lfs.github.com/spec/v1", "git lfs pull"),
     ):
         (tmp_path / f"{name}.nii.gz").write_text(text)
         with pytest.raises(DataError, match="is a pointer of") as error:
-            published.score(tmp_path / f"{name}.nii.gz", pair.first, "1")
+            released_model.score(tmp_path / f"{name}.nii.gz", pair.first, "1")
         assert error.value.remedy.startswith(words)
     with pytest.raises(DataError, match="is a folder"):
-        published.score(tmp_path, pair.first, "1")
+        released_model.score(tmp_path, pair.first, "1")
     with pytest.raises(DataError, match="does not exist") as error:
-        published.score(tmp_path / "absent.nii.gz", pair.first, "1")
+        released_model.score(tmp_path / "absent.nii.gz", pair.first, "1")
     assert error.value.remedy == "Check --bold."
     rows = "".join(f"{3 * n + at},{3 * n + at + 3},scene {n} {at}\n" for at in (0.0, 0.4) for n in range(60))
     (tmp_path / "restarting.csv").write_text(f"start_s,end_s,detail\n{rows}")
     with pytest.raises(DataError, match="--scan-lengths is not given") as error:
-        published.predict(giblet.Film(pair.first, tmp_path / "restarting.csv"))
+        released_model.predict(giblet.Film(pair.first, tmp_path / "restarting.csv"))
     assert "such as 946,1030" in error.value.remedy
     (tmp_path / "still.mp4").write_bytes(pair.first.read_bytes()[:5000])
     with pytest.raises(DataError, match="cannot be decoded") as error:
-        published.predict(tmp_path / "still.mp4")
+        released_model.predict(tmp_path / "still.mp4")
     assert "data." not in error.value.remedy
 
 
-def test_a_new_head_beats_the_average_subject_on_held_out_rows(published, pair, model):
+def test_a_new_head_beats_the_average_subject_on_held_out_rows(released_model, pair, model):
     film = giblet.Film(pair.first, pair.first.with_suffix(".csv"))
     image = nibabel.load(pair.folder / "bold" / "sub-02.nii.gz")
     bold_TV = np.asarray(image.dataobj)[model.mask].T[:FIRST_TRS].astype(np.float32)
-    fitted = published.fit_subject(np.concatenate([bold_TV, bold_TV[:20]]), film, "07")
+    fitted = released_model.fit_subject(np.concatenate([bold_TV, bold_TV[:20]]), film, "07")
     result = fitted.result
     assert "of both are used" in fitted.notes[-1]
     assert result.head.r >= result.r_average - 0.01 and result.head.r > result.r_ridge and result.r_ridge > 0
-    assert fitted.model.subjects == (*published.subjects, "sub-07") and "sub-07" not in published.subjects
+    assert fitted.model.subjects == (*released_model.subjects, "sub-07") and "sub-07" not in released_model.subjects
     head, own, average = (fitted.model.file.head(s).ravel() for s in ("07", "2", "average"))
     assert np.corrcoef(head, own)[0, 1] > 0.5 and result.seconds == FIRST_TRS * 1.5
     assert np.isfinite(average).all()
     with pytest.raises(DataError, match="a head needs at least"):
-        published.fit_subject(bold_TV[:60], film)
+        released_model.fit_subject(bold_TV[:60], film)
     with pytest.raises(ConfigError, match="cannot label a subject"):
-        published.fit_subject(bold_TV, film, "a b")
+        released_model.fit_subject(bold_TV, film, "a b")
 
 
-def test_one_persons_brain_tells_which_film_it_saw(published, second_film, second_bold, tmp_path, monkeypatch):
-    decoded = published.decode(second_bold[1], "1", film=second_film)
+def test_one_persons_brain_tells_which_film_it_saw(released_model, second_film, second_bold, tmp_path, monkeypatch):
+    decoded = released_model.decode(second_bold[1], "1", film=second_film)
     assert decoded.features["video"].shape[0] == SECOND_TRS and decoded.pictures_THWC.shape == (SECOND_TRS, 36, 64, 3)
     assert decoded.mel_IM.shape == (SECOND_TRS * 15, 64)
     assert decoded.words and all(word.annotation and word.rank >= 1 for word in decoded.words)
     assert decoded.figures["audio"]["two_way"] > 0.5
     monkeypatch.setattr(griffin_lim, "N_ROUNDS", 1)  # how good the sound is, test_griffinlim asks
     monkeypatch.setattr(griffin_lim, "N_SPREADS", 1)
-    features = FilmFeatures.of(published.file, second_film)
+    features = FilmFeatures.of(released_model.file, second_film)
     lines = write_decoded(decoded, features, tmp_path / "decoded", lambda sentence, fraction: None)
     assert "two-way" in lines[1] and "not held out" in lines[-1]
     with browser(tmp_path / "profile") as window:
         for width in (390, 1280):
             assert window.faults(tmp_path / "decoded" / "index.html", width) == []
-    unknown = published.decode(second_bold[1], sentences=("a red disc", "a blue cross"))
+    unknown = released_model.decode(second_bold[1], sentences=("a red disc", "a blue cross"))
     assert not unknown.figures and {word.nearest for word in unknown.words} <= {"a red disc", "a blue cross"}
 
 

@@ -17,14 +17,14 @@ from tests.pair_study import SECOND_TRS
 
 
 @pytest.fixture(scope="module")
-def published(model_path):
+def released_model(model_path):
     return giblet.load(str(model_path))
 
 
 @pytest.fixture(scope="module")
-def bold_TV(published, pair):
+def bold_TV(released_model, pair):
     values = np.asarray(nibabel.load(pair.folder / "bold" / "sub-01.nii.gz").dataobj)
-    return values[published.geometry.mask].T[-SECOND_TRS:].astype(np.float32)
+    return values[released_model.geometry.mask].T[-SECOND_TRS:].astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_text_and_tensors_are_taken_for_what_they_hold(tmp_path, monkeypatch):
         giblet.Film("film.mp4", features="audio.npy")
 
 
-def test_arrays_of_another_kind_or_shape_are_refused(published, bold_TV, film):
+def test_arrays_of_another_kind_or_shape_are_refused(released_model, bold_TV, film):
     image = nibabel.Nifti1Image(np.zeros((2, 2, 2, 3), np.float32), np.eye(4))
     for array, says in (
         (bold_TV.T, "so it is transposed"),
@@ -107,38 +107,38 @@ def test_arrays_of_another_kind_or_shape_are_refused(published, bold_TV, film):
         (None, "has shape"),
     ):
         with pytest.raises(DataError, match=says) as error:
-            published.decode(array, "1")
+            released_model.decode(array, "1")
         assert error.value.remedy
     with pytest.raises(ConfigError, match="is not one of fMRI"):
-        published.decode(bold_TV, "1", tr_s=1500)
+        released_model.decode(bold_TV, "1", tr_s=1500)
     for n in (1, 2):
-        shape = (n, int(published.geometry.mask.sum()) - (n == 1))
+        shape = (n, int(released_model.geometry.mask.sum()) - (n == 1))
         with pytest.raises(DataError, match="The values have shape"):
-            published.geometry.picture(np.zeros(shape).squeeze())
+            released_model.geometry.picture(np.zeros(shape).squeeze())
 
 
-def test_the_ending_of_a_map_may_be_given_and_its_folder_must_exist(published, tmp_path):
-    r_V = np.zeros(int(published.geometry.mask.sum()))
-    assert published.geometry.save_map(str(tmp_path / "r.nii.gz"), r_V) == (tmp_path / "r.nii.gz",)
+def test_the_ending_of_a_map_may_be_given_and_its_folder_must_exist(released_model, tmp_path):
+    r_V = np.zeros(int(released_model.geometry.mask.sum()))
+    assert released_model.geometry.save_map(str(tmp_path / "r.nii.gz"), r_V) == (tmp_path / "r.nii.gz",)
     with pytest.raises(DataError, match="cannot be written"):
-        published.geometry.save_map(tmp_path / "absent" / "r", r_V)
+        released_model.geometry.save_map(tmp_path / "absent" / "r", r_V)
 
 
-def test_impossible_films_and_folders_are_refused(published, film, tmp_path):
+def test_impossible_films_and_folders_are_refused(released_model, film, tmp_path):
     picture = tmp_path / "still.png"
     picture.write_bytes(png_bytes(np.zeros((8, 8, 3), np.uint8)))
     for other_film, says in (
         (giblet.Film(film["film"], start_s=-5.0), "cannot be read from -5 s on"),
         (giblet.Film(film["film"], seconds=0.0), "for 0 s"),
         (giblet.Film(tmp_path), "There is no film"),
-        (giblet.Film(film["film"], without=published.file.header.features), "nothing is left to predict from"),
+        (giblet.Film(film["film"], without=released_model.file.header.features), "nothing is left to predict from"),
         (giblet.Film(picture, without="text"), "is one picture, not a film"),
     ):
         with pytest.raises(ConfigError, match=says):
-            published.predict(other_film)
+            released_model.predict(other_film)
     np.save(tmp_path / "short.npy", np.zeros((20, 960), np.float32))
     with pytest.raises(DataError, match="--features audio: short") as error:
-        published.predict(**film, features={"audio": tmp_path / "short.npy"})
+        released_model.predict(**film, features={"audio": tmp_path / "short.npy"})
     assert "split." not in error.value.remedy
     with pytest.raises(ConfigError, match="not a run directory"):
         giblet.load(tmp_path)
@@ -146,23 +146,23 @@ def test_impossible_films_and_folders_are_refused(published, film, tmp_path):
         giblet.read_run(None)
 
 
-def test_a_model_prints_its_card_and_features_of_another_extractor_are_refused(published, film, tmp_path):
-    assert str(published).startswith("Model of run ") and "limitation" in str(published)
+def test_a_model_prints_its_card_and_features_of_another_extractor_are_refused(released_model, film, tmp_path):
+    assert str(released_model).startswith("Model of run ") and "limitation" in str(released_model)
     np.save(tmp_path / "narrow.npy", np.zeros((SECOND_TRS, 7), np.float32))
     with pytest.raises(DataError, match="have 7 columns; the model has 960") as error:
-        published.predict(**film, features={"audio": tmp_path / "narrow.npy"})
-    assert published.file.header.features["audio"].extractor in error.value.remedy
+        released_model.predict(**film, features={"audio": tmp_path / "narrow.npy"})
+    assert released_model.file.header.features["audio"].extractor in error.value.remedy
 
 
-def test_a_note_says_that_scan_and_film_have_other_lengths(published, bold_TV, film):
+def test_a_note_says_that_scan_and_film_have_other_lengths(released_model, bold_TV, film):
     longer_TV = np.tile(bold_TV, (2, 1))
-    twice = published.score(longer_TV, film["film"], "sub-1", annotations=film["annotations"])
+    twice = released_model.score(longer_TV, film["film"], "sub-1", annotations=film["annotations"])
     assert "The scan lasts 150 s" in twice.notes[-1] and twice.n_rows == SECOND_TRS
-    assert published.score(torch.from_numpy(bold_TV), film["film"], 1, annotations=film["annotations"]).notes == ()
-    assert "The scan lasts 150 s" in published.decode(longer_TV, 1, **film).notes[-1]
-    assert published.decode(longer_TV, 1).notes == ()
+    assert released_model.score(torch.from_numpy(bold_TV), film["film"], 1, annotations=film["annotations"]).notes == ()
+    assert "The scan lasts 150 s" in released_model.decode(longer_TV, 1, **film).notes[-1]
+    assert released_model.decode(longer_TV, 1).notes == ()
 
 
-def test_a_film_without_annotations_is_compared_but_for_its_text(published, bold_TV, film):
-    decoded = published.decode(bold_TV, "1", film=film["film"], sentences="a red disc")
+def test_a_film_without_annotations_is_compared_but_for_its_text(released_model, bold_TV, film):
+    decoded = released_model.decode(bold_TV, "1", film=film["film"], sentences="a red disc")
     assert set(decoded.figures) == {"video", "audio"} and {word.nearest for word in decoded.words} == {"a red disc"}
