@@ -25,7 +25,7 @@ from giblet_train.diagnosis.log_reader.key_names import (
 from giblet_train.diagnosis.log_reader.line_parser import in_nats
 from giblet_train.diagnosis.log_reader.loss_parts import NOT_PARTS, part_weights
 from giblet_train.diagnosis.log_reader.metric_names import is_metric
-from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse, MetricPoint
+from giblet_train.diagnosis.log_reader.metric_watch import LOG_LIKELIHOOD, MetricCourse, MetricPoint
 from giblet_train.diagnosis.log_reader.number_format import parse_number
 from giblet_train.diagnosis.log_reader.observation import Observation, Value
 
@@ -65,6 +65,7 @@ _LOSS_WORD = re.compile(
     re.IGNORECASE,
 )
 _TOTAL_WORD = re.compile(r"tot|sum\b|overall|\ball\b|\bobj", re.IGNORECASE)
+_NEGATIVE_WORDS = frozenset(("neg", "negative", "minus", "nll"))
 _EPOCH_WORDS = frozenset(
     ("epoch", "epochs", "ep", "epoche", "epoque", "epoca", "round", "generation", "gen", "cycle", "pass")
 )
@@ -285,7 +286,8 @@ class LineColumns:
     def courses(self) -> Tuple[MetricCourse, ...]:
         """Return the courses of scores without the name of a metric.
 
-        These are percentages, counts of right answers such as `91/100`, fitnesses, and numbers whose best is printed.
+        These are percentages, counts of right answers such as `91/100`, fitnesses, log-likelihoods, and numbers whose
+        best is printed.
         """
         if not self.is_needed:
             return ()
@@ -294,7 +296,7 @@ class LineColumns:
         directions = {name: rises for kind in kinds for name, rises in _directions(kind)}
         courses = [_course(name, rises, kinds) for name, rises in directions.items()]
         courses += [course for kind in kinds for course in _counted_shares(kind)]
-        return tuple(courses or _fitness_courses(all_kinds))
+        return tuple(courses or _objective_courses(all_kinds))
 
     def _drop_rare(self) -> None:
         """Forget the kinds of which only one line was seen."""
@@ -397,27 +399,42 @@ def _counted_shares(kind: _Kind) -> Iterator[MetricCourse]:
             yield MetricCourse(shown_name, "share", "validation" if split == "test" else split, True, tuple(points))
 
 
-def _fitness_courses(kinds: Sequence[_Kind]) -> List[MetricCourse]:
-    """Return the courses of fitnesses that rise, and of best ones that fall, in lines with or below a counter."""
+def _objective_courses(kinds: Sequence[_Kind]) -> List[MetricCourse]:
+    """Return the courses of objectives in lines with or below a counter.
+
+    These are fitnesses and log-likelihoods that rise, and best fitnesses that fall.
+    """
     headings = sorted((kind for kind in kinds if kind.counts), key=lambda kind: not _has_named_counter(kind))
     for heading in headings:
         inside = [kind for kind in kinds if kind is heading or abs(len(kind.rows) - len(heading.rows)) <= 1]
-        courses = [course for kind in inside for course in _fitnesses(kind, heading)]
+        courses = [course for kind in inside for course in _objectives(kind, heading)]
         if courses:
             return courses
     return []
 
 
-def _fitnesses(kind: _Kind, heading: _Kind) -> Iterator[MetricCourse]:
+def _objectives(kind: _Kind, heading: _Kind) -> Iterator[MetricCourse]:
     counter = next(place for place in heading.counters() if place is not None)
     positions = list(map(float, heading.column(counter)))
-    places = [place for place in range(kind.n_columns) if "fitness" in words_of(kind.name(place))]
-    for place in (place for place in places if kind.is_measured(place)):
+    for place in filter(kind.is_measured, range(kind.n_columns)):
+        name = kind.name(place)
+        if (objective := _objective_of(name)) is None:
+            continue
         values = [_number(row, place) for row in kind.rows]
-        falls = "best" in words_of(kind.name(place)) and _rises([-value for value in values])
+        falls = objective == "fitness" and "best" in words_of(name) and _rises([-value for value in values])
         if falls or _rises(values):
             points = tuple(MetricPoint(position, value) for position, value in zip(positions, values))
-            yield MetricCourse(kind.name(place), "fitness", "", not falls, points)
+            yield MetricCourse(name, objective, "", not falls, points)
+
+
+def _objective_of(name: str) -> Optional[str]:
+    """Return `fitness` or `log-likelihood` if a name states one of them, None for a negative log-likelihood."""
+    words = words_of(name)
+    if "fitness" in words:
+        return "fitness"
+    has_likelihood = "ll" in words or "loglik" in "".join(words)
+    is_negative = name.startswith("-") or not _NEGATIVE_WORDS.isdisjoint(words)
+    return LOG_LIKELIHOOD if has_likelihood and not is_negative else None
 
 
 def _has_named_counter(kind: _Kind) -> bool:

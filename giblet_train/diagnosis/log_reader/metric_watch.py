@@ -28,6 +28,10 @@ class MetricPoint(NamedTuple):
     value: float
 
 
+LOG_LIKELIHOOD = "log-likelihood"
+"""Metric of a course whose name says that it is one."""
+
+
 class MetricCourse(NamedTuple):
     """Course of one metric on one split."""
 

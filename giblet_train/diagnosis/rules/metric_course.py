@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from giblet_train.diagnosis.log_reader.metric_watch import MetricCourse
+from giblet_train.diagnosis.log_reader.metric_watch import LOG_LIKELIHOOD, MetricCourse
 from giblet_train.diagnosis.log_reader.reader import TrainingLog
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
@@ -170,7 +170,12 @@ def _gain(course: MetricCourse) -> float:
 
 
 def _range(course: MetricCourse) -> float:
-    """Return the range of a metric: 1 or 100 if it is bounded, else the size of its values."""
+    """Return the range of a metric: 1 or 100 if it is bounded, else the size of its values.
+
+    A log-likelihood has no natural zero, so that its range is the one that it covered.
+    """
+    if course.metric == LOG_LIKELIHOOD:
+        return max(course.values, default=1.0) - min(course.values, default=0.0)
     highest = max(map(abs, course.values), default=1.0)
     if course.rises and course.metric not in UNBOUNDED:
         return 1.0 if highest <= OF_FRACTIONS else 100.0

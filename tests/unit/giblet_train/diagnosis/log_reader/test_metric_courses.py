@@ -191,6 +191,8 @@ SCORES: dict[str, Callable[[int, float], str]] = {
     "count and share": lambda k, r: f"Epoch #{k}: {int(400 * r)}/400 ({100 * r:.5f}%)",
     "fitness": lambda k, r: f"Generation {k}: best fitness {40 * r:.4f} of individual 3",
     "fitness below its generation": lambda k, r: f"== Generation {k} ==\nBest fitness: {40 * r:.4f} - size: (2, 5)",
+    "log-likelihood of a token": lambda k, r: f"<{10 * k + 10}> LL/token: {r - 9.6:.5f}",
+    "log-likelihood of EM": lambda k, r: f"iteration {k}: average log-likelihood = {40 * r - 300:.4f}",
     "number of samples in a name": lambda k, r: f"epoch {k}\naccuracy of 300 samples: {r:.5f}",
     "accuracy on images": lambda k, r: f"epoch {k}\nAccuracy of the network on the 800 test images: {r:.4f}",
 }
