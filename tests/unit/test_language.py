@@ -20,7 +20,7 @@ ALLOWED_BARE_PARTICIPLES_IN_TESTS = 5
 """The same in tests, benchmarks and tools: left hemispheres and a left channel."""
 ALLOWED_PARTICIPLES = 5
 """The same with any other participle that is no quantity of the field, such as `placed` or `stated`."""
-ALLOWED_PARTICIPLES_IN_TESTS = 180
+ALLOWED_PARTICIPLES_IN_TESTS = 62
 """The same in tests, benchmarks and tools."""
 ALLOWED_BANNED_LINES = 10
 """Lines of code and prose with a word of the private idiom."""

@@ -240,8 +240,8 @@ def test_subjects_within_each_epoch_are_no_trainings_of_their_own(name: str) -> 
         texts = [line.format("\n", e=e, v=v) for e, v in enumerate(losses, 1) for line in DETAILS[name]]
         return [line for text in texts for line in text.split("\n")]
 
-    parsed, causes = judged(log(FALL))
-    assert causes == [] and totals(parsed) == pytest.approx(FALL) and not parsed.log.folds
+    record, causes = judged(log(FALL))
+    assert causes == [] and totals(record) == pytest.approx(FALL) and not record.log.folds
     assert judged(log([*FALL[:8], *(1.5**e for e in range(12))]))[1][0] == "diverging"
 
 
